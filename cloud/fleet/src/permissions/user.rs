@@ -1,0 +1,127 @@
+//! What a person may do, and what anybody may see.
+
+use super::{OF_APPLICATION, Permissions, Verb, along};
+
+const READ: &[Verb] = &[Verb::Read];
+const WRITE: &[Verb] = &[Verb::Create, Verb::Update, Verb::Delete];
+const ALL: &[Verb] = &Verb::ALL;
+
+/// The row is an application that the caller has direct access to.
+const ACCESSIBLE: &str =
+    "{}is_directly_accessible_by__user/any(dau:dau/user/any(u:u/actor eq @__ACTOR_ID))";
+/// The row is an organization of the caller's.
+const MEMBER: &str = "{}organization_membership/any(om:om/user/any(u:u/actor eq @__ACTOR_ID))";
+/// The row is an organization that the caller administers.
+const ADMINISTRATOR: &str = "{}organization_membership/any(om:om/organization_membership_role/any(r:r/name eq 'administrator') and om/user/any(u:u/actor eq @__ACTOR_ID))";
+/// The row is the caller.
+const SELF: &str = "{}actor eq @__ACTOR_ID";
+
+/// What is public of an application that is: what it takes to run its releases, not who runs them.
+const PUBLIC: [&str; 10] = [
+    "application",
+    "application_tag",
+    "service",
+    "service_label",
+    "release",
+    "release_tag",
+    "release_asset",
+    "image",
+    "release_image",
+    "image_label",
+];
+
+fn allow_public_applications(table: &mut Permissions) {
+    for (resource, path) in OF_APPLICATION {
+        if PUBLIC.contains(&resource) {
+            table.allow(resource, READ, &along(path, "{}is_public eq true"));
+        }
+    }
+}
+
+pub(super) fn public_rules() -> Permissions {
+    let mut table = Permissions::default();
+    table.allow_catalogue();
+    allow_public_applications(&mut table);
+    table
+}
+
+pub(super) fn rules() -> Permissions {
+    let mut table = Permissions::default();
+    table.allow_catalogue();
+    allow_applications(&mut table);
+    allow_public_applications(&mut table);
+    allow_account(&mut table);
+    allow_organizations(&mut table);
+    table
+}
+
+fn allow_applications(table: &mut Permissions) {
+    for (resource, path) in OF_APPLICATION {
+        match resource {
+            // Made by the organization's members; the access row of the new one may not exist yet.
+            "application" => {
+                table.allow(resource, &[Verb::Create], &along(&["organization"], MEMBER));
+                let verbs = &[Verb::Read, Verb::Update, Verb::Delete];
+                table.allow(resource, verbs, &along(path, ACCESSIBLE));
+            }
+            "delta" => table.allow(resource, READ, &along(path, ACCESSIBLE)),
+            _ => table.allow(resource, ALL, &along(path, ACCESSIBLE)),
+        }
+    }
+    table.allow("device_history", READ, &along(&["belongs_to__application"], ACCESSIBLE));
+    let access = "user__has_direct_access_to__application";
+    table.allow(access, READ, &along(&["user"], SELF));
+    for (resource, path) in [
+        ("user_application_membership", "is_member_of__application"),
+        ("application_invite", "is_invited_to__application"),
+    ] {
+        table.allow(resource, ALL, &along(&[path], ACCESSIBLE));
+    }
+    table.allow(
+        "service_instance",
+        READ,
+        &along(&["manages__device", "belongs_to__application"], ACCESSIBLE),
+    );
+}
+
+fn allow_account(table: &mut Permissions) {
+    table.allow("user", &[Verb::Read, Verb::Update], SELF.replace("{}", "").as_str());
+    let colleagues = ["organization_membership", "is_member_of__organization"];
+    table.allow("user", READ, &along(&colleagues, MEMBER));
+    table.allow("user_public_key", ALL, &along(&["user"], SELF));
+    table.allow("user_profile", READ, &along(&["is_of__user"], SELF));
+    table.allow("social_service_account", READ, &along(&["belongs_to__user"], SELF));
+
+    table.allow("actor", READ, "id eq @__ACTOR_ID");
+    table.allow("actor", READ, &along(&["is_of__application"], ACCESSIBLE));
+    table.allow("actor", READ, &along(&["is_of__device", "belongs_to__application"], ACCESSIBLE));
+    // Keys are made by their own endpoints: there the key itself is answered, once.
+    let verbs = &[Verb::Read, Verb::Update, Verb::Delete];
+    table.allow("api_key", verbs, "is_of__actor eq @__ACTOR_ID");
+    let of_application = along(&["is_of__actor", "is_of__application"], ACCESSIBLE);
+    table.allow("api_key", verbs, &of_application);
+    let of_device =
+        along(&["is_of__actor", "is_of__device", "belongs_to__application"], ACCESSIBLE);
+    table.allow("api_key", verbs, &of_device);
+}
+
+fn allow_organizations(table: &mut Permissions) {
+    table.allow("organization", READ, &along(&[], MEMBER));
+    // The maker of an organization becomes its first administrator in the same transaction.
+    table.allow("organization", WRITE, &along(&[], ADMINISTRATOR));
+    for (resource, path) in [
+        ("organization_membership", &["is_member_of__organization"][..]),
+        ("organization_invite", &["is_invited_to__organization"]),
+        ("organization_membership_tag", &["organization_membership", "is_member_of__organization"]),
+        ("team", &["belongs_to__organization"]),
+        ("team_membership", &["is_member_of__team", "belongs_to__organization"]),
+        ("team_application_access", &["team", "belongs_to__organization"]),
+    ] {
+        table.allow(resource, READ, &along(path, MEMBER));
+        table.allow(resource, WRITE, &along(path, ADMINISTRATOR));
+    }
+    let invited = ["organization_invite", "is_invited_to__organization"];
+    table.allow("invitee", READ, &along(&invited, MEMBER));
+    let invited = ["application_invite", "is_invited_to__application"];
+    table.allow("invitee", READ, &along(&invited, ACCESSIBLE));
+}
