@@ -32,6 +32,9 @@ const BANNED: &[(&str, &str)] = &[
     ("serde_yaml", "unmaintained; YAML is read with saphyr"),
 ];
 
+/// Crates whose licence stands in a file of their own; each was read and is permitted.
+const READ: &[(&str, &str)] = &[("rust-criu", "MIT")];
+
 /// Native libraries that may stand in the lock file once.
 const ONCE: &[&str] = &["libsqlite3-sys", "ring"];
 
