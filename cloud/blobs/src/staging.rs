@@ -1,0 +1,335 @@
+//! Uploads that are not yet objects: append, resume, verify, publish.
+//!
+//! ```text
+//!   begin ──> open ──append──> open ──publish(digest right)──> object
+//!              │                 └────publish(digest wrong)──> open
+//!              └──discard, stale──> gone
+//! ```
+//!
+//! Each upload has a lock, held while bytes are written, so its length never moves under a
+//! reader. The lock travels with the blocking write: dropping the caller's future cannot let
+//! a second request in before the write ended. The running hash is kept between requests
+//! and is only trusted while it covers exactly the file's length; otherwise the file is read.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use futures_util::stream::StreamExt;
+use sha2::{Digest as _, Sha256};
+use tokio::sync::OwnedMutexGuard;
+
+use crate::directory::blocking;
+use crate::files::{self, found};
+use crate::{BlobError, ByteStream, Digest, DirBlobs, Key, Result};
+
+/// Bytes gathered before one write: bounds both memory and the number of thread hops.
+const BATCH: usize = 512 * 1024;
+
+/// How long a request waits for another one on the same upload.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
+
+/// The name of an upload.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StageId(String);
+
+/// The text is no upload's name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("an upload is named by 32 lower-case hex digits")]
+pub struct StageIdError;
+
+impl FromStr for StageId {
+    type Err = StageIdError;
+
+    fn from_str(text: &str) -> std::result::Result<Self, StageIdError> {
+        let hex = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        if text.len() == 32 && text.bytes().all(hex) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(StageIdError)
+        }
+    }
+}
+
+impl fmt::Display for StageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What is remembered of an upload between two requests.
+#[derive(Default)]
+pub(crate) struct Progress {
+    /// Bytes hashed so far, and their hash; `None` when unknown.
+    hashed: Option<(u64, Sha256)>,
+}
+
+/// The lock of one upload.
+pub(crate) type StageSlot = Arc<tokio::sync::Mutex<Progress>>;
+
+fn stage_path(root: &Path, id: &StageId) -> PathBuf {
+    root.join("staging").join(&id.0)
+}
+
+fn staged_files(root: &Path) -> io::Result<Vec<(StageId, SystemTime)>> {
+    let mut stages = Vec::new();
+    for entry in fs::read_dir(root.join("staging"))? {
+        let entry = entry?;
+        let id = entry.file_name().to_str().and_then(|name| name.parse().ok());
+        let Some(id) = id else { continue };
+        if let Some(metadata) = found(entry.metadata())? {
+            stages.push((id, metadata.modified()?));
+        }
+    }
+    Ok(stages)
+}
+
+pub(crate) fn found_on_disk(root: &Path) -> io::Result<HashMap<StageId, StageSlot>> {
+    Ok(staged_files(root)?.into_iter().map(|(id, _)| (id, StageSlot::default())).collect())
+}
+
+pub(crate) fn remove_stale(root: &Path, before: SystemTime) -> Result<Vec<StageId>> {
+    let listing = |cause| BlobError::io("list the uploads in", root.display(), cause);
+    let mut removed = Vec::new();
+    for (id, modified) in staged_files(root).map_err(listing)? {
+        if modified < before {
+            let removing = |cause| BlobError::io("remove the stale upload", &id, cause);
+            found(fs::remove_file(stage_path(root, &id))).map_err(removing)?;
+            removed.push(id);
+        }
+    }
+    Ok(removed)
+}
+
+/// One append in progress: travels into the blocking write and back, lock included.
+struct Appending {
+    progress: OwnedMutexGuard<Progress>,
+    file: File,
+    start: u64,
+    len: u64,
+}
+
+impl Appending {
+    fn open(path: &Path, progress: OwnedMutexGuard<Progress>) -> io::Result<Option<Self>> {
+        let Some(mut file) = found(File::options().append(true).open(path))? else {
+            return Ok(None);
+        };
+        let len = file.seek(io::SeekFrom::End(0))?;
+        Ok(Some(Self { progress, file, start: len, len }))
+    }
+
+    /// Writes one batch; after an error the upload is as it was before this append.
+    fn write(mut self, batch: Vec<Bytes>) -> io::Result<Self> {
+        let mut hash = match self.progress.hashed.take() {
+            Some((len, hash)) if len == self.len => Some(hash),
+            _ if self.len == 0 => Some(Sha256::new()),
+            _ => None,
+        };
+        for bytes in batch {
+            if let Err(error) = self.file.write_all(&bytes) {
+                self.undo();
+                return Err(error);
+            }
+            self.len += bytes.len() as u64;
+            if let Some(hash) = &mut hash {
+                hash.update(&bytes);
+            }
+        }
+        self.progress.hashed = hash.map(|hash| (self.len, hash));
+        Ok(self)
+    }
+
+    fn undo(&mut self) {
+        self.progress.hashed = None;
+        if let Err(error) = self.file.set_len(self.start) {
+            tracing::error!(%error, "could not cut an upload back; its digest will not match");
+        }
+    }
+}
+
+/// Takes from `bytes` until a batch is full, the stream ends, or it fails.
+async fn next_batch(bytes: &mut ByteStream<'_>) -> (Vec<Bytes>, Option<io::Result<()>>) {
+    let (mut batch, mut size) = (Vec::new(), 0);
+    while size < BATCH {
+        match bytes.next().await {
+            Some(Ok(chunk)) => {
+                size += chunk.len();
+                batch.push(chunk);
+            }
+            Some(Err(error)) => return (batch, Some(Err(error))),
+            None => return (batch, Some(Ok(()))),
+        }
+    }
+    (batch, None)
+}
+
+fn hash_file(path: &Path) -> io::Result<(u64, Sha256)> {
+    let (mut file, mut hash, mut len) = (File::open(path)?, Sha256::new(), 0);
+    let mut buffer = vec![0; BATCH];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok((len, hash)),
+            count => {
+                hash.update(&buffer[..count]);
+                len += count as u64;
+            }
+        }
+    }
+}
+
+/// Hashes what is stored (or trusts the hash kept while writing it), syncs and renames.
+fn verify_and_publish(
+    progress: &mut Progress,
+    stage: &Path,
+    target: &Path,
+    expected: &Digest,
+) -> io::Result<std::result::Result<u64, Digest>> {
+    let file = File::open(stage)?;
+    let size = file.metadata()?.len();
+    let (len, hash) = match progress.hashed.take() {
+        Some(hashed) if hashed.0 == size => hashed,
+        _ => hash_file(stage)?,
+    };
+    let actual = Digest::from_hash(hash.clone().finalize().into());
+    progress.hashed = Some((len, hash));
+    if actual != *expected {
+        return Ok(Err(actual));
+    }
+    file.sync_all()?;
+    file.set_modified(SystemTime::now())?;
+    files::publish(stage, target)?;
+    Ok(Ok(size))
+}
+
+impl DirBlobs {
+    fn slots(&self) -> std::sync::MutexGuard<'_, HashMap<StageId, StageSlot>> {
+        self.stages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits a moment for the lock: a sender that lost its connection may be back before
+    /// the write of its last bytes ended.
+    async fn lock_stage(&self, id: &StageId) -> Result<OwnedMutexGuard<Progress>> {
+        let slot = self.slots().get(id).cloned().ok_or_else(|| BlobError::NoStage(id.clone()))?;
+        let locked = tokio::time::timeout(LOCK_WAIT, slot.lock_owned()).await;
+        locked.map_err(|_| BlobError::Busy(id.clone()))
+    }
+
+    pub(crate) async fn begin_stage(&self) -> Result<StageId> {
+        let id = StageId(uuid::Uuid::new_v4().simple().to_string());
+        {
+            let mut slots = self.slots();
+            if slots.len() >= self.max_stages {
+                return Err(BlobError::TooManyStages(self.max_stages));
+            }
+            slots.insert(id.clone(), StageSlot::default());
+        }
+        let path = stage_path(&self.root, &id);
+        match blocking(move || File::create_new(path)).await {
+            Ok(_) => Ok(id),
+            Err(cause) => {
+                self.slots().remove(&id);
+                Err(BlobError::io("begin the upload", id, cause))
+            }
+        }
+    }
+
+    pub(crate) async fn stage_size(&self, id: &StageId) -> Result<Option<u64>> {
+        let path = stage_path(&self.root, id);
+        let stat = blocking(move || found(fs::metadata(path))).await;
+        let metadata = stat.map_err(|cause| BlobError::io("look up the upload", id, cause))?;
+        Ok(metadata.map(|metadata| metadata.len()))
+    }
+
+    pub(crate) async fn append_stage(
+        &self,
+        id: &StageId,
+        at: Option<u64>,
+        mut bytes: ByteStream<'_>,
+        limit: u64,
+    ) -> Result<u64> {
+        let failed = |cause| BlobError::io("write the upload", id, cause);
+        let (progress, path) = (self.lock_stage(id).await?, stage_path(&self.root, id));
+        let opened = blocking(move || Appending::open(&path, progress)).await.map_err(failed)?;
+        let mut upload = opened.ok_or_else(|| BlobError::NoStage(id.clone()))?;
+        if let Some(at) = at.filter(|at| *at != upload.len) {
+            return Err(BlobError::Offset { stage: id.clone(), have: upload.len, at });
+        }
+        let (mut batch, mut end) = next_batch(&mut bytes).await;
+        loop {
+            let size = batch.iter().map(|chunk| chunk.len() as u64).sum::<u64>();
+            if upload.len + size > limit {
+                blocking(move || upload.undo()).await;
+                return Err(BlobError::TooLarge { what: format!("the upload {id}"), limit });
+            }
+            let write = blocking(move || upload.write(batch));
+            if let Some(outcome) = end {
+                let upload = write.await.map_err(failed)?;
+                return outcome
+                    .map(|()| upload.len)
+                    .map_err(|cause| BlobError::Source(id.clone(), cause));
+            }
+            // The next batch is received while this one is written.
+            let (written, next) = tokio::join!(write, next_batch(&mut bytes));
+            upload = written.map_err(failed)?;
+            (batch, end) = next;
+        }
+    }
+
+    pub(crate) async fn publish_stage(
+        &self,
+        id: &StageId,
+        key: &Key,
+        digest: &Digest,
+    ) -> Result<u64> {
+        let mut progress = self.lock_stage(id).await?;
+        let (stage, target, expected) = (stage_path(&self.root, id), self.object(key), *digest);
+        let publish =
+            blocking(move || verify_and_publish(&mut progress, &stage, &target, &expected));
+        match publish.await.map_err(|cause| BlobError::io("publish", key, cause))? {
+            Ok(size) => {
+                self.slots().remove(id);
+                Ok(size)
+            }
+            Err(actual) => Err(BlobError::Digest { expected, actual }),
+        }
+    }
+
+    pub(crate) async fn discard_stage(&self, id: &StageId) -> Result<bool> {
+        let progress = match self.lock_stage(id).await {
+            Ok(progress) => progress,
+            Err(BlobError::NoStage(_)) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let path = stage_path(&self.root, id);
+        let remove = blocking(move || {
+            let _held_until_removed = progress;
+            found(fs::remove_file(path))
+        });
+        let removed = remove.await.map_err(|cause| BlobError::io("discard upload", id, cause))?;
+        self.slots().remove(id);
+        Ok(removed.is_some())
+    }
+
+    pub(crate) async fn discard_stale_stages(&self, before: SystemTime) -> Result<usize> {
+        let root = self.root.clone();
+        let listed = blocking(move || staged_files(&root)).await;
+        let stages = listed
+            .map_err(|cause| BlobError::io("list the uploads in", self.root.display(), cause))?;
+        let mut discarded = 0;
+        for (id, _) in stages.into_iter().filter(|(_, modified)| *modified < before) {
+            match self.discard_stage(&id).await {
+                Ok(removed) => discarded += usize::from(removed),
+                // Somebody is sending to it again: not stale after all.
+                Err(BlobError::Busy(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(discarded)
+    }
+}
