@@ -1,0 +1,104 @@
+//! `POST /build`.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+
+use super::Client;
+use super::images::next_line;
+use crate::Error;
+use crate::wire::{ProgressLine, RegistryAuth};
+
+/// A build of an image from a context.
+#[derive(Debug, Clone, Default)]
+pub struct BuildImage {
+    /// Names for the result.
+    pub tags: Vec<String>,
+    /// The Dockerfile's path in the context; empty is `Dockerfile`.
+    pub dockerfile: String,
+    /// Values of `ARG`s.
+    pub build_args: BTreeMap<String, String>,
+    /// Labels added to the result.
+    pub labels: BTreeMap<String, String>,
+    /// The stage to build; empty is the last.
+    pub target: String,
+    /// Runs every step again.
+    pub no_cache: bool,
+    /// Looks for a newer base image.
+    pub pull: bool,
+    /// `linux/arm64` and so on; empty is the engine's own.
+    pub platform: String,
+    /// `bridge`, `host` or `none` for RUN steps; empty is `bridge`.
+    pub network_mode: String,
+    /// Credentials by registry host, for base images.
+    pub registries: BTreeMap<String, RegistryAuth>,
+    /// Bytes; 0 is no limit.
+    pub memory: i64,
+    /// Images that the cache may be taken from.
+    pub cache_from: Vec<String>,
+    /// Further headers (`X-…`) as this engine documents them.
+    pub headers: Vec<(&'static str, String)>,
+}
+
+impl Client {
+    /// Builds an image from a tar archive. `progress` hears of every line, the last of which says
+    /// the image's id in `aux`.
+    pub async fn build(
+        &self,
+        build: &BuildImage,
+        context: BoxStream<'static, io::Result<Bytes>>,
+        mut progress: impl FnMut(&ProgressLine) + Send,
+    ) -> Result<Option<String>, Error> {
+        let json = |map: &BTreeMap<String, String>| serde_json::to_string(map).unwrap_or_default();
+        let mut call = self
+            .post("/build".to_owned())
+            .flag("nocache", build.no_cache)
+            .flag("pull", build.pull)
+            .query("rm", "true")
+            .query("forcerm", "true");
+        for tag in &build.tags {
+            call = call.query("t", tag);
+        }
+        for (name, value) in [
+            ("dockerfile", &build.dockerfile),
+            ("target", &build.target),
+            ("platform", &build.platform),
+            ("networkmode", &build.network_mode),
+        ] {
+            if !value.is_empty() {
+                call = call.query(name, value);
+            }
+        }
+        if !build.build_args.is_empty() {
+            call = call.query("buildargs", json(&build.build_args));
+        }
+        if !build.labels.is_empty() {
+            call = call.query("labels", json(&build.labels));
+        }
+        if build.memory > 0 {
+            call = call.query("memory", build.memory.to_string());
+        }
+        if !build.cache_from.is_empty() {
+            let names = serde_json::to_string(&build.cache_from).unwrap_or_default();
+            call = call.query("cachefrom", names);
+        }
+        if !build.registries.is_empty() {
+            call =
+                call.header("x-registry-config", super::images::config_header(&build.registries));
+        }
+        for (name, value) in &build.headers {
+            call = call.header(name, value.clone());
+        }
+        let mut lines = call.stream(context).send().await?.lines::<ProgressLine>();
+        let mut id = None;
+        while let Some(line) = next_line(&mut lines).await? {
+            if let Some(found) = line.aux.as_ref().and_then(|aux| aux["ID"].as_str()) {
+                id = Some(found.to_owned());
+            }
+            progress(&line);
+        }
+        Ok(id)
+    }
+}
