@@ -1,0 +1,117 @@
+//! What is stored: networks and their endpoints, one JSON document each (`networks/<id>/network.json`).
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ipam::Subnet;
+
+/// Version of the stored document.
+pub const VERSION: u32 = 1;
+
+/// What a new network shall be.
+#[derive(Clone, Debug, Default)]
+pub struct NetworkOptions {
+    /// Name for people; unique among the networks.
+    pub name: String,
+    /// `None`: a free one that no route of the host covers.
+    pub subnet: Option<Subnet>,
+    /// `None`: the first host address of the subnet.
+    pub gateway: Option<Ipv4Addr>,
+    /// Addresses are chosen from this range only; static ones need not be in it.
+    pub ip_range: Option<Subnet>,
+    /// Name of the bridge; `None`: `mk` and ten hex digits of the id.
+    pub bridge: Option<String>,
+    /// No NAT and no way out.
+    pub internal: bool,
+    /// Containers of this network cannot talk to each other directly.
+    pub no_icc: bool,
+    /// Do not masquerade what leaves.
+    pub no_masquerade: bool,
+    /// 0: 1500, or the MTU of the default route if that is lower.
+    pub mtu: u32,
+    /// Container names resolve (user-defined networks: yes; Docker's default bridge: no).
+    pub dns: bool,
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A network as it is stored.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct NetworkRecord {
+    pub version: u32,
+    /// 64 hex digits.
+    pub id: String,
+    pub name: String,
+    pub bridge: String,
+    pub subnet: Subnet,
+    pub gateway: Ipv4Addr,
+    pub ip_range: Option<Subnet>,
+    pub internal: bool,
+    pub no_icc: bool,
+    pub no_masquerade: bool,
+    pub mtu: u32,
+    pub dns: bool,
+    pub labels: BTreeMap<String, String>,
+    /// Milliseconds since the epoch.
+    pub created_at: u64,
+    /// By container id.
+    pub endpoints: BTreeMap<String, Endpoint>,
+}
+
+/// How a container is to be attached to a network.
+#[derive(Clone, Debug, Default)]
+pub struct AttachOptions {
+    /// Name of the network or its id.
+    pub network: String,
+    pub container: String,
+    /// A static address; it may be kept for a container that does not run ([`crate::Networks::reserve`]).
+    pub address: Option<Ipv4Addr>,
+    /// `None`: made from the address.
+    pub mac: Option<[u8; 6]>,
+    /// Container name and aliases, lower case or not: what the names file answers to.
+    pub names: Vec<String>,
+    /// The default route goes through this network. Exactly one network of a container should say so.
+    pub default_route: bool,
+    pub ports: Vec<Port>,
+}
+
+/// A container's place in a network.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct Endpoint {
+    /// 64 hex digits.
+    pub id: String,
+    pub container: String,
+    pub address: Ipv4Addr,
+    pub mac: String,
+    /// Name of the interface in the container: `eth0`, `eth1`, ….
+    pub interface: String,
+    /// The host's end of the veth.
+    pub host_interface: String,
+    pub names: Vec<String>,
+    pub default_route: bool,
+    /// With the host ports that were chosen.
+    pub ports: Vec<Port>,
+}
+
+/// Transport protocol of a published port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    Tcp,
+    Udp,
+}
+
+/// A published port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Port {
+    /// `None`: all addresses of the host.
+    pub host_address: Option<Ipv4Addr>,
+    /// 0: any free one of `range`, or of 32768–60999.
+    pub host_port: u16,
+    /// Last of a range of host ports to choose from (only with `host_port` as its first).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_port_end: Option<u16>,
+    pub container_port: u16,
+    pub protocol: Protocol,
+}

@@ -1,0 +1,55 @@
+//! What can go wrong with networks. The texts of the first variants are shown to users as they are.
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use crate::document::Protocol;
+use crate::ipam::Subnet;
+
+/// Error of this crate; each variant says what was being done to what.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    #[error("network {0} not found")]
+    NotFound(String),
+    #[error("network with name {0} already exists")]
+    NameInUse(String),
+    #[error("network {name} is ambiguous ({count} matches found on name)")]
+    Ambiguous { name: String, count: usize },
+    #[error("network {name} has active endpoints: {containers}")]
+    InUse { name: String, containers: String },
+    #[error("endpoint of container {container} already exists in network {network}")]
+    AlreadyAttached { container: String, network: String },
+    #[error("container {container} is not connected to network {network}")]
+    NotAttached { container: String, network: String },
+    #[error("Pool overlaps with other one on this address space: {subnet} and {other}")]
+    SubnetInUse { subnet: Subnet, other: String },
+    #[error("no subnet is free among {0} that were tried")]
+    NoFreeSubnet(usize),
+    #[error("no available IPv4 addresses on network {0}")]
+    NoFreeAddress(String),
+    #[error("Address already in use: {0}")]
+    AddressInUse(Ipv4Addr),
+    #[error("invalid address {address}: it does not belong to subnet {subnet} of the network")]
+    AddressOutside { address: Ipv4Addr, subnet: Subnet },
+    #[error("Bind for {address}:{port} failed: port is already allocated")]
+    PortInUse { address: Ipv4Addr, port: u16, protocol: Protocol },
+    #[error("no free host port in {first}-{last} for {address}")]
+    NoFreePort { address: Ipv4Addr, first: u16, last: u16 },
+    #[error("listening on {address}:{port}: the host has no such address")]
+    NoSuchHostAddress { address: Ipv4Addr, port: u16 },
+    #[error("invalid {what}: {value}")]
+    Invalid { what: &'static str, value: String },
+    #[error("{action} {path}")]
+    File { action: &'static str, path: PathBuf, source: io::Error },
+    #[error("reading the stored network {path}")]
+    Document { path: PathBuf, source: serde_json::Error },
+    #[error("{action} {link}")]
+    Link { action: &'static str, link: String, source: Box<dyn std::error::Error + Send + Sync> },
+    #[error("applying firewall rules: nft said: {0}")]
+    Firewall(String),
+    #[error("starting nft (package nftables)")]
+    NftMissing(#[source] io::Error),
+    #[error("{action} in network namespace {path}")]
+    Namespace { action: &'static str, path: PathBuf, source: io::Error },
+}

@@ -1,0 +1,120 @@
+//! The last step inside the container: become the program.
+//!
+//! Invariant: the process environment is not touched. libcontainer's default way goes through the
+//! standard library's environment lock, which a cloned child may find taken; here the environment of
+//! the specification is handed to `execve` as it is.
+
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::os::fd::{BorrowedFd, RawFd};
+
+use libcontainer::oci_spec::runtime::{Process, Spec};
+use libcontainer::workload::{
+    Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError,
+};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
+
+const NOT_FOUND: u8 = 1;
+const NOT_EXECUTABLE: u8 = 2;
+const OTHER: u8 = 3;
+
+/// Runs the program of the specification.
+#[derive(Clone)]
+pub(crate) struct ProgramExecutor {
+    /// Socket to the shim.
+    pub(crate) status: RawFd,
+}
+
+impl Executor for ProgramExecutor {
+    fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
+        // SAFETY: the descriptor was inherited from the helper, which keeps it open.
+        let status = unsafe { BorrowedFd::borrow_raw(self.status) };
+        let failed = |number: u8, text: String| {
+            let line = format!("failed {number} {text}\n");
+            let _ = rustix::net::send(status, line.as_bytes(), SendFlags::NOSIGNAL);
+            // SAFETY: ends this cloned process without running the helper's clean-up in it.
+            unsafe { libc::_exit(i32::from(128 - u8::from(number == NOT_FOUND) - number)) }
+        };
+        if rustix::net::send(status, b"ready\n", SendFlags::NOSIGNAL).is_err() {
+            failed(OTHER, "the shim has gone".to_owned());
+        }
+        let mut byte = [0_u8; 1];
+        match rustix::net::recv(status, &mut byte, RecvFlags::empty()) {
+            Ok((1, _)) => {}
+            _ => failed(OTHER, "the shim has gone".to_owned()),
+        }
+        let Some(process) = spec.process() else {
+            failed(OTHER, "the specification has no process".to_owned());
+            return Err(ExecutorError::InvalidArg);
+        };
+        let (number, text) = become_program(process);
+        failed(number, text);
+        Err(ExecutorError::InvalidArg)
+    }
+
+    fn validate(&self, _spec: &Spec) -> Result<(), ExecutorValidationError> {
+        // What is wrong with the program shows when it is executed, and is reported from there.
+        Ok(())
+    }
+
+    fn setup_envs(&self, _envs: HashMap<String, String>) -> Result<(), ExecutorSetEnvsError> {
+        Ok(())
+    }
+}
+
+/// Only returns if the program cannot be executed: a failure number, and why.
+fn become_program(process: &Process) -> (u8, String) {
+    let (Some(args), Some(envs)) = (process.args(), process.env()) else {
+        return (OTHER, "the process has no arguments or no environment".to_owned());
+    };
+    let strings = |list: &[String]| -> Option<Vec<CString>> {
+        list.iter().map(|text| CString::new(text.as_str()).ok()).collect()
+    };
+    let (Some(argv), Some(envp)) = (strings(args), strings(envs)) else {
+        return (OTHER, "an argument or variable contains a NUL byte".to_owned());
+    };
+    let Some(name) = args.first() else {
+        return (OTHER, "no command specified".to_owned());
+    };
+    if name.contains('/') {
+        return explain(name, true, execute(name, &argv, &envp));
+    }
+    let search = envs.iter().rev().find_map(|entry| entry.strip_prefix("PATH=")).unwrap_or("");
+    let mut worst = Errno::NOENT;
+    for directory in search.split(':') {
+        let directory = if directory.is_empty() { "." } else { directory };
+        match execute(&format!("{directory}/{name}"), &argv, &envp) {
+            Errno::NOENT | Errno::NOTDIR => {}
+            Errno::ACCESS => worst = Errno::ACCESS,
+            error => return explain(name, false, error),
+        }
+    }
+    explain(name, false, worst)
+}
+
+/// In the words that Docker's clients look for.
+fn explain(name: &str, is_path: bool, error: Errno) -> (u8, String) {
+    match error {
+        Errno::NOENT if is_path => {
+            (NOT_FOUND, format!("exec: {name:?}: stat {name}: no such file or directory"))
+        }
+        Errno::NOENT => (NOT_FOUND, format!("exec: {name:?}: executable file not found in $PATH")),
+        Errno::ACCESS | Errno::ISDIR | Errno::NOTDIR => {
+            (NOT_EXECUTABLE, format!("exec: {name:?}: permission denied"))
+        }
+        Errno::NOEXEC => (NOT_EXECUTABLE, format!("exec {name}: exec format error")),
+        other => (OTHER, format!("exec {name:?}: {other}")),
+    }
+}
+
+fn execute(path: &str, argv: &[CString], envp: &[CString]) -> Errno {
+    let Ok(path) = CString::new(path) else { return Errno::INVAL };
+    let pointers = |list: &[CString]| -> Vec<*const libc::c_char> {
+        list.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
+    };
+    let (argv, envp) = (pointers(argv), pointers(envp));
+    // SAFETY: path and both lists are NUL-terminated and live until the call returns, if it does.
+    unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
+}

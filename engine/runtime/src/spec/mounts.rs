@@ -1,0 +1,175 @@
+//! What is mounted in a container: Docker's defaults, then the container's own, outer ones first.
+
+use std::collections::BTreeMap;
+
+use oci_spec::runtime::{Mount as OciMount, MountBuilder};
+
+use super::{ContainerSpec, Facts, Mount, MountKind, NetNamespace, SpecError, defaults};
+
+/// The mounts in the order in which they are to be made.
+pub(super) fn build(container: &ContainerSpec, facts: &Facts) -> Result<Vec<OciMount>, SpecError> {
+    // Keyed by depth and target: what is mounted on a target replaces the default there, and a mount
+    // below another comes after it.
+    let mut mounts: BTreeMap<(usize, String), OciMount> = BTreeMap::new();
+    for mount in standard(container, facts)? {
+        let target = mount.destination().to_string_lossy().into_owned();
+        mounts.insert((depth(&target), target), mount);
+    }
+    for mount in &container.mounts {
+        let target = clean(&mount.target)?;
+        mounts.insert((depth(&target), target.clone()), custom(mount, target)?);
+    }
+    Ok(mounts.into_values().collect())
+}
+
+fn depth(target: &str) -> usize {
+    target.bytes().filter(|b| *b == b'/').count()
+}
+
+fn clean(target: &str) -> Result<String, SpecError> {
+    let wrong = || SpecError::MountTarget(target.to_owned());
+    if !target.starts_with('/') || target.contains('\0') {
+        return Err(wrong());
+    }
+    let mut parts: Vec<&str> = Vec::new();
+    for part in target.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            _ => parts.push(part),
+        }
+    }
+    if parts.is_empty() { Err(wrong()) } else { Ok(format!("/{}", parts.join("/"))) }
+}
+
+fn mount(target: &str, kind: &str, source: &str, options: &[&str]) -> Result<OciMount, SpecError> {
+    Ok(MountBuilder::default()
+        .destination(target)
+        .typ(kind)
+        .source(source)
+        .options(options.iter().map(|o| o.to_string()).collect::<Vec<_>>())
+        .build()?)
+}
+
+fn standard(container: &ContainerSpec, facts: &Facts) -> Result<Vec<OciMount>, SpecError> {
+    let shm = match container.shm_size {
+        0 => defaults::SHM_SIZE,
+        size => size,
+    };
+    let shm_size = format!("size={shm}");
+    let access = if container.privileged { "rw" } else { "ro" };
+    let safe = ["nosuid", "noexec", "nodev"];
+    let mut mounts = vec![
+        mount("/proc", "proc", "proc", &safe)?,
+        mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"])?,
+        mount(
+            "/dev/pts",
+            "devpts",
+            "devpts",
+            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+        )?,
+        mount("/dev/mqueue", "mqueue", "mqueue", &safe)?,
+        mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &shm_size])?,
+    ];
+    if container.ipc == super::Namespace::Host {
+        mounts.pop();
+        mounts.push(mount("/dev/shm", "bind", "/dev/shm", &["rbind", "rprivate"])?);
+    }
+    if container.network == NetNamespace::Host {
+        // A sysfs can only be mounted by the owner of the network namespace.
+        mounts.push(mount("/sys", "bind", "/sys", &["rbind", "rprivate", "nosuid", "noexec", "nodev", access])?);
+    } else {
+        mounts.push(mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", access])?);
+    }
+    // With the host's cgroup namespace on version 2 that would show every cgroup of the host.
+    if container.network != NetNamespace::Host || facts.cgroup_v2 {
+        mounts.push(mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", access])?);
+    }
+    Ok(mounts)
+}
+
+fn custom(mount: &Mount, target: String) -> Result<OciMount, SpecError> {
+    let access = if mount.readonly { "ro" } else { "rw" };
+    let built = MountBuilder::default().destination(target);
+    Ok(match &mount.kind {
+        MountKind::Bind { source, recursive, propagation } => {
+            const KNOWN: [&str; 6] = ["private", "rprivate", "shared", "rshared", "slave", "rslave"];
+            let propagation = match propagation.as_str() {
+                "" => "rprivate",
+                known if KNOWN.contains(&known) => known,
+                other => {
+                    let value = other.to_owned();
+                    return Err(SpecError::Invalid { what: "mount propagation", value });
+                }
+            };
+            let bind = if *recursive { "rbind" } else { "bind" };
+            let options = [bind, propagation, access].map(str::to_owned).to_vec();
+            built.typ("bind").source(source.clone()).options(options).build()?
+        }
+        MountKind::Tmpfs { options } => {
+            let mut all: Vec<String> = ["nosuid", "nodev"].map(str::to_owned).to_vec();
+            if !options.iter().any(|option| option == "exec") {
+                all.push("noexec".to_owned());
+            }
+            let plain = |o: &&String| !matches!(o.as_str(), "exec" | "" | "rw");
+            all.extend(options.iter().filter(plain).cloned());
+            all.push(access.to_owned());
+            built.typ("tmpfs").source("tmpfs").options(all).build()?
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bind(target: &str) -> Mount {
+        let kind =
+            MountKind::Bind { source: "/src".into(), recursive: true, propagation: String::new() };
+        Mount { kind, target: target.into(), readonly: true }
+    }
+
+    fn targets(mounts: Vec<Mount>) -> Vec<String> {
+        let container = ContainerSpec { mounts, ..Default::default() };
+        let built = build(&container, &Facts::default()).unwrap();
+        built.iter().map(|m| m.destination().to_str().unwrap().to_owned()).collect()
+    }
+
+    #[test]
+    fn outer_mounts_come_before_inner_ones() {
+        let all = targets(vec![bind("/data/a/b"), bind("/data"), bind("/etc/hosts"), bind("/data/a")]);
+        let place = |target: &str| all.iter().position(|t| t == target).unwrap();
+        assert!(place("/data") < place("/data/a"));
+        assert!(place("/data/a") < place("/data/a/b"));
+        assert!(place("/dev") < place("/dev/pts"));
+        assert!(place("/sys") < place("/sys/fs/cgroup"));
+    }
+
+    #[test]
+    fn a_mount_replaces_the_default_on_its_target() {
+        let container =
+            ContainerSpec { mounts: vec![bind("/dev/./shm/")], ..Default::default() };
+        let built = build(&container, &Facts::default()).unwrap();
+        let shm: Vec<_> =
+            built.iter().filter(|m| m.destination().ends_with("dev/shm")).collect();
+        assert_eq!(shm.len(), 1);
+        assert_eq!(shm[0].typ().as_deref(), Some("bind"));
+        assert_eq!(
+            shm[0].options().as_ref().unwrap(),
+            &["rbind", "rprivate", "ro"].map(str::to_owned)
+        );
+    }
+
+    #[test]
+    fn bad_targets_are_refused() {
+        for target in ["", "data", "/", "/..", "//"] {
+            let container = ContainerSpec { mounts: vec![bind(target)], ..Default::default() };
+            assert!(
+                matches!(build(&container, &Facts::default()), Err(SpecError::MountTarget(_))),
+                "{target}"
+            );
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Names of containers and upstream servers, as files: written by the daemon, read by every shim.
+//!
+//! The *sources* file of a container has lines `names <path>` (one per network that it is in) and
+//! `upstream <address>` or `upstream <address>:<port>`, best first. A *names* file has lines
+//! `<address> <name>…` as a hosts file; a name may stand on several lines. Both are replaced by rename.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+/// Most lines of a file that are read.
+pub const MAX_LINES: usize = 4096;
+
+/// A parsed sources file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sources {
+    pub names: Vec<PathBuf>,
+    pub upstreams: Vec<SocketAddr>,
+}
+
+impl Sources {
+    /// Read a sources file; lines that are not understood are skipped.
+    pub fn parse(text: &str) -> Self {
+        let mut sources = Self::default();
+        for line in text.lines().take(MAX_LINES) {
+            match line.split_once(' ') {
+                Some(("names", path)) => sources.names.push(PathBuf::from(path)),
+                Some(("upstream", server)) => {
+                    let plain = server.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53));
+                    sources.upstreams.extend(plain.or_else(|_| server.parse()));
+                }
+                _ => {}
+            }
+        }
+        sources
+    }
+
+    /// The text of a sources file.
+    pub fn print(&self) -> String {
+        let mut text = String::new();
+        for path in &self.names {
+            text.push_str("names ");
+            text.push_str(&path.to_string_lossy());
+            text.push('\n');
+        }
+        for server in &self.upstreams {
+            text.push_str("upstream ");
+            text.push_str(&server.to_string());
+            text.push('\n');
+        }
+        text
+    }
+}
+
+/// Addresses of a name in a names file; letter case does not count.
+pub fn addresses(names: &str, name: &str) -> Vec<Ipv4Addr> {
+    let of_line = |line: &str| {
+        let mut words = line.split_ascii_whitespace();
+        let address = words.next()?.parse().ok()?;
+        words.any(|word| word.eq_ignore_ascii_case(name)).then_some(address)
+    };
+    names.lines().take(MAX_LINES).filter_map(of_line).collect()
+}
+
+/// First name of an address in a names file.
+pub fn name_of(names: &str, address: Ipv4Addr) -> Option<&str> {
+    names.lines().take(MAX_LINES).find_map(|line| {
+        let mut words = line.split_ascii_whitespace();
+        (words.next()?.parse() == Ok(address)).then(|| words.next())?
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_may_have_several_addresses() {
+        let text = "10.0.0.2 web api\n\nbad line\n10.0.0.3 API web.net\n";
+        assert_eq!(addresses(text, "Api").len(), 2);
+        assert_eq!(addresses(text, "web"), [Ipv4Addr::new(10, 0, 0, 2)]);
+        assert!(addresses(text, "10.0.0.2").is_empty());
+        assert_eq!(name_of(text, Ipv4Addr::new(10, 0, 0, 3)), Some("API"));
+    }
+
+    #[test]
+    fn sources_round_trip() {
+        let text = "names /a b/names\nupstream 10.0.0.1\nupstream [::1]:5353\nother\n";
+        let sources = Sources::parse(text);
+        assert_eq!(sources.upstreams[0], "10.0.0.1:53".parse().unwrap());
+        assert_eq!(sources.names, [PathBuf::from("/a b/names")]);
+        assert_eq!(Sources::parse(&sources.print()), sources);
+    }
+}
