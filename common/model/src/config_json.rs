@@ -34,7 +34,7 @@ pub struct ConfigJson {
     pub uuid: Option<DeviceUuid>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_id: Option<DeviceId>,
-    /// Seconds since 1970; absent until the server knows the device.
+    /// Milliseconds since 1970; absent until the server knows the device.
     #[serde(
         default,
         rename = "registered_at",

@@ -1,0 +1,316 @@
+//! Logs to the server: from any task, through the spool, in gzip NDJSON requests.
+//!
+//! The server answers a request only when it ends, so a request is ended after a short silence or a
+//! few seconds: its answer is what lets the spool forget. While the server cannot be reached, lines
+//! wait on disk.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use minke_common_model::ids::{DeviceUuid, ServiceId};
+use reqwest::Method;
+use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use serde::Serialize;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tracing::warn;
+
+use crate::backoff::Backoff;
+use crate::http::{CloudHttp, HttpError, check};
+use crate::random;
+use crate::spool::{Limits, Spool};
+
+#[cfg(test)]
+mod tests;
+
+/// Longest message, in characters; the rest is cut and said.
+const MAX_MESSAGE: usize = 10_000;
+/// A request with nothing more to say is ended after this.
+const IDLE: Duration = Duration::from_secs(2);
+/// A request is ended after this in any case, so that the spool can forget.
+const LONGEST: Duration = Duration::from_secs(10);
+/// A server that takes nothing for this long is given up.
+const STALL: Duration = Duration::from_secs(30);
+/// Bytes of lines that go into one flush.
+const BATCH: u64 = 64 * 1024;
+/// Lines that wait in memory for the writer of the spool.
+const QUEUE: usize = 1024;
+
+/// One line of log, as the server takes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LogLine {
+    /// The text, without its line break.
+    pub message: String,
+    /// Milliseconds since 1970.
+    pub timestamp: u64,
+    /// Said by the supervisor itself.
+    #[serde(skip_serializing_if = "is_no")]
+    pub is_system: bool,
+    /// Written to standard error.
+    #[serde(skip_serializing_if = "is_no")]
+    pub is_std_err: bool,
+    /// The service that said it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service_id: Option<ServiceId>,
+}
+
+fn is_no(truth: &bool) -> bool {
+    !*truth
+}
+
+/// Where lines go in; clones share the queue.
+#[derive(Debug, Clone)]
+pub struct LogSink {
+    lines: mpsc::Sender<LogLine>,
+}
+
+impl LogSink {
+    /// Takes a line, waiting while the queue is full. Its source is durable and can wait.
+    pub async fn send(&self, line: LogLine) {
+        // The receiver is gone only when the process ends.
+        let _ = self.lines.send(line).await;
+    }
+
+    /// Takes a line if there is room. For lines whose source cannot wait.
+    pub fn offer(&self, line: LogLine) {
+        if self.lines.try_send(line).is_err() {
+            warn!("a log line found no room in the queue");
+        }
+    }
+}
+
+/// The task that owns the spool and the request.
+pub struct LogStream {
+    http: CloudHttp,
+    uuid: DeviceUuid,
+    lines: mpsc::Receiver<LogLine>,
+    spool: Spool,
+}
+
+impl LogStream {
+    /// A stream for `uuid` whose spool is the directory `dir`.
+    pub fn new(http: CloudHttp, uuid: DeviceUuid, dir: &Path) -> io::Result<(LogStream, LogSink)> {
+        let spool = Spool::open(dir, Limits::default())?;
+        let (sender, lines) = mpsc::channel(QUEUE);
+        Ok((LogStream { http, uuid, lines, spool }, LogSink { lines: sender }))
+    }
+
+    /// Takes and sends for ever; ends when every sink is gone and the last request is answered.
+    pub async fn run(mut self) {
+        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(300));
+        let mut held_until: Option<Instant> = None;
+        let mut request: Option<Request> = None;
+        let mut is_open = true;
+        loop {
+            let is_held = held_until.is_some_and(|held| held > Instant::now());
+            if self.spool.has_more() && !is_held {
+                match self.forward(&mut request).await {
+                    Ok(()) => held_until = None,
+                    Err(error) => {
+                        warn!(%error, "logs wait on disk");
+                        let wait = backoff.failed(None, random::fraction());
+                        held_until = Some(Instant::now() + wait);
+                    }
+                }
+            }
+            let ended = match request.as_ref() {
+                Some(open) => !is_open || open.is_broken() || open.ends_at() <= Instant::now(),
+                None => false,
+            };
+            if ended && let Some(open) = request.take() {
+                held_until = self.settle(open, &mut backoff).await;
+                continue;
+            }
+            if !is_open && request.is_none() {
+                return;
+            }
+            let next_forward = self
+                .spool
+                .has_more()
+                .then(|| held_until.unwrap_or_else(Instant::now).max(Instant::now()));
+            let wake = [request.as_ref().map(Request::ends_at), next_forward];
+            let wake = wake.into_iter().flatten().min();
+            let mut batch = Vec::new();
+            // Both arms are cancel-safe.
+            tokio::select! {
+                taken = self.lines.recv_many(&mut batch, 256) => {
+                    is_open = taken > 0;
+                    self.store(batch);
+                }
+                () = sleep_until(wake) => {}
+            }
+        }
+    }
+
+    fn store(&mut self, batch: Vec<LogLine>) {
+        for line in batch {
+            if let Err(error) = self.spool.append(&encode(line)) {
+                warn!(%error, "a log line could not be kept");
+            }
+        }
+    }
+
+    /// Opens a request if there is none, and gives it what is there.
+    async fn forward(&mut self, request: &mut Option<Request>) -> Result<(), ForwardError> {
+        let open = match request {
+            Some(open) => open,
+            None => request.insert(Request::open(&self.http, &self.uuid)?),
+        };
+        let mut lines = self.spool.next(BATCH).map_err(ForwardError::Spool)?;
+        let dropped = self.spool.take_dropped();
+        if dropped > 0 {
+            let message = format!("Warning: Suppressed {dropped} message(s) due to high load");
+            let line = LogLine {
+                message,
+                timestamp: now_ms(),
+                is_system: true,
+                is_std_err: true,
+                service_id: None,
+            };
+            lines.insert(0, encode(line));
+        }
+        open.write(&lines).await;
+        Ok(())
+    }
+
+    /// Ends a request; what it carried is forgotten or sent again.
+    async fn settle(&mut self, request: Request, backoff: &mut Backoff) -> Option<Instant> {
+        let settled = match request.finish().await {
+            Ok(()) => {
+                backoff.succeeded();
+                self.spool.acknowledge()
+            }
+            Err(error) => {
+                let wait = backoff.failed(error.retry_after(), random::fraction());
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                warn!(%error, cause, "logs wait on disk");
+                self.spool.rewind();
+                return Some(Instant::now() + wait);
+            }
+        };
+        if let Err(error) = settled {
+            warn!(%error, "the spool of logs could not be cleaned");
+        }
+        None
+    }
+}
+
+const DOING: &str = "sending logs";
+
+#[derive(Debug, thiserror::Error)]
+enum ForwardError {
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    #[error("reading the spool of logs")]
+    Spool(#[source] io::Error),
+}
+
+/// One request on its way.
+struct Request {
+    chunks: mpsc::Sender<Result<Bytes, io::Error>>,
+    answer: JoinHandle<Result<(), HttpError>>,
+    gzip: GzEncoder<Vec<u8>>,
+    opened: Instant,
+    written: Instant,
+    is_stalled: bool,
+}
+
+impl Request {
+    fn open(http: &CloudHttp, uuid: &DeviceUuid) -> Result<Request, HttpError> {
+        let config = http.config_file().get();
+        let endpoint = config
+            .logs_endpoint
+            .as_deref()
+            .map(|url| url.trim_end_matches('/'))
+            .filter(|url| !url.is_empty())
+            .or(config.endpoint())
+            .ok_or(HttpError::NoServer)?;
+        let path = format!("/device/v2/{uuid}/log-stream");
+        let (chunks, mut receiver) = mpsc::channel::<Result<Bytes, io::Error>>(4);
+        let body = futures_util::stream::poll_fn(move |context| receiver.poll_recv(context));
+        let request = http
+            .request_at(endpoint, Method::POST, &path, config.device_api_key.as_deref())
+            .header(CONTENT_TYPE, "application/x-ndjson")
+            .header(CONTENT_ENCODING, "gzip")
+            .body(reqwest::Body::wrap_stream(body));
+        let answer = tokio::spawn(async move {
+            let response = request
+                .send()
+                .await
+                .map_err(|source| HttpError::Transport { doing: DOING, source })?;
+            check(DOING, response).await.map(drop)
+        });
+        let now = Instant::now();
+        let gzip = GzEncoder::new(Vec::new(), Compression::fast());
+        Ok(Request { chunks, answer, gzip, opened: now, written: now, is_stalled: false })
+    }
+
+    /// An answer before the end is always bad news.
+    fn is_broken(&self) -> bool {
+        self.is_stalled || self.answer.is_finished()
+    }
+
+    fn ends_at(&self) -> Instant {
+        (self.written + IDLE).min(self.opened + LONGEST)
+    }
+
+    async fn write(&mut self, lines: &[Vec<u8>]) {
+        for line in lines {
+            self.gzip.write_all(line).expect("a vector takes all");
+            self.gzip.write_all(b"\n").expect("a vector takes all");
+        }
+        self.gzip.flush().expect("a vector takes all");
+        let bytes = std::mem::take(self.gzip.get_mut());
+        self.written = Instant::now();
+        let sent = tokio::time::timeout(STALL, self.chunks.send(Ok(bytes.into()))).await;
+        // A receiver that is gone shows in `is_broken`.
+        self.is_stalled |= sent.is_err();
+    }
+
+    async fn finish(self) -> Result<(), HttpError> {
+        if self.is_stalled {
+            self.answer.abort();
+            let what = "the server takes nothing more".to_owned();
+            return Err(HttpError::Protocol { doing: DOING, what });
+        }
+        let rest = self.gzip.finish().expect("a vector takes all");
+        let _ = self.chunks.send(Ok(rest.into())).await;
+        drop(self.chunks);
+        let answer = tokio::time::timeout(Duration::from_secs(30), self.answer).await;
+        match answer {
+            Ok(Ok(result)) => result,
+            Ok(Err(error)) => {
+                Err(HttpError::Protocol { doing: DOING, what: format!("the task ended: {error}") })
+            }
+            Err(_) => {
+                Err(HttpError::Protocol { doing: DOING, what: "no answer in 30 s".to_owned() })
+            }
+        }
+    }
+}
+
+fn encode(mut line: LogLine) -> Vec<u8> {
+    if let Some((cut, _)) = line.message.char_indices().nth(MAX_MESSAGE) {
+        line.message.truncate(cut);
+        line.message.push_str("[...]");
+    }
+    serde_json::to_vec(&line).expect("texts and numbers")
+}
+
+fn now_ms() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.unwrap_or_default().as_millis() as u64
+}
+
+async fn sleep_until(wake: Option<Instant>) {
+    match wake {
+        Some(wake) => tokio::time::sleep_until(wake).await,
+        None => std::future::pending().await,
+    }
+}
