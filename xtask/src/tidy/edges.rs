@@ -42,7 +42,7 @@ const ONLY_IN: &[(&str, &[&str], &str)] = &[
     ("sea-query", &["cloud/db"], "cloud/db is the only crate with SQL"),
     ("libcontainer", &["engine/runtime"], "it hangs when called in a threaded process"),
     ("rtnetlink", &["engine/network", "device/device"], "links are made in engine/network"),
-    ("yamux", &["cloud/tunnel", "device/tunnel"], "the multiplexer is the tunnel's own business"),
+    ("yamux", &["common/tunnel"], "the multiplexer is the tunnel's own business"),
 ];
 
 /// Crates that pure code may not use.
