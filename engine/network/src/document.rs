@@ -1,10 +1,14 @@
 //! What is stored: networks and their endpoints, one JSON document each (`networks/<id>/network.json`).
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write as _;
 use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::NetworkError;
 use crate::ipam::Subnet;
 
 /// Version of the stored document.
@@ -65,7 +69,7 @@ pub struct AttachOptions {
     /// Name of the network or its id.
     pub network: String,
     pub container: String,
-    /// A static address; it may be kept for a container that does not run ([`crate::Networks::reserve`]).
+    /// A static address.
     pub address: Option<Ipv4Addr>,
     /// `None`: made from the address.
     pub mac: Option<[u8; 6]>,
@@ -114,4 +118,15 @@ pub struct Port {
     pub host_port_end: Option<u16>,
     pub container_port: u16,
     pub protocol: Protocol,
+}
+
+/// Replace a file so that after a power cut the old or the new text is there.
+pub(crate) fn write_atomically(path: &Path, text: &[u8]) -> Result<(), NetworkError> {
+    let failed = |source| NetworkError::File { action: "writing", path: path.into(), source };
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    let temporary = PathBuf::from(name);
+    let mut file = fs::File::create(&temporary).map_err(failed)?;
+    file.write_all(text).and_then(|()| file.sync_data()).map_err(failed)?;
+    fs::rename(&temporary, path).map_err(failed)
 }

@@ -25,4 +25,4 @@ pub use document::{AttachOptions, Endpoint, NetworkOptions, NetworkRecord, Port,
 pub use error::NetworkError;
 pub use forward::ForwardDrop;
 pub use ipam::Subnet;
-pub use networks::Networks;
+pub use networks::{Namespace, Networks};

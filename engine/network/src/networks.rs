@@ -1,0 +1,364 @@
+//! The networks of one engine: what is asked of them, done to documents and kernel.
+//!
+//! Order of every change: check, write the document, change the kernel. A crash in between is made good
+//! by [`Networks::restore`], which takes the documents for the truth. Changes are made one at a time.
+
+mod attach;
+mod restore;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::document::{self, NetworkOptions, NetworkRecord};
+use crate::ipam::{self, Subnet};
+use crate::link::Links;
+use crate::sysctl::{self, Uplinks};
+use crate::{ForwardDrop, NetworkError, firewall, forward, names, netns};
+
+/// All networks of an engine. Cheap to clone.
+#[derive(Clone)]
+pub struct Networks {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    /// `networks/` of the data directory.
+    directory: PathBuf,
+    /// `netns/` of the run directory.
+    namespaces: PathBuf,
+    engine: String,
+    uplinks: Uplinks,
+    records: Mutex<BTreeMap<String, NetworkRecord>>,
+    /// Held over every change.
+    change: tokio::sync::Mutex<()>,
+}
+
+/// A container's network namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Namespace {
+    /// File that names it.
+    pub netns: PathBuf,
+    /// Sources file for the shim's name service; kept up to date by attaching and detaching.
+    pub dns: PathBuf,
+}
+
+impl Networks {
+    /// Read the stored networks. Nothing is changed until [`restore`](Self::restore) is called.
+    /// `engine` is a short id of plain characters that tells engines on one host apart.
+    pub fn open(data: &Path, run: &Path, engine: &str) -> Result<Self, NetworkError> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+        if engine.is_empty() || engine.len() > 32 || !engine.bytes().all(plain) {
+            return Err(NetworkError::Invalid { what: "engine id", value: engine.to_owned() });
+        }
+        let directory = data.join("networks");
+        fs::create_dir_all(&directory).map_err(|source| NetworkError::File {
+            action: "making",
+            path: directory.clone(),
+            source,
+        })?;
+        let records = load(&directory)?;
+        let shared = Shared {
+            uplinks: Uplinks::new(directory.join("forwarding.json")),
+            directory,
+            namespaces: run.join("netns"),
+            engine: engine.to_owned(),
+            records: Mutex::new(records),
+            change: tokio::sync::Mutex::new(()),
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    fn records(&self) -> MutexGuard<'_, BTreeMap<String, NetworkRecord>> {
+        self.shared.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All networks, oldest first.
+    pub fn list(&self) -> Vec<NetworkRecord> {
+        let mut list: Vec<_> = self.records().values().cloned().collect();
+        list.sort_by_key(|record| record.created_at);
+        list
+    }
+
+    /// A network by its id, its name, or the beginning of its id.
+    pub fn get(&self, name: &str) -> Result<NetworkRecord, NetworkError> {
+        let records = self.records();
+        if let Some(record) = records.get(name).or_else(|| records.values().find(|r| r.name == name))
+        {
+            return Ok(record.clone());
+        }
+        let mut found = records.values().filter(|r| !name.is_empty() && r.id.starts_with(name));
+        match (found.next(), found.count()) {
+            (None, _) => Err(NetworkError::NotFound(name.to_owned())),
+            (Some(record), 0) => Ok(record.clone()),
+            (Some(_), more) => {
+                Err(NetworkError::Ambiguous { name: name.to_owned(), count: more + 1 })
+            }
+        }
+    }
+
+    /// Make a network and its bridge.
+    pub async fn create(&self, options: NetworkOptions) -> Result<NetworkRecord, NetworkError> {
+        let _change = self.shared.change.lock().await;
+        if self.records().values().any(|record| record.name == options.name) {
+            return Err(NetworkError::NameInUse(options.name));
+        }
+        let links = Links::here()?;
+        let record = self.describe(options, &links).await?;
+        self.store(&record)?;
+        let made = self.make(&record, &links).await;
+        let made = match made {
+            Ok(()) => firewall::apply(&self.rebuild_script()).await,
+            error => error,
+        };
+        if let Err(error) = made {
+            // A network that cannot be made must not come back at the next start.
+            let _ = self.erase(&record.id);
+            let _ = links.delete(&record.bridge).await;
+            return Err(error);
+        }
+        Ok(record)
+    }
+
+    async fn describe(
+        &self,
+        options: NetworkOptions,
+        links: &Links,
+    ) -> Result<NetworkRecord, NetworkError> {
+        let id = random_id();
+        let routes = links.routes().await?;
+        let host = links.list().await?;
+        let mut taken = routes.subnets.clone();
+        taken.extend(self.records().values().map(|record| record.subnet));
+        // A name server must stay reachable, wherever its route leads.
+        for server in names::host_upstreams() {
+            if let SocketAddr::V4(server) = server {
+                taken.extend(Subnet::new(*server.ip(), 32));
+            }
+        }
+        let subnet = match options.subnet {
+            Some(subnet) => self.check_subnet(subnet, &routes.subnets)?,
+            None => ipam::free_subnet(&taken)
+                .ok_or_else(|| NetworkError::NoFreeSubnet(ipam::candidates().count()))?,
+        };
+        let gateway = options.gateway.unwrap_or_else(|| subnet.first_host());
+        if !subnet.is_host(gateway) {
+            return Err(NetworkError::AddressOutside { address: gateway, subnet });
+        }
+        if let Some(range) = options.ip_range.filter(|range| !subnet.contains(range.base())) {
+            return Err(NetworkError::AddressOutside { address: range.base(), subnet });
+        }
+        let uplink = host.iter().filter(|link| routes.default_links.contains(&link.index));
+        let mtu = match options.mtu {
+            0 => uplink.map(|link| link.mtu).min().unwrap_or(1500).clamp(576, 1500),
+            stated => stated.clamp(68, 65535),
+        };
+        let bridge = options.bridge.unwrap_or_else(|| format!("mk{}", &id[..10]));
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        if bridge.is_empty() || bridge.len() > 15 || !bridge.bytes().all(plain) {
+            return Err(NetworkError::Invalid { what: "bridge name", value: bridge });
+        }
+        Ok(NetworkRecord {
+            version: document::VERSION,
+            name: options.name,
+            bridge,
+            subnet,
+            gateway,
+            ip_range: options.ip_range,
+            internal: options.internal,
+            no_icc: options.no_icc,
+            no_masquerade: options.no_masquerade,
+            mtu,
+            dns: options.dns,
+            labels: options.labels,
+            created_at: milliseconds_now(),
+            endpoints: BTreeMap::new(),
+            id,
+        })
+    }
+
+    /// A stated subnet may not be that of another network, nor of a link of the host.
+    fn check_subnet(&self, subnet: Subnet, routes: &[Subnet]) -> Result<Subnet, NetworkError> {
+        if let Some(other) = self.records().values().find(|r| r.subnet.overlaps(subnet)) {
+            let other = format!("network {}", other.name);
+            return Err(NetworkError::SubnetInUse { subnet, other });
+        }
+        match routes.iter().find(|route| route.overlaps(subnet)) {
+            Some(route) => {
+                let other = format!("route {route} of the host");
+                Err(NetworkError::SubnetInUse { subnet, other })
+            }
+            None => Ok(subnet),
+        }
+    }
+
+    /// Make the kernel have a network's bridge, whatever is there already.
+    async fn make(&self, record: &NetworkRecord, links: &Links) -> Result<(), NetworkError> {
+        let mac = mac_of(record.gateway);
+        let index = links.ensure_bridge(&record.bridge, mac, record.mtu).await?;
+        sysctl::without_ipv6(&record.bridge);
+        links
+            .ensure_address(&record.bridge, index, record.gateway, record.subnet.prefix())
+            .await?;
+        links.set_up(&record.bridge).await?;
+        sysctl::set(&record.bridge, "route_localnet", "1")?;
+        if !record.internal {
+            sysctl::set(&record.bridge, "forwarding", "1")?;
+            self.forward_uplinks(links).await?;
+        }
+        self.write_names(record)
+    }
+
+    /// Let packets that come in from outside be forwarded, unless the host does so anyway.
+    async fn forward_uplinks(&self, links: &Links) -> Result<(), NetworkError> {
+        if sysctl::forwards_globally() {
+            return Ok(());
+        }
+        let default = links.routes().await?.default_links;
+        let ours: Vec<String> = self.records().values().map(|r| r.bridge.clone()).collect();
+        let uplinks: Vec<String> = links
+            .list()
+            .await?
+            .into_iter()
+            .filter(|link| link.up && !link.loopback && !ours.contains(&link.name))
+            .filter(|link| default.contains(&link.index) || !(link.bridge || link.veth))
+            .map(|link| link.name)
+            .collect();
+        self.shared.uplinks.forward(&uplinks)
+    }
+
+    /// Remove a network that no container is in.
+    pub async fn remove(&self, name: &str) -> Result<NetworkRecord, NetworkError> {
+        let _change = self.shared.change.lock().await;
+        let record = self.get(name)?;
+        if !record.endpoints.is_empty() {
+            let containers: Vec<&str> =
+                record.endpoints.keys().map(|id| &id[..id.len().min(12)]).collect();
+            let containers = containers.join(", ");
+            return Err(NetworkError::InUse { name: record.name, containers });
+        }
+        self.erase(&record.id)?;
+        firewall::apply(&self.rebuild_script()).await?;
+        Links::here()?.delete(&record.bridge).await?;
+        Ok(record)
+    }
+
+    /// Make a namespace for a container, with its loopback up. `upstreams`: where names that are no
+    /// container's are looked up; empty: where the host looks them up.
+    pub async fn make_namespace(
+        &self,
+        container: &str,
+        upstreams: &[SocketAddr],
+    ) -> Result<Namespace, NetworkError> {
+        let namespace = self.namespace(container)?;
+        netns::create(&namespace.netns)?;
+        Links::inside(&namespace.netns)?.set_up("lo").await?;
+        let upstreams =
+            if upstreams.is_empty() { names::host_upstreams() } else { upstreams.to_vec() };
+        let lines: Vec<String> = upstreams.iter().map(|s| format!("upstream {s}\n")).collect();
+        names::replace(&namespace.dns, &lines.concat())?;
+        Ok(namespace)
+    }
+
+    /// Where a container's namespace is or would be.
+    pub fn namespace(&self, container: &str) -> Result<Namespace, NetworkError> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        if container.is_empty() || container.len() > 128 || !container.bytes().all(plain) {
+            let value = container.to_owned();
+            return Err(NetworkError::Invalid { what: "container id", value });
+        }
+        let netns = self.shared.namespaces.join(container);
+        let dns = self.shared.namespaces.join(format!("{container}.dns"));
+        Ok(Namespace { netns, dns })
+    }
+
+    /// Look for a firewall of the host that drops our traffic. Costs a few milliseconds.
+    pub async fn detect_forward_drop(&self) -> Option<ForwardDrop> {
+        forward::detect().await
+    }
+
+    fn rebuild_script(&self) -> String {
+        let uplinks = self.shared.uplinks.changed();
+        firewall::rebuild_script(&self.shared.engine, self.records().values(), &uplinks)
+    }
+
+    fn document_path(&self, id: &str) -> PathBuf {
+        self.shared.directory.join(id).join("network.json")
+    }
+
+    fn names_path(&self, id: &str) -> PathBuf {
+        self.shared.directory.join(id).join("names")
+    }
+
+    fn write_names(&self, record: &NetworkRecord) -> Result<(), NetworkError> {
+        names::replace(&self.names_path(&record.id), &names::text(record))
+    }
+
+    /// Store a record on disk and in memory.
+    fn store(&self, record: &NetworkRecord) -> Result<(), NetworkError> {
+        let path = self.document_path(&record.id);
+        let directory = self.shared.directory.join(&record.id);
+        fs::create_dir_all(&directory).map_err(|source| NetworkError::File {
+            action: "making",
+            path: directory,
+            source,
+        })?;
+        let text = serde_json::to_vec_pretty(record)
+            .map_err(|source| NetworkError::Document { path: path.clone(), source })?;
+        document::write_atomically(&path, &text)?;
+        self.records().insert(record.id.clone(), record.clone());
+        Ok(())
+    }
+
+    /// Forget a record on disk and in memory.
+    fn erase(&self, id: &str) -> Result<(), NetworkError> {
+        self.records().remove(id);
+        let path = self.shared.directory.join(id);
+        match fs::remove_dir_all(&path) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                Err(NetworkError::File { action: "removing", path, source })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn load(directory: &Path) -> Result<BTreeMap<String, NetworkRecord>, NetworkError> {
+    let failed = |source| NetworkError::File { action: "reading", path: directory.into(), source };
+    let mut records = BTreeMap::new();
+    for entry in fs::read_dir(directory).map_err(failed)?.flatten() {
+        let path = entry.path().join("network.json");
+        // A directory without a document is one whose creation or removal was cut off.
+        let Ok(text) = fs::read(&path) else { continue };
+        let record: NetworkRecord = serde_json::from_slice(&text)
+            .map_err(|source| NetworkError::Document { path, source })?;
+        records.insert(record.id.clone(), record);
+    }
+    Ok(records)
+}
+
+/// A locally administered address that belongs to an IP address: whoever gets the address next has the
+/// same one, so no neighbour's cache is wrong.
+fn mac_of(address: Ipv4Addr) -> [u8; 6] {
+    let [a, b, c, d] = address.octets();
+    [0x02, 0x42, a, b, c, d]
+}
+
+/// 64 hex digits.
+fn random_id() -> String {
+    use std::fmt::Write as _;
+    let mut bytes = [0_u8; 32];
+    let _ = rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty());
+    bytes.iter().fold(String::with_capacity(64), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn milliseconds_now() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}

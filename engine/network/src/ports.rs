@@ -1,0 +1,126 @@
+//! Published ports: which host ports are free.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
+
+use crate::NetworkError;
+use crate::document::{Port, Protocol};
+
+/// Where a port is chosen if none is asked for: the kernel's range of ephemeral ports.
+const FIRST: u16 = 32768;
+const LAST: u16 = 60999;
+
+/// A port of the host that is taken.
+pub(crate) type Taken = BTreeSet<(Protocol, Ipv4Addr, u16)>;
+
+/// Choose the host ports of a container; nothing is changed, `taken` grows by them.
+pub(crate) fn choose(wanted: &[Port], taken: &mut Taken) -> Result<Vec<Port>, NetworkError> {
+    let mut chosen = Vec::with_capacity(wanted.len());
+    for port in wanted {
+        if port.container_port == 0 {
+            return Err(NetworkError::Invalid { what: "container port", value: "0".to_owned() });
+        }
+        let address = port.host_address.unwrap_or(Ipv4Addr::UNSPECIFIED);
+        let host_port = choose_one(port, address, taken)?;
+        taken.insert((port.protocol, address, host_port));
+        chosen.push(Port { host_port, host_port_end: None, ..port.clone() });
+    }
+    Ok(chosen)
+}
+
+fn choose_one(port: &Port, address: Ipv4Addr, taken: &Taken) -> Result<u16, NetworkError> {
+    let (first, last) = match (port.host_port, port.host_port_end) {
+        (0, _) => (FIRST, LAST),
+        (first, None) => (first, first),
+        (first, Some(last)) if first <= last => (first, last),
+        (first, Some(last)) => {
+            let value = format!("{first}-{last}");
+            return Err(NetworkError::Invalid { what: "range of host ports", value });
+        }
+    };
+    for candidate in first..=last {
+        if is_taken(port.protocol, address, candidate, taken) {
+            continue;
+        }
+        match can_bind(port.protocol, address, candidate) {
+            Ok(()) => return Ok(candidate),
+            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
+                return Err(NetworkError::NoSuchHostAddress { address, port: candidate });
+            }
+            Err(_) => {}
+        }
+    }
+    if first == last {
+        Err(NetworkError::PortInUse { address, port: first, protocol: port.protocol })
+    } else {
+        Err(NetworkError::NoFreePort { address, first, last })
+    }
+}
+
+/// All addresses and one address are in each other's way.
+fn is_taken(protocol: Protocol, address: Ipv4Addr, port: u16, taken: &Taken) -> bool {
+    taken.iter().any(|(other_protocol, other, other_port)| {
+        *other_protocol == protocol
+            && *other_port == port
+            && (*other == address || other.is_unspecified() || address.is_unspecified())
+    })
+}
+
+/// Whether a process of the host listens there. The kernel is asked by trying it.
+fn can_bind(protocol: Protocol, address: Ipv4Addr, port: u16) -> io::Result<()> {
+    let address = SocketAddrV4::new(address, port);
+    match protocol {
+        Protocol::Tcp => TcpListener::bind(address).map(drop),
+        Protocol::Udp => UdpSocket::bind(address).map(drop),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn port(host_port: u16, end: Option<u16>) -> Port {
+        Port {
+            host_address: Some(Ipv4Addr::LOCALHOST),
+            host_port,
+            host_port_end: end,
+            container_port: 80,
+            protocol: Protocol::Tcp,
+        }
+    }
+
+    #[test]
+    fn a_listener_of_the_host_is_in_the_way() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let used = listener.local_addr().unwrap().port();
+        let error = choose(&[port(used, None)], &mut Taken::new()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("Bind for 127.0.0.1:{used} failed: port is already allocated")
+        );
+    }
+
+    #[test]
+    fn a_port_is_given_once_and_ranges_give_the_next() {
+        let mut taken = Taken::new();
+        let first = choose(&[port(0, None)], &mut taken).unwrap()[0].host_port;
+        assert!(matches!(
+            choose(&[port(first, None)], &mut taken),
+            Err(NetworkError::PortInUse { .. })
+        ));
+        let from_range = choose(&[port(first, Some(LAST))], &mut taken).unwrap();
+        assert!(from_range[0].host_port > first);
+        let all = Port { host_address: None, ..port(first, None) };
+        assert!(matches!(choose(&[all], &mut taken), Err(NetworkError::PortInUse { .. })));
+    }
+
+    #[test]
+    fn an_address_that_is_not_ours_is_said() {
+        let foreign = Port { host_address: Some(Ipv4Addr::new(203, 0, 113, 9)), ..port(0, None) };
+        assert!(matches!(
+            choose(&[foreign], &mut Taken::new()),
+            Err(NetworkError::NoSuchHostAddress { .. })
+        ));
+    }
+}
