@@ -1,6 +1,7 @@
 //! Every command of the project: `cargo xtask --help`.
 
 mod command;
+mod demo;
 mod test;
 mod tidy;
 mod tools;
@@ -20,6 +21,10 @@ struct Xtask {
 
 #[derive(Subcommand)]
 enum Command {
+    /// The whole loop on this machine: push a project, see it run on a device, change it.
+    ///
+    /// Stays until Ctrl-C, then removes everything that it made.
+    Demo(demo::Options),
     /// Everything that CI runs: tidy, format, lints, tests; ends with counts.
     Test(test::Options),
     /// The rules that a compiler does not check: arrows, sizes, licences, words.
@@ -28,6 +33,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let outcome = match Xtask::parse().command {
+        Command::Demo(options) => demo::run(&options),
         Command::Test(options) => test::run(&options),
         Command::Tidy => tidy::run(),
     };
@@ -44,4 +50,9 @@ fn main() -> ExitCode {
 fn root() -> PathBuf {
     let manifest = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     manifest.parent().map(PathBuf::from).unwrap_or(manifest)
+}
+
+/// The folder that cargo builds into.
+fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }

@@ -17,6 +17,7 @@ pub struct Tool {
 
 /// What `cargo xtask demo` needs.
 pub const DEMO: &[Tool] = &[
+    Tool { files: &["ip"], package: "iproute2", why: "makes the bridge that the demo owns" },
     Tool {
         files: &["nft"],
         package: "nftables",
@@ -42,7 +43,6 @@ pub const DEMO: &[Tool] = &[
 
 /// What `cargo xtask test` needs beyond [`DEMO`].
 pub const TEST: &[Tool] = &[
-    Tool { files: &["ip"], package: "iproute2", why: "tests look at links and addresses" },
     Tool { files: &["curl"], package: "curl", why: "tests talk to the servers as a user would" },
     Tool {
         files: &["docker"],

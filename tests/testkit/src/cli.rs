@@ -1,0 +1,70 @@
+//! `minke` as a person uses it, with a login of its own.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+/// The command line, logged in to one server.
+#[derive(Debug, Clone)]
+pub struct Cli {
+    binary: PathBuf,
+    config: PathBuf,
+}
+
+impl Cli {
+    /// A command line that keeps its login in `config`.
+    pub fn new(binary: PathBuf, config: &Path) -> Cli {
+        Cli { binary, config: config.to_owned() }
+    }
+
+    /// `minke` with these words, not yet started.
+    pub fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(&self.binary);
+        command
+            .args(words)
+            .env("MINKE_CONFIG_DIR", &self.config)
+            .env_remove("MINKE_SERVER")
+            .env_remove("MINKE_TOKEN")
+            .env("NO_COLOR", "1");
+        command
+    }
+
+    /// Runs it to its end, whatever that is.
+    pub fn output(&self, words: &[&str]) -> Result<Output> {
+        self.command(words)
+            .output()
+            .with_context(|| format!("cannot start `minke {}`", words.join(" ")))
+    }
+
+    /// Runs it; an error holds what it wrote to stderr.
+    pub fn run(&self, words: &[&str]) -> Result<String> {
+        let output = self.output(words)?;
+        if !output.status.success() {
+            bail!(
+                "`minke {}` ended with {}: {}{}",
+                words.join(" "),
+                output.status,
+                String::from_utf8_lossy(&output.stderr).trim(),
+                String::from_utf8_lossy(&output.stdout).trim(),
+            );
+        }
+        String::from_utf8(output.stdout).context("minke wrote text that is not UTF-8")
+    }
+
+    /// Runs it with `--json` and reads its answer.
+    pub fn json(&self, words: &[&str]) -> Result<Value> {
+        let text = self.run(&[words, &["--json"]].concat())?;
+        serde_json::from_str(&text)
+            .with_context(|| format!("`minke {} --json` wrote no JSON: {text}", words.join(" ")))
+    }
+
+    /// Runs it with `--json` and reads one value per line.
+    pub fn json_lines(&self, words: &[&str]) -> Result<Vec<Value>> {
+        let text = self.run(&[words, &["--json"]].concat())?;
+        text.lines()
+            .map(|line| serde_json::from_str(line).with_context(|| format!("no JSON: {line}")))
+            .collect()
+    }
+}
