@@ -27,6 +27,7 @@ pub use build::Build;
 pub use composition::{Composition, Service};
 pub use error::{ComposeError, Warning};
 pub use parse::parse;
+pub use yaml::read_json;
 
 /// Longest compose file that is read, in bytes.
 pub const MAX_BYTES: usize = 256 << 10;

@@ -288,3 +288,9 @@ fn merge(node: &mut Node) -> Result<(), ComposeError> {
     }
     Ok(())
 }
+
+/// Reads one YAML document as JSON, within the limits of this crate; for files beside the compose
+/// file, such as `balena.yml`.
+pub fn read_json(text: &str) -> Result<Json, ComposeError> {
+    Ok(read(text)?.to_json())
+}

@@ -21,6 +21,7 @@ mod words;
 
 pub mod expand;
 pub mod ignore;
+pub mod plan;
 pub mod project;
 
 pub use ast::{
