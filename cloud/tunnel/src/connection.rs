@@ -6,7 +6,7 @@ use std::time::Duration;
 use minke_common_tunnel::{Event, Mux, MuxError, Stream};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_tungstenite::WebSocketStream;
 
 /// Silent heartbeats after which a device is gone.
@@ -34,7 +34,7 @@ pub(crate) async fn run<T: AsyncRead + AsyncWrite + Unpin>(
     mut opens: mpsc::Receiver<Open>,
     heartbeat: Duration,
 ) -> End {
-    let mut beat = interval(heartbeat);
+    let mut beat = interval_at(Instant::now() + heartbeat, heartbeat);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut heard, mut silent) = (0, 0);
     loop {
@@ -59,8 +59,7 @@ pub(crate) async fn run<T: AsyncRead + AsyncWrite + Unpin>(
             _ = beat.tick() => {
                 silent = if mux.heard() == heard { silent + 1 } else { 0 };
                 heard = mux.heard();
-                // The first tick is immediate, so one more than the missed ones.
-                if silent > MISSED {
+                if silent >= MISSED {
                     return End::Silent;
                 }
             }
