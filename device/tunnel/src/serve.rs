@@ -53,8 +53,9 @@ async fn once(
     backoff: &mut Backoff,
     stop: &CancellationToken,
 ) -> Option<Option<Duration>> {
+    let proxies = Proxies::from_env();
     let socket = tokio::select! {
-        socket = dial(endpoint, options, &Proxies::from_env()) => socket,
+        socket = dial(endpoint, options, &proxies) => socket,
         () = stop.cancelled() => return None,
     };
     let socket = match socket {
