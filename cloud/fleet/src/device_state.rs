@@ -93,6 +93,44 @@ pub fn of_fleet(fleet: &FleetRow, release: Option<&ReleaseRow>, options: &Option
     }})
 }
 
+/// The older form of a document of version 3: apps and services by number, one fleet app only.
+pub fn version_2(document: &Value) -> Value {
+    let device = document.as_object().and_then(|devices| devices.values().next());
+    let device = device.unwrap_or(&Value::Null);
+    let mut apps = Map::new();
+    for app in device["apps"].as_object().into_iter().flat_map(Map::values) {
+        let release = app["releases"].as_object().and_then(|releases| releases.iter().next());
+        let mut older = Map::from_iter([("name".to_owned(), app["name"].clone())]);
+        if let Some((commit, release)) = release {
+            older.insert("commit".to_owned(), json!(commit));
+            older.insert("releaseId".to_owned(), release["id"].clone());
+            older.insert("services".to_owned(), services_by_number(&release["services"]));
+            older.insert("volumes".to_owned(), release["volumes"].clone());
+            older.insert("networks".to_owned(), release["networks"].clone());
+        }
+        apps.insert(app["id"].to_string(), Value::Object(older));
+    }
+    json!({
+        "local": { "name": device["name"], "config": device["config"], "apps": apps },
+        "dependent": { "apps": {}, "devices": {} },
+    })
+}
+
+fn services_by_number(services: &Value) -> Value {
+    let mut older = Map::new();
+    for (name, service) in services.as_object().into_iter().flatten() {
+        let mut fields = service["composition"].as_object().cloned().unwrap_or_default();
+        fields.insert("imageId".to_owned(), service["image_id"].clone());
+        fields.insert("serviceName".to_owned(), json!(name));
+        for field in ["image", "environment", "labels", "running"] {
+            let value = service.get(field).cloned().unwrap_or(Value::Bool(true));
+            fields.insert(field.to_owned(), value);
+        }
+        older.insert(service["id"].to_string(), Value::Object(fields));
+    }
+    Value::Object(older)
+}
+
 /// What one device adds to the services of its fleet.
 #[derive(Default)]
 struct Own<'a> {

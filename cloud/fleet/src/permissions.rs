@@ -13,7 +13,7 @@
 //! them: that resource is the closure of memberships, which the database keeps.
 
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 mod device;
 mod user;
@@ -76,13 +76,24 @@ pub struct Permissions {
 impl Permissions {
     /// The rules of `role`.
     pub fn for_role(role: Role) -> &'static Permissions {
-        static TABLES: [OnceLock<Permissions>; 5] = [const { OnceLock::new() }; 5];
-        TABLES[role as usize].get_or_init(|| match role {
-            Role::User => user::rules(),
-            Role::Device => device::device_rules(),
-            Role::Provisioning => device::provisioning_rules(),
-            Role::Public => user::public_rules(),
-            Role::Root => Permissions { rules: Rules::new(), everything: true },
+        Self::table(role)
+    }
+
+    /// The rules of `role`, shared.
+    pub fn shared(role: Role) -> Arc<Permissions> {
+        Arc::clone(Self::table(role))
+    }
+
+    fn table(role: Role) -> &'static Arc<Permissions> {
+        static TABLES: [OnceLock<Arc<Permissions>>; 5] = [const { OnceLock::new() }; 5];
+        TABLES[role as usize].get_or_init(|| {
+            Arc::new(match role {
+                Role::User => user::rules(),
+                Role::Device => device::device_rules(),
+                Role::Provisioning => device::provisioning_rules(),
+                Role::Public => user::public_rules(),
+                Role::Root => Permissions { rules: Rules::new(), everything: true },
+            })
         })
     }
 
@@ -105,6 +116,17 @@ impl Permissions {
         self.rules
             .iter()
             .map(|((resource, verb), filters)| (resource.as_str(), *verb, filters.as_slice()))
+    }
+
+    /// Permissions whose reads show the rows that these let a caller do `verb` to.
+    pub fn as_reads_of(&self, verb: Verb) -> Permissions {
+        let rules = self
+            .rules
+            .iter()
+            .filter(|((_, of), _)| *of == verb)
+            .map(|((resource, _), filters)| ((resource.clone(), Verb::Read), filters.clone()))
+            .collect();
+        Permissions { rules, everything: self.everything }
     }
 
     fn allow(&mut self, resource: &str, verbs: &[Verb], filter: &str) {
@@ -131,13 +153,14 @@ impl Permissions {
 }
 
 /// The part of the model that hangs off an application: resource and the navigations that lead there.
-const OF_APPLICATION: [(&str, &[&str]); 25] = [
+const OF_APPLICATION: [(&str, &[&str]); 27] = [
     ("application", &[]),
     ("application_environment_variable", &["application"]),
     ("application_config_variable", &["application"]),
     ("build_environment_variable", &["application"]),
     ("application_tag", &["application"]),
     ("application_domain_mapping", &["application"]),
+    ("application_profile", &["application"]),
     ("service", &["application"]),
     ("service_label", &["service", "application"]),
     ("service_environment_variable", &["service", "application"]),
@@ -162,6 +185,7 @@ const OF_APPLICATION: [(&str, &[&str]); 25] = [
         "image_environment_variable",
         &["release_image", "is_part_of__release", "belongs_to__application"],
     ),
+    ("image_profile", &["release_image", "is_part_of__release", "belongs_to__application"]),
     ("delta", &["produces__image", "is_a_build_of__service", "application"]),
 ];
 

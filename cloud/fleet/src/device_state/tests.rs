@@ -123,3 +123,14 @@ fn the_queries_are_odata_and_take_no_quotes() {
     assert!(device_query("").is_none());
     assert!(fleet_query("aabb", Some("x' or true")).is_none());
 }
+
+#[test]
+fn the_older_form_names_apps_and_services_by_number() {
+    let older = version_2(&document(&device()));
+    let app = &older["local"]["apps"]["7"];
+    assert_eq!(app["commit"], "c0ffee");
+    assert_eq!(app["services"]["5"]["serviceName"], "web");
+    assert_eq!(app["services"]["5"]["ports"], json!(["80:80"]));
+    assert_eq!(app["services"]["5"]["running"], true);
+    assert_eq!(older["local"]["name"], "quiet-dawn");
+}

@@ -1,0 +1,58 @@
+//! Bodies of requests, never more of one than its limit.
+
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderMap, header};
+use futures_util::StreamExt;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::error::ApiError;
+
+/// Bytes of a body that holds a few words.
+pub(crate) const SMALL: usize = 64 * 1024;
+/// Bytes of a state report.
+pub(crate) const REPORT: usize = 1024 * 1024;
+/// Bytes of a row: an image's build log may have 1.5 MB and its error message 300 kB, escaped in JSON.
+pub(crate) const ROW: usize = 8 * 1024 * 1024;
+
+/// Reads the whole body.
+pub(crate) async fn bytes(body: Body, limit: usize) -> Result<Bytes, ApiError> {
+    let mut stream = body.into_data_stream();
+    let mut bytes = Vec::new();
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk.map_err(|error| ApiError::bad(format!("reading the body: {error}")))?;
+        if bytes.len() + chunk.len() > limit {
+            return Err(ApiError::TooLarge(format!(
+                "the body is larger than {limit} bytes, the limit here"
+            )));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes.into())
+}
+
+/// Reads the body as JSON of the given form.
+pub(crate) async fn json<T: DeserializeOwned>(body: Body, limit: usize) -> Result<T, ApiError> {
+    let bytes = bytes(body, limit).await?;
+    serde_json::from_slice(&bytes)
+        .map_err(|error| ApiError::bad(format!("the body is not the JSON expected here: {error}")))
+}
+
+/// Reads the body as JSON or, where the header says so, as a form; nothing is an empty object.
+pub(crate) async fn object(
+    headers: &HeaderMap,
+    body: Body,
+    limit: usize,
+) -> Result<Map<String, Value>, ApiError> {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let bytes = bytes(body, limit).await?;
+    if bytes.is_empty() {
+        return Ok(Map::new());
+    }
+    if kind.is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded")) {
+        let pairs = crate::query::pairs(&String::from_utf8_lossy(&bytes));
+        return Ok(pairs.into_iter().map(|(name, value)| (name, Value::String(value))).collect());
+    }
+    serde_json::from_slice(&bytes)
+        .map_err(|error| ApiError::bad(format!("the body is not a JSON object: {error}")))
+}

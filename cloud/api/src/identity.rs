@@ -1,0 +1,125 @@
+//! Who sends a request, as its credential shows.
+//!
+//! A credential is a session's token or an API key, in the `Authorization` header or in `?apikey=`.
+//! One that does not hold is always answered 401, also where none would be needed.
+
+use std::sync::Arc;
+
+use axum::extract::{FromRequestParts, OptionalFromRequestParts};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Uri, header};
+use minke_cloud_db::Caller;
+use minke_cloud_fleet::{Permissions, Role};
+
+use crate::api::{Api, now_ms};
+use crate::error::ApiError;
+use crate::session::{self, Claims};
+use crate::{query, secrets};
+
+/// Longest credential that is looked at, in bytes.
+const MAX_CREDENTIAL: usize = 8192;
+
+/// A caller who showed a credential that holds.
+#[derive(Clone)]
+pub struct Identity {
+    /// What the caller may see and write.
+    pub caller: Caller,
+    /// The caller's actor row.
+    pub actor: i64,
+    /// The kind of caller.
+    pub role: Role,
+    /// The session, unless the credential is a key.
+    pub session: Option<Claims>,
+}
+
+impl Identity {
+    /// The same caller, whose reads show only what they may do `verb` to.
+    pub(crate) fn who_may(&self, verb: minke_cloud_fleet::Verb) -> Caller {
+        let permissions = Permissions::for_role(self.role).as_reads_of(verb);
+        Caller { actor: Some(self.actor), permissions: Arc::new(permissions) }
+    }
+}
+
+/// A caller without a credential.
+pub(crate) fn anybody() -> Caller {
+    Caller { actor: None, permissions: Permissions::shared(Role::Public) }
+}
+
+/// The credential of a request, if there is one.
+pub(crate) fn credential(headers: &HeaderMap, uri: &Uri) -> Result<Option<String>, ApiError> {
+    let found = match headers.get(header::AUTHORIZATION) {
+        None => query::value(uri.query(), "apikey"),
+        Some(value) => {
+            let text = value.to_str().map_err(|_| ApiError::unauthorized())?;
+            let (scheme, rest) = text.split_once(' ').ok_or_else(ApiError::unauthorized)?;
+            let is_known = ["bearer", "apikey", "token"].contains(&scheme.to_lowercase().as_str());
+            if !is_known {
+                return Err(ApiError::unauthorized());
+            }
+            Some(rest.trim().to_owned())
+        }
+    };
+    match found {
+        Some(text) if text.len() > MAX_CREDENTIAL => Err(ApiError::unauthorized()),
+        found => Ok(found.filter(|text| !text.is_empty())),
+    }
+}
+
+impl Api {
+    /// Who showed this session token or API key; 401 if it does not hold.
+    pub async fn identify(&self, credential: &str) -> Result<Identity, ApiError> {
+        if session::is_token(credential) {
+            return self.identify_session(credential).await;
+        }
+        let hash = secrets::key_hash(credential);
+        let key = self.key_by_hash(&hash).await?.ok_or_else(ApiError::unauthorized)?;
+        if key.expires_ms.is_some_and(|expires| expires <= now_ms()) {
+            return Err(ApiError::unauthorized());
+        }
+        let role = Role::from_name(&key.role).ok_or_else(ApiError::unauthorized)?;
+        Ok(Identity { caller: role_caller(key.actor, role), actor: key.actor, role, session: None })
+    }
+
+    async fn identify_session(&self, token: &str) -> Result<Identity, ApiError> {
+        let claims = self.sessions.verify(token).ok_or_else(ApiError::unauthorized)?;
+        let user = self.user_by_id(claims.id).await?.ok_or_else(ApiError::unauthorized)?;
+        if user.jwt_secret != claims.jwt_secret {
+            return Err(ApiError::unauthorized());
+        }
+        Ok(Identity {
+            caller: role_caller(user.actor, Role::User),
+            actor: user.actor,
+            role: Role::User,
+            session: Some(claims),
+        })
+    }
+}
+
+fn role_caller(actor: i64, role: Role) -> Caller {
+    Caller { actor: Some(actor), permissions: Permissions::shared(role) }
+}
+
+impl FromRequestParts<Api> for Identity {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Identity, ApiError> {
+        match credential(&parts.headers, &parts.uri)? {
+            Some(credential) => api.identify(&credential).await,
+            None => Err(ApiError::unauthorized()),
+        }
+    }
+}
+
+impl OptionalFromRequestParts<Api> for Identity {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        api: &Api,
+    ) -> Result<Option<Identity>, ApiError> {
+        match credential(&parts.headers, &parts.uri)? {
+            Some(credential) => api.identify(&credential).await.map(Some),
+            None => Ok(None),
+        }
+    }
+}
