@@ -1,5 +1,6 @@
 //! Every command of the project: `cargo xtask --help`.
 
+mod bench;
 mod command;
 mod demo;
 mod test;
@@ -25,6 +26,8 @@ enum Command {
     ///
     /// Stays until Ctrl-C, then removes everything that it made.
     Demo(demo::Options),
+    /// Our engine beside dockerd in the same run, and the stages of a push.
+    Bench(bench::Options),
     /// Everything that CI runs: tidy, format, lints, tests; ends with counts.
     Test(test::Options),
     /// The rules that a compiler does not check: arrows, sizes, licences, words.
@@ -34,6 +37,7 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Xtask::parse().command {
         Command::Demo(options) => demo::run(&options),
+        Command::Bench(options) => bench::run(&options),
         Command::Test(options) => test::run(&options),
         Command::Tidy => tidy::run(),
     };

@@ -25,11 +25,31 @@ const SLIM: [&str; 6] = [
     "/usr/share/groff/*",
 ];
 
+/// The image that [`build_large`] makes, as an engine names it.
+pub const LARGE: &str = "debian:bookworm-python";
+
+/// An image: its name, its tag, how it is made, and its default command.
+type Image = (&'static str, &'static str, Recipe, &'static str);
+
 /// Makes the images that `cache` lacks and stores both in the registry at `host:port`.
 pub fn build(cache: &Path, registry: &str, say: &mut dyn FnMut(&str)) -> Result<()> {
-    let images: [(&str, &str, Recipe, &str); 2] =
+    let images: [Image; 2] =
         [("busybox", "latest", busybox, "sh"), ("debian", "bookworm-slim", debian, "bash")];
-    for (name, tag, recipe, shell) in images {
+    store_all(&images, cache, registry, say)
+}
+
+/// The same for an image of some 260 MB, to measure pulls with.
+pub fn build_large(cache: &Path, registry: &str, say: &mut dyn FnMut(&str)) -> Result<()> {
+    store_all(&[("debian", "bookworm-python", debian_python, "python3")], cache, registry, say)
+}
+
+fn store_all(
+    images: &[Image],
+    cache: &Path,
+    registry: &str,
+    say: &mut dyn FnMut(&str),
+) -> Result<()> {
+    for &(name, tag, recipe, shell) in images {
         let layout = cache.join(format!("{name}-{tag}-{RECIPE}"));
         if !layout.exists() {
             say(&format!("making the base image {name}:{tag} from Debian packages"));
@@ -161,8 +181,20 @@ fn library_folders(lib: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn debian(_work: &Path, tar: &Path) -> Result<()> {
+    debian_with("", tar)
+}
+
+fn debian_python(_work: &Path, tar: &Path) -> Result<()> {
+    debian_with("python3,python3-numpy,git", tar)
+}
+
+/// Debian's minimal system with these packages on top, separated by commas.
+fn debian_with(packages: &str, tar: &Path) -> Result<()> {
     let mut mmdebstrap = Command::new("mmdebstrap");
     mmdebstrap.args(["--quiet", "--variant=minbase"]);
+    if !packages.is_empty() {
+        mmdebstrap.arg(format!("--include={packages}"));
+    }
     for path in SLIM {
         mmdebstrap.arg(format!("--dpkgopt=path-exclude={path}"));
     }

@@ -1,0 +1,60 @@
+//! The loop from a changed line to its answer, stage by stage, and what a whole device weighs.
+
+use std::path::Path;
+
+use anyhow::Result;
+use minke_tests_testkit::{Binaries, FLEET, Options, ProcessMemory, Site, Weather};
+
+use super::table::{Table, Value};
+
+const DEVICE: &str = "bench";
+
+pub fn measure_loop(binaries: &Binaries, work: &Path, table: &mut Table) -> Result<()> {
+    let folder = work.join("site");
+    let options = Options {
+        folder: folder.clone(),
+        binaries: binaries.clone(),
+        bridge: "minke-bench".to_owned(),
+        port: 0,
+        base_images: crate::target().join("base-images"),
+    };
+    let mut say = |text: &str| println!("loop: {text}");
+    let mut site = Site::start(options, &mut say)?;
+    site.cli().run(&["fleet", "create", FLEET])?;
+    site.add_device(FLEET, DEVICE)?;
+    let mut weather =
+        Weather::copy(&crate::root().join("examples/weather"), &folder.join("weather"))?;
+    say("first release");
+    weather.push_and_measure(&site, DEVICE)?;
+    say("second release, one line changed");
+    weather.change_greeting("Hello from the second release")?;
+    let stages = weather.push_and_measure(&site, DEVICE)?;
+    for (name, time) in stages.rows() {
+        let budget = if name == "total" { "≤ 5 s" } else { "" };
+        table.add(&format!("push of one line: {name}"), None, Value::Time(time), budget);
+    }
+    let memory = site.memory();
+    let sum = |rows: &[ProcessMemory], names: &[&str]| {
+        rows.iter()
+            .filter(|row| names.iter().any(|name| row.name.ends_with(name)))
+            .map(|row| row.pss_kib)
+            .sum()
+    };
+    let agent = sum(&memory.devices, &[" engine", " supervisor", " tunnel", " keeper"]);
+    table.add("whole agent, PSS, after two updates", None, Value::Kib(agent), "≤ 20 MB");
+    let supervisor: u64 = memory
+        .devices
+        .iter()
+        .filter(|row| row.name.ends_with(" supervisor"))
+        .map(|row| row.rss_kib)
+        .sum();
+    table.add("supervisor, RSS", None, Value::Kib(supervisor), "≤ 8 MB");
+    let server: u64 = memory
+        .server
+        .iter()
+        .filter(|row| row.name.ends_with(" serve"))
+        .map(|row| row.rss_kib)
+        .sum();
+    table.add("server with one device, RSS", None, Value::Kib(server), "≤ 80 MB");
+    site.stop()
+}
