@@ -40,7 +40,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("cloud/", &["common/", "engine/client", "cloud/"]),
     ("sdk/rust", &["common/"]),
     ("cli", &["common/", "sdk/rust"]),
-    ("tests/", &["common/", "sdk/rust", "tests/"]),
+    ("tests/", &["tests/testkit"]),
     ("xtask", &["tests/testkit"]),
 ];
 
