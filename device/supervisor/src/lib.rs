@@ -2,6 +2,9 @@
 
 #![allow(dead_code)]
 
+mod api_keys;
+mod compose;
+mod locks;
 mod plan;
 mod state;
 mod step;
