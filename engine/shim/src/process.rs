@@ -1,0 +1,115 @@
+//! Starting the runtime helper, and the few things a daemon does with its own descriptors.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::pipe::PipeFlags;
+
+/// The descriptor on which the helper reports.
+const STATUS_FD: i32 = 3;
+
+/// A helper that has been started, and our ends of what it was given.
+pub(crate) struct Started {
+    pub(crate) helper: i32,
+    pub(crate) status: OwnedFd,
+    /// Without a terminal: write end of stdin, read ends of stdout and stderr.
+    pub(crate) stdin: Option<OwnedFd>,
+    pub(crate) outputs: [Option<OwnedFd>; 2],
+}
+
+/// Start `<runtime> runtime <args>`.
+pub(crate) fn start(
+    runtime: &Path,
+    args: &[&std::ffi::OsStr],
+    tty: bool,
+    with_stdin: bool,
+) -> io::Result<Started> {
+    let (status, theirs) = rustix::net::socketpair(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+        None,
+    )?;
+    // The process that becomes the program waits on its end.
+    rustix::io::ioctl_fionbio(&theirs, false)?;
+    let mut command = Command::new(runtime);
+    command.arg("runtime").args(args).env_clear();
+    let mut started = Started { helper: 0, status, stdin: None, outputs: [None, None] };
+    if tty {
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    } else {
+        if with_stdin {
+            let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+            rustix::io::ioctl_fionbio(&write, true)?;
+            command.stdin(Stdio::from(read));
+            started.stdin = Some(write);
+        } else {
+            command.stdin(Stdio::null());
+        }
+        let (read, write) = output_pipe()?;
+        command.stdout(Stdio::from(write));
+        started.outputs[0] = Some(read);
+        let (read, write) = output_pipe()?;
+        command.stderr(Stdio::from(write));
+        started.outputs[1] = Some(read);
+    }
+    let raw = theirs.as_raw_fd();
+    // SAFETY: only async-signal-safe calls are made between fork and exec.
+    unsafe {
+        command.pre_exec(move || {
+            let result = if raw == STATUS_FD {
+                libc::fcntl(raw, libc::F_SETFD, 0)
+            } else {
+                libc::dup2(raw, STATUS_FD)
+            };
+            if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        });
+    }
+    // Ended children are collected by the server, all at one place.
+    started.helper = command.spawn()?.id() as i32;
+    Ok(started)
+}
+
+fn output_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    rustix::io::ioctl_fionbio(&read, true)?;
+    Ok((read, write))
+}
+
+/// Close whatever the daemon forgot to mark.
+pub(crate) fn close_inherited() {
+    // SAFETY: nothing of this process has opened a descriptor yet.
+    unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };
+}
+
+/// Let go of the daemon's pipes.
+pub(crate) fn detach_stdio() -> io::Result<()> {
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    rustix::stdio::dup2_stderr(&null)?;
+    Ok(())
+}
+
+/// Take the descriptor that the container's process sent over the console socket.
+pub(crate) fn receive_descriptor(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut text = [0_u8; 256];
+    let mut parts = [io::IoSliceMut::new(&mut text)];
+    rustix::net::recvmsg(socket, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(mut descriptors) = message
+            && let Some(descriptor) = descriptors.next()
+        {
+            return Ok(descriptor);
+        }
+    }
+    Err(io::Error::other("no terminal came over the console socket"))
+}
