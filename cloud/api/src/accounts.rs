@@ -5,13 +5,13 @@ use std::time::Instant;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
+use minke_cloud_db::{Account, Identity as Actor};
 use minke_cloud_fleet::Role;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::api::{Api, now_ms};
 use crate::body;
-use crate::credentials::{Actor, UserRow};
 use crate::error::ApiError;
 use crate::identity::Identity;
 use crate::secrets;
@@ -28,7 +28,7 @@ pub(crate) async fn login(State(api): State<Api>, body: Body) -> Result<String, 
     let login: Login = body::json(body, body::SMALL).await?;
     let name = login.username.trim().to_lowercase();
     api.login_limit.count(&name, Instant::now())?;
-    let user = api.user_by_login(&name).await?;
+    let user = api.db.user_by_login(&name).await?;
     let user = api.check_password(user, login.password).await?;
     let user = user.ok_or_else(ApiError::unauthorized)?;
     api.login_limit.forget(&name);
@@ -40,30 +40,25 @@ impl Api {
     /// an answer takes tells nobody who has an account.
     async fn check_password(
         &self,
-        user: Option<UserRow>,
+        user: Option<Account>,
         password: String,
-    ) -> Result<Option<UserRow>, ApiError> {
+    ) -> Result<Option<Account>, ApiError> {
         const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$3jvtqFIhuHZgYl9fLCOFXA$JEPYkWv0ypuzjzQEMzDQFvQCmE9MfWqEH1vIHT5iT2Y";
         let _permit = self.hashing.acquire().await;
         let hash = user
             .as_ref()
-            .and_then(|user| user.password_hash.clone())
+            .and_then(|user| user.password.clone())
             .unwrap_or_else(|| NOBODY.to_owned());
         let is_right = tokio::task::spawn_blocking(move || secrets::is_password(&password, &hash))
             .await
             .map_err(|error| ApiError::internal("checking a password", error))?;
-        Ok(user.filter(|user| is_right && user.password_hash.is_some()))
+        Ok(user.filter(|user| is_right && user.password.is_some()))
     }
 
-    fn new_session(&self, user: &UserRow, auth_time: i64) -> Result<String, ApiError> {
+    fn new_session(&self, user: &Account, auth_time: i64) -> Result<String, ApiError> {
         let iat = now_ms() / 1000;
-        self.sessions.sign(&Claims {
-            id: user.id,
-            jwt_secret: user.jwt_secret.clone(),
-            auth_time,
-            iat,
-            exp: iat + LIFETIME,
-        })
+        let jwt_secret = user.jwt_secret.clone().ok_or_else(ApiError::unauthorized)?;
+        self.sessions.sign(&Claims { id: user.id, jwt_secret, auth_time, iat, exp: iat + LIFETIME })
     }
 }
 
@@ -72,7 +67,7 @@ pub(crate) async fn actor_whoami(
     State(api): State<Api>,
     identity: Identity,
 ) -> Result<Json<Value>, ApiError> {
-    let actor = api.actor_identity(identity.actor).await?;
+    let actor = api.db.identity(identity.actor).await?;
     let id = identity.actor;
     Ok(Json(match actor.ok_or_else(ApiError::unauthorized)? {
         Actor::User { id: user, username, email } => json!({
@@ -97,7 +92,7 @@ pub(crate) async fn user_whoami(
 }
 
 /// The user behind the credential; 401 if it is not one.
-pub(crate) async fn user_of(api: &Api, identity: &Identity) -> Result<UserRow, ApiError> {
+pub(crate) async fn user_of(api: &Api, identity: &Identity) -> Result<Account, ApiError> {
     if identity.role != Role::User {
         return Err(ApiError::unauthorized());
     }

@@ -4,6 +4,8 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{RawQuery, State};
 use axum::http::HeaderMap;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use minke_cloud_fleet::Verb;
 use serde_json::{Map, Value, json};
 
@@ -63,7 +65,7 @@ pub(crate) async fn download(
         "apiKey": key,
     });
     if let Some(pem) = &api.settings.root_certificate {
-        config["balenaRootCA"] = json!(encode_base64(pem.as_bytes()));
+        config["balenaRootCA"] = json!(STANDARD.encode(pem));
     }
     add_options(&mut config, &wanted);
     Ok(Json(config))
@@ -140,33 +142,9 @@ fn add_options(config: &mut Value, wanted: &Map<String, Value>) {
     }
 }
 
-pub(crate) fn encode_base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let bits = chunk.iter().fold(0u32, |bits, byte| (bits << 8) | u32::from(*byte))
-            << (8 * (3 - chunk.len()));
-        for place in 0..4 {
-            let is_there = place <= chunk.len();
-            let letter = ALPHABET[(bits >> (18 - 6 * place)) as usize & 63] as char;
-            text.push(if is_there { letter } else { '=' });
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn base64_is_the_usual_one() {
-        for (bytes, text) in
-            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")]
-        {
-            assert_eq!(encode_base64(bytes.as_bytes()), text);
-        }
-    }
 
     #[test]
     fn a_poll_interval_is_told_in_minutes_and_kept_in_milliseconds() {

@@ -34,7 +34,7 @@ pub struct Identity {
 
 impl Identity {
     /// The same caller, whose reads show only what they may do `verb` to.
-    pub(crate) fn who_may(&self, verb: minke_cloud_fleet::Verb) -> Caller {
+    pub fn who_may(&self, verb: minke_cloud_fleet::Verb) -> Caller {
         let permissions = Permissions::for_role(self.role).as_reads_of(verb);
         Caller { actor: Some(self.actor), permissions: Arc::new(permissions) }
     }
@@ -72,18 +72,19 @@ impl Api {
             return self.identify_session(credential).await;
         }
         let hash = secrets::key_hash(credential);
-        let key = self.key_by_hash(&hash).await?.ok_or_else(ApiError::unauthorized)?;
-        if key.expires_ms.is_some_and(|expires| expires <= now_ms()) {
+        let key = self.db.api_key_by_hash(&hash).await?.ok_or_else(ApiError::unauthorized)?;
+        if key.expires_at.is_some_and(|expires| expires <= now_ms()) {
             return Err(ApiError::unauthorized());
         }
-        let role = Role::from_name(&key.role).ok_or_else(ApiError::unauthorized)?;
+        let role = key.roles.iter().find_map(|name| Role::from_name(name));
+        let role = role.ok_or_else(ApiError::unauthorized)?;
         Ok(Identity { caller: role_caller(key.actor, role), actor: key.actor, role, session: None })
     }
 
     async fn identify_session(&self, token: &str) -> Result<Identity, ApiError> {
         let claims = self.sessions.verify(token).ok_or_else(ApiError::unauthorized)?;
-        let user = self.user_by_id(claims.id).await?.ok_or_else(ApiError::unauthorized)?;
-        if user.jwt_secret != claims.jwt_secret {
+        let user = self.db.user_by_id(claims.id).await?.ok_or_else(ApiError::unauthorized)?;
+        if user.jwt_secret.as_ref() != Some(&claims.jwt_secret) {
             return Err(ApiError::unauthorized());
         }
         Ok(Identity {

@@ -191,7 +191,7 @@ pub(crate) async fn device_key(
     let actor = row.and_then(|row| rows::target(&row, "actor"));
     let actor = actor.ok_or_else(ApiError::unauthorized)?;
     let hash = secrets::key_hash(&key);
-    match api.key_by_hash(&hash).await? {
+    match api.db.api_key_by_hash(&hash).await? {
         // The exchange is repeated when its answer was lost.
         Some(existing) if existing.actor == actor => return Ok(Json(key)),
         Some(_) => return Err(ApiError::bad("choose another key")),

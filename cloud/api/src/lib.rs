@@ -14,6 +14,7 @@ mod accounts;
 mod api;
 mod body;
 mod config;
+mod connections;
 mod credentials;
 mod device_tags;
 mod device_types;
@@ -31,16 +32,16 @@ mod register;
 mod registry_token;
 mod report;
 mod resources;
-mod rows;
+pub mod rows;
 mod secrets;
 mod session;
 mod supervisor_proxy;
 mod target_state;
 
 pub use api::{Api, PublicUrlError, Settings};
-pub use credentials::{Actor, UserRow};
 pub use error::ApiError;
 pub use identity::Identity;
+pub use query::literal;
 pub use secrets::{random_hex, random_text};
 
 use axum::Router;

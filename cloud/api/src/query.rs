@@ -41,7 +41,7 @@ fn decode(text: &str) -> String {
 }
 
 /// A text as an OData literal that can be put into a query whatever it holds.
-pub(crate) fn literal(text: &str) -> String {
+pub fn literal(text: &str) -> String {
     let mut literal = String::from("'");
     for byte in text.replace('\'', "''").bytes() {
         if byte.is_ascii_alphanumeric() {

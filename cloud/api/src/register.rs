@@ -131,7 +131,7 @@ impl Api {
             description: None,
             expires_ms: None,
         };
-        create_key(&mut tx, key).await.map_err(|error| match error {
+        create_key(&mut tx, &key).await.map_err(|error| match error {
             // 409 would tell a device that its uuid is known here.
             ApiError::Conflict(_) => ApiError::bad("choose another key"),
             error => error,

@@ -3,26 +3,23 @@
 //! A report never fails for what it says of things that are gone here: a device that still runs a
 //! deleted release must be able to say that it is alive. Long texts are cut, unknown words ignored.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{Path, State};
-use minke_cloud_db::{Caller, Tx};
+use minke_cloud_db::{Caller, Install, Report};
 use minke_cloud_fleet::Role;
 use serde_json::{Map, Value, json};
 
-use crate::api::{Api, now_ms};
+use crate::api::Api;
 use crate::error::ApiError;
 use crate::identity::Identity;
 use crate::target_state::Device;
 use crate::{body, image_location, query, rows};
 
 mod columns;
-mod installs;
-
-use installs::{Change, Install};
 
 /// Devices in one report.
 const MAX_DEVICES: usize = 16;
@@ -135,7 +132,7 @@ fn read_apps(apps: &Value) -> Result<ReportedApps, ApiError> {
                     app: uuid.clone(),
                     commit: commit.clone(),
                     location: location.to_owned(),
-                    status: installs::known_status(service["status"].as_str().unwrap_or("")),
+                    status: columns::known_status(service["status"].as_str().unwrap_or("")),
                     progress: service["download_progress"].as_f64().map(|percent| percent as i64),
                 });
             }
@@ -148,24 +145,111 @@ fn read_apps(apps: &Value) -> Result<ReportedApps, ApiError> {
 }
 
 impl Api {
-    /// Writes a report, all of it or nothing.
+    /// Writes a report, all of it or nothing; on disk when this returns.
     async fn record(
         &self,
         device: &Device,
         report: &Map<String, Value>,
         apps: Option<ReportedApps>,
     ) -> Result<(), ApiError> {
-        let mut row = columns::of_report(report, self.may_write_metrics(device.id, report));
-        let mut tx = self.db.begin().await?;
+        let status = columns::of_report(report, self.may_write_metrics(device.id, report));
+        let mut report = Report { device: device.id, status, ..Report::default() };
         if let Some(apps) = apps {
-            record_apps(&mut tx, device, &apps, &mut row).await?;
+            self.add_apps(device, &apps, &mut report).await?;
         }
-        if !row.is_empty() {
-            let request = parse(&format!("device({})", device.id))?;
-            tx.patch(&Caller::root(), &request, &row).await?;
-        }
-        tx.commit().await?;
+        self.db.report(report).await?;
         Ok(())
+    }
+
+    /// Adds what the report says of apps: the running release, where its update stands, the images.
+    async fn add_apps(
+        &self,
+        device: &Device,
+        apps: &ReportedApps,
+        report: &mut Report,
+    ) -> Result<(), ApiError> {
+        let releases = self.find_releases(apps).await?;
+        let images = self.find_images(apps).await?;
+        if let Some(own) = self.own_app(device).await? {
+            if let Some(commit) = apps.running.get(&own)
+                && let Some(release) = releases.get(&(own.clone(), commit.clone()))
+            {
+                report.status.insert("is_running__release".to_owned(), json!(release));
+            }
+            if let Some(status) = apps.update.get(&own) {
+                report.status.insert("update_status".to_owned(), json!(status));
+            }
+        }
+        // Two releases may share an image: it is on the device once, and the last word on it counts.
+        let installs: BTreeMap<i64, Install> = apps
+            .services
+            .iter()
+            .filter_map(|service| {
+                let image = *images.get(&service.location)?;
+                let release = *releases.get(&(service.app.clone(), service.commit.clone()))?;
+                let status = service.status.clone();
+                Some((
+                    image,
+                    Install { image, release, status, download_progress: service.progress },
+                ))
+            })
+            .collect();
+        report.installs = Some(installs.into_values().collect());
+        Ok(())
+    }
+
+    async fn own_app(&self, device: &Device) -> Result<Option<String>, ApiError> {
+        let text = format!(
+            "device({})?$select=id&$expand=belongs_to__application($select=uuid)",
+            device.id
+        );
+        let row = self.row(&Caller::root(), &text).await?.unwrap_or_default();
+        Ok(row["belongs_to__application"][0]["uuid"].as_str().map(str::to_owned))
+    }
+
+    /// (app uuid, commit) → release.
+    async fn find_releases(
+        &self,
+        apps: &ReportedApps,
+    ) -> Result<BTreeMap<(String, String), i64>, ApiError> {
+        let services = apps.services.iter().map(|service| service.commit.as_str());
+        let running = apps.running.values().map(String::as_str);
+        let commits: BTreeSet<&str> = services.chain(running).collect();
+        let mut found = BTreeMap::new();
+        for list in lists(&commits) {
+            // Of releases with one commit in one fleet the successful one is meant.
+            let text = format!(
+                "release?$select=id,commit,status&$expand=belongs_to__application($select=uuid)&$filter=commit in ({list})&$orderby=id asc"
+            );
+            for row in self.rows(&Caller::root(), &text).await? {
+                let app = rows::text(&row["belongs_to__application"][0], "uuid").to_owned();
+                let key = (app, rows::text(&row, "commit").to_owned());
+                if let Some(id) = rows::number(&row, "id")
+                    && (rows::text(&row, "status") == "success" || !found.contains_key(&key))
+                {
+                    found.insert(key, id);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Place → image.
+    async fn find_images(&self, apps: &ReportedApps) -> Result<BTreeMap<String, i64>, ApiError> {
+        let places: BTreeSet<&str> =
+            apps.services.iter().map(|service| service.location.as_str()).collect();
+        let mut found = BTreeMap::new();
+        for list in lists(&places) {
+            let text = format!(
+                "image?$select=id,is_stored_at__image_location&$filter=is_stored_at__image_location in ({list})"
+            );
+            for row in self.rows(&Caller::root(), &text).await? {
+                if let Some(id) = rows::number(&row, "id") {
+                    found.insert(rows::text(&row, "is_stored_at__image_location").to_owned(), id);
+                }
+            }
+        }
+        Ok(found)
     }
 
     fn may_write_metrics(&self, device: i64, report: &Map<String, Value>) -> bool {
@@ -187,146 +271,10 @@ impl Api {
     }
 }
 
-/// Brings the device's image installs and running release to what is reported.
-async fn record_apps(
-    tx: &mut Tx,
-    device: &Device,
-    apps: &ReportedApps,
-    row: &mut Map<String, Value>,
-) -> Result<(), ApiError> {
-    let releases = find_releases(tx, apps).await?;
-    let images = find_images(tx, apps).await?;
-    let own = own_app(tx, device).await?;
-    if let Some(own) = own {
-        if let Some(commit) = apps.running.get(&own)
-            && let Some(release) = releases.get(&(own.clone(), commit.clone()))
-        {
-            row.insert("is_running__release".to_owned(), json!(release));
-        }
-        if let Some(status) = apps.update.get(&own) {
-            row.insert("update_status".to_owned(), json!(status));
-        }
-    }
-    let reported: Vec<Install> = apps
-        .services
-        .iter()
-        .filter_map(|service| {
-            Some(Install {
-                image: *images.get(&service.location)?,
-                release: *releases.get(&(service.app.clone(), service.commit.clone()))?,
-                status: service.status.clone(),
-                progress: service.progress,
-            })
-        })
-        .collect();
-    let text = format!(
-        "image_install?$select=id,installs__image,is_provided_by__release,status,download_progress&$filter=device eq {}",
-        device.id
-    );
-    let existing = installs::read(get(tx, &text).await?)?;
-    for change in installs::plan(&existing, &reported) {
-        perform(tx, device.id, change).await?;
-    }
-    Ok(())
-}
-
-async fn perform(tx: &mut Tx, device: i64, change: Change) -> Result<(), ApiError> {
-    let root = Caller::root();
-    match change {
-        Change::Create(install) => {
-            let mut row = install.columns();
-            row.insert("device".to_owned(), json!(device));
-            row.insert("installs__image".to_owned(), json!(install.image));
-            row.insert("install_date".to_owned(), json!(now_ms()));
-            tx.post(&root, "image_install", &row).await?;
-        }
-        Change::Update(id, install) => {
-            let request = parse(&format!("image_install({id})"))?;
-            tx.patch(&root, &request, &install.columns()).await?;
-        }
-        Change::Gone(id) => {
-            let row = Map::from_iter([
-                ("status".to_owned(), json!("deleted")),
-                ("download_progress".to_owned(), Value::Null),
-            ]);
-            tx.patch(&root, &parse(&format!("image_install({id})"))?, &row).await?;
-        }
-    }
-    Ok(())
-}
-
-fn parse(text: &str) -> Result<minke_common_odata::Request, ApiError> {
-    minke_common_odata::parse(text).map_err(|error| ApiError::internal("reading a query", error))
-}
-
-async fn get(tx: &mut Tx, text: &str) -> Result<Vec<Value>, ApiError> {
-    match tx.get(&Caller::root(), &parse(text)?).await? {
-        Value::Array(rows) => Ok(rows),
-        _ => Ok(Vec::new()),
-    }
-}
-
-async fn own_app(tx: &mut Tx, device: &Device) -> Result<Option<String>, ApiError> {
-    let text =
-        format!("device({})?$select=id&$expand=belongs_to__application($select=uuid)", device.id);
-    let row = get(tx, &text).await?.into_iter().next().unwrap_or_default();
-    Ok(row["belongs_to__application"][0]["uuid"].as_str().map(str::to_owned))
-}
-
-/// (app uuid, commit) → release.
-async fn find_releases(
-    tx: &mut Tx,
-    apps: &ReportedApps,
-) -> Result<BTreeMap<(String, String), i64>, ApiError> {
-    let mut commits: Vec<&str> = apps
-        .services
-        .iter()
-        .map(|service| service.commit.as_str())
-        .chain(apps.running.values().map(String::as_str))
-        .collect();
-    commits.sort_unstable();
-    commits.dedup();
-    let mut found = BTreeMap::new();
-    for commits in commits.chunks(100) {
-        let list: Vec<String> = commits.iter().map(|commit| query::literal(commit)).collect();
-        // Of releases with one commit in one fleet the successful one is last.
-        let text = format!(
-            "release?$select=id,commit,status&$expand=belongs_to__application($select=uuid)&$filter=commit in ({})&$orderby=id asc",
-            list.join(",")
-        );
-        for row in get(tx, &text).await? {
-            let app = rows::text(&row["belongs_to__application"][0], "uuid").to_owned();
-            let key = (app, rows::text(&row, "commit").to_owned());
-            if let Some(id) = rows::number(&row, "id")
-                && (rows::text(&row, "status") == "success" || !found.contains_key(&key))
-            {
-                found.insert(key, id);
-            }
-        }
-    }
-    Ok(found)
-}
-
-/// Place → image.
-async fn find_images(tx: &mut Tx, apps: &ReportedApps) -> Result<BTreeMap<String, i64>, ApiError> {
-    let mut locations: Vec<&str> =
-        apps.services.iter().map(|service| service.location.as_str()).collect();
-    locations.sort_unstable();
-    locations.dedup();
-    let mut found = BTreeMap::new();
-    for locations in locations.chunks(100) {
-        let list: Vec<String> = locations.iter().map(|place| query::literal(place)).collect();
-        let text = format!(
-            "image?$select=id,is_stored_at__image_location&$filter=is_stored_at__image_location in ({})",
-            list.join(",")
-        );
-        for row in get(tx, &text).await? {
-            if let Some(id) = rows::number(&row, "id") {
-                found.insert(rows::text(&row, "is_stored_at__image_location").to_owned(), id);
-            }
-        }
-    }
-    Ok(found)
+/// The texts as lists for `in (…)`, a hundred at a time.
+fn lists(texts: &BTreeSet<&str>) -> Vec<String> {
+    let literals: Vec<String> = texts.iter().map(|text| query::literal(text)).collect();
+    literals.chunks(100).map(|some| some.join(",")).collect()
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::error::ApiError;
 impl Api {
     /// The rows that `caller` sees of an OData query that is the program's own. Values of others go
     /// into the text by [`crate::query::literal`] only.
-    pub(crate) async fn rows(&self, caller: &Caller, query: &str) -> Result<Vec<Value>, ApiError> {
+    pub async fn rows(&self, caller: &Caller, query: &str) -> Result<Vec<Value>, ApiError> {
         let request = minke_common_odata::parse(query)
             .map_err(|error| ApiError::internal("reading its own query", error))?;
         match self.db.get(caller, &request).await? {
@@ -19,26 +19,22 @@ impl Api {
     }
 
     /// The first of those rows.
-    pub(crate) async fn row(
-        &self,
-        caller: &Caller,
-        query: &str,
-    ) -> Result<Option<Value>, ApiError> {
+    pub async fn row(&self, caller: &Caller, query: &str) -> Result<Option<Value>, ApiError> {
         Ok(self.rows(caller, query).await?.into_iter().next())
     }
 }
 
 /// A number field of a row.
-pub(crate) fn number(row: &Value, field: &str) -> Option<i64> {
+pub fn number(row: &Value, field: &str) -> Option<i64> {
     row[field].as_i64()
 }
 
 /// A text field of a row; empty if it is not there.
-pub(crate) fn text<'a>(row: &'a Value, field: &str) -> &'a str {
+pub fn text<'a>(row: &'a Value, field: &str) -> &'a str {
     row[field].as_str().unwrap_or("")
 }
 
 /// The number of the row that an unexpanded navigation leads to.
-pub(crate) fn target(row: &Value, navigation: &str) -> Option<i64> {
+pub fn target(row: &Value, navigation: &str) -> Option<i64> {
     row[navigation]["__id"].as_i64()
 }

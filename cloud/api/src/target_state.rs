@@ -6,12 +6,12 @@ use axum::Json;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use minke_cloud_db::Caller;
+use minke_cloud_db::{Caller, Report};
 use minke_cloud_fleet::Role;
 use minke_cloud_fleet::device_state::{self, DEFAULT_POLL_INTERVAL, FleetRow};
 use serde_json::Value;
 
-use crate::api::Api;
+use crate::api::{Api, now_ms};
 use crate::error::ApiError;
 use crate::identity::Identity;
 use crate::{query, rows};
@@ -88,6 +88,11 @@ async fn answer(
     form: impl FnOnce(Value) -> Value,
 ) -> Result<Response, ApiError> {
     let device = api.device(&identity.caller, uuid).await?;
+    if identity.role == Role::Device {
+        // Half as long again as a device waits between two polls.
+        let heard_until = Some(now_ms() + DEFAULT_POLL_INTERVAL as i64 * 3 / 2);
+        api.db.report(Report { device: device.id, heard_until, ..Report::default() }).await?;
+    }
     let tag = api.state_tag(&device).await?;
     let mut response = if is_known(headers, &tag) {
         StatusCode::NOT_MODIFIED.into_response()

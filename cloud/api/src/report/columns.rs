@@ -38,6 +38,35 @@ const METRICS: [&str; 9] = [
     "is_undervolted",
 ];
 
+const STATUS: [&str; 20] = [
+    "Stopping",
+    "Stopped",
+    "Downloading",
+    "Downloaded",
+    "Installing",
+    "Installed",
+    "Starting",
+    "Running",
+    "Idle",
+    "Handing over",
+    "Awaiting handover",
+    "Deleting",
+    "deleted",
+    "Dead",
+    "paused",
+    "restarting",
+    "removing",
+    "exited",
+    "configuring",
+    "Unknown",
+];
+
+/// The word as rows may hold it.
+pub(super) fn known_status(word: &str) -> String {
+    let known = STATUS.iter().find(|known| known.eq_ignore_ascii_case(word));
+    (*known.unwrap_or(&"Unknown")).to_owned()
+}
+
 /// Where an update can stand; the first one that a release of the app has is the app's.
 const UPDATE_STATUS: [&str; 6] =
     ["rejected", "aborted", "downloading", "downloaded", "applying changes", "done"];
@@ -117,6 +146,13 @@ mod tests {
         assert_eq!(row["os_variant"], Value::Null);
         assert_eq!(row["ip_address"], Value::Null);
         assert_eq!(row.len(), 5);
+    }
+
+    #[test]
+    fn words_of_engines_are_known_in_any_case() {
+        assert_eq!(known_status("running"), "Running");
+        assert_eq!(known_status("Exited"), "exited");
+        assert_eq!(known_status("gibberish"), "Unknown");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The queries whose answers this module reads.
 
-const RELEASE: &str = "$select=id,commit,composition;$expand=release_image($select=id;$expand=image($select=id,is_stored_at__image_location,content_hash,contract;$expand=is_a_build_of__service($select=id,service_name;$expand=service_label($select=label_name,value),service_environment_variable($select=name,value))),image_label($select=label_name,value),image_environment_variable($select=name,value))";
+const RELEASE: &str = "$select=id,commit,composition;$expand=release_image($select=id;$orderby=id asc;$expand=image($select=id,is_stored_at__image_location,content_hash,contract;$expand=is_a_build_of__service($select=id,service_name;$expand=service_label($select=label_name,value),service_environment_variable($select=name,value))),image_label($select=label_name,value),image_environment_variable($select=name,value))";
 const APPLICATION: &str = "$select=id,uuid,app_name,is_of__class,is_host;$expand=application_environment_variable($select=name,value),application_config_variable($select=name,value)";
 
 fn with_application(release: &str) -> String {
