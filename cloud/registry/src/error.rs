@@ -4,7 +4,7 @@ use std::error::Error as _;
 use std::fmt::Write as _;
 
 use axum::Json;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use minke_cloud_blobs::{BlobError, Digest};
 use serde::Serialize;
@@ -41,12 +41,12 @@ pub struct RegistryError {
     status: StatusCode,
     code: Code,
     message: String,
-    headers: HeaderMap,
+    headers: Vec<(HeaderName, String)>,
 }
 
 impl RegistryError {
     fn new(status: StatusCode, code: Code, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), headers: HeaderMap::new() }
+        Self { status, code, message: message.into(), headers: Vec::new() }
     }
 
     /// The code that the answer carries.
@@ -55,10 +55,7 @@ impl RegistryError {
     }
 
     pub(crate) fn with_header(mut self, name: HeaderName, value: &str) -> Self {
-        // Every value comes from checked names, digests and numbers, which are plain ASCII.
-        if let Ok(value) = HeaderValue::from_str(value) {
-            self.headers.insert(name, value);
-        }
+        self.headers.push((name, value.to_owned()));
         self
     }
 
@@ -185,6 +182,13 @@ struct Entry {
 impl IntoResponse for RegistryError {
     fn into_response(self) -> Response {
         let entry = Entry { code: self.code, message: self.message, detail: None };
-        (self.status, self.headers, Json(Body { errors: [entry] })).into_response()
+        let mut response = (self.status, Json(Body { errors: [entry] })).into_response();
+        for (name, value) in self.headers {
+            // Names, digests, numbers and our own realm: a value that is none is left out.
+            if let Ok(value) = HeaderValue::from_str(&value) {
+                response.headers_mut().insert(name, value);
+            }
+        }
+        response
     }
 }

@@ -127,7 +127,9 @@ pub struct Signer {
 
 /// Checks tokens. Cheap to clone.
 #[derive(Clone)]
-pub struct Verifier {
+pub struct Verifier(Arc<Rules>);
+
+struct Rules {
     key: DecodingKey,
     validation: Validation,
 }
@@ -196,7 +198,8 @@ impl Signer {
         validation.set_issuer(&[&self.issuer]);
         validation.set_required_spec_claims(&["exp", "nbf", "aud", "iss"]);
         validation.validate_nbf = true;
-        Verifier { key: DecodingKey::from_ec_der(&self.public), validation }
+        let key = DecodingKey::from_ec_der(&self.public);
+        Verifier(Arc::new(Rules { key, validation }))
     }
 }
 
@@ -206,7 +209,7 @@ impl Verifier {
         if token.len() > MAX_TOKEN {
             return Err(TokenError::TooLong);
         }
-        jsonwebtoken::decode::<Claims>(token, &self.key, &self.validation)
+        jsonwebtoken::decode::<Claims>(token, &self.0.key, &self.0.validation)
             .map(|data| data.claims)
             .map_err(TokenError::Invalid)
     }

@@ -15,13 +15,14 @@
 
 mod line;
 mod mux;
+mod stream;
 mod wire;
 mod words;
 
 pub use line::{LineError, read_line, write_line};
 pub use mux::{Event, Mux, MuxError, Side};
+pub use stream::Stream;
 pub use words::{Answer, HeaderError, StreamHeader};
-pub use yamux::Stream;
 
 use tungstenite::protocol::WebSocketConfig;
 

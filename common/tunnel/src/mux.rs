@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 use futures_util::task::AtomicWaker;
-use futures_util::{Sink, Stream};
+use futures_util::{Sink, Stream as Incoming};
 use tungstenite::{Error, Message};
 
 use crate::MAX_STREAMS;
+use crate::stream::Stream;
 use crate::wire::{Bytewise, Shared, Wire, lock};
 
 /// Streams that yamux tolerates. A stream that was dropped counts until the multiplexer ran
@@ -28,7 +29,7 @@ pub enum Side {
 #[derive(Debug)]
 pub enum Event {
     /// The other end opened a stream.
-    Stream(yamux::Stream),
+    Stream(Stream),
     /// The tunnel ended: by the other end's wish, or with an error.
     Ended(Result<(), MuxError>),
 }
@@ -72,7 +73,7 @@ pub struct Mux<S> {
 
 impl<S> Mux<S>
 where
-    S: Stream<Item = Result<Message, Error>> + Sink<Message, Error = Error> + Unpin,
+    S: Incoming<Item = Result<Message, Error>> + Sink<Message, Error = Error> + Unpin,
 {
     /// A tunnel over an upgraded WebSocket.
     pub fn new(socket: S, side: Side) -> Self {
@@ -124,7 +125,7 @@ where
             if let Poll::Ready(event) = self.yamux.poll_next_inbound(&mut own) {
                 self.due.due.store(true, Ordering::Release);
                 return Poll::Ready(match event {
-                    Some(Ok(stream)) => Event::Stream(stream),
+                    Some(Ok(stream)) => Event::Stream(Stream::new(stream)),
                     Some(Err(yamux::ConnectionError::Closed)) | None => Event::Ended(Ok(())),
                     Some(Err(error)) => Event::Ended(Err(MuxError::Streams(error))),
                 });
@@ -133,10 +134,10 @@ where
     }
 
     /// Opens a stream; its first bytes travel with the next [`Mux::poll`].
-    pub fn open(&mut self) -> Result<yamux::Stream, MuxError> {
+    pub fn open(&mut self) -> Result<Stream, MuxError> {
         self.due.due.store(true, Ordering::Release);
         match self.yamux.poll_new_outbound(&mut Context::from_waker(&self.waker)) {
-            Poll::Ready(stream) => stream.map_err(MuxError::Streams),
+            Poll::Ready(stream) => stream.map(Stream::new).map_err(MuxError::Streams),
             // Only when 256 streams wait for an answer, which the limits exclude.
             Poll::Pending => Err(MuxError::Streams(yamux::ConnectionError::TooManyStreams)),
         }
