@@ -1,0 +1,159 @@
+//! The command line. Its help is the manual.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Manages fleets of connected Linux devices: takes in code, builds it, and keeps it running on them.
+///
+/// One process is a whole server. To try it:
+///
+///   minke-cloud serve --data ./minke-data
+///
+/// It prints the address it listens on and, the first time, the administrator's password. Then, on
+/// any machine that reaches that address:
+///
+///   minke login http://ADDRESS:8080
+///   minke fleet create weather --type qemux86-64
+///   minke push weather
+#[derive(Debug, Parser)]
+#[command(name = "minke-cloud", version, verbatim_doc_comment)]
+pub struct Arguments {
+    /// Says more on stderr; twice says everything.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Runs a server: API, registry, builder and tunnel on one listener.
+    Serve(Serve),
+    /// Runs a registry on its own, without accounts: a place or a mirror for base images.
+    Registry(OpenRegistry),
+    /// Brings the database to the form that this version uses, and ends.
+    ///
+    /// `serve` does so too; this is for doing it before, or where many servers share a database.
+    Migrate(Migrate),
+    /// Looks after accounts.
+    Admin(Admin),
+}
+
+/// Where a server keeps its rows.
+#[derive(Debug, Clone, Args)]
+pub struct Storage {
+    /// Directory for everything the server keeps: database, images, logs, keys.
+    ///
+    /// Made if missing. One server at a time uses a directory.
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// Keeps the rows in PostgreSQL: postgres://USER:PASSWORD@HOST/DATABASE.
+    ///
+    /// Without it they are in the file minke.db in the data directory.
+    #[arg(long, value_name = "URL", env = "MINKE_DATABASE_URL", hide_env_values = true)]
+    pub database_url: Option<String>,
+}
+
+impl Storage {
+    /// The address of the database.
+    pub fn database(&self) -> String {
+        match &self.database_url {
+            Some(url) => url.clone(),
+            None => {
+                let data = std::path::absolute(&self.data).unwrap_or_else(|_| self.data.clone());
+                format!("sqlite://{}", data.join("minke.db").display())
+            }
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct Serve {
+    #[command(flatten)]
+    pub storage: Storage,
+    /// Address and port to listen on; port 0 takes any free one, which is then printed.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// The one name of the server, under which people, devices and builders reach it.
+    ///
+    /// Default: http:// and the address it listens on. Devices keep working when it changes: nothing
+    /// of it is stored.
+    #[arg(long, value_name = "URL", env = "MINKE_PUBLIC_URL")]
+    pub public_url: Option<String>,
+    /// Answers under balena's host names (api.D, registry2.D, …) with TLS of its own.
+    ///
+    /// Not in this version, which says so and ends: put a TLS proxy before the server and give its
+    /// address as --public-url.
+    #[arg(long, value_name = "D")]
+    pub domain: Option<String>,
+    /// Keeps images in S3: s3://BUCKET/PREFIX.
+    ///
+    /// Not in this version, which says so and ends: images are in the data directory.
+    #[arg(long, value_name = "URL")]
+    pub blobs: Option<String>,
+    /// Where builds fetch base images of Docker Hub instead of there: http(s)://HOST:PORT.
+    #[arg(long, value_name = "URL")]
+    pub registry_mirror: Option<String>,
+    /// A registry that builds reach by plain HTTP. May be given more than once.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub insecure_registry: Vec<String>,
+    /// The program minke-device, whose engine does the builds.
+    ///
+    /// Default: the file minke-device beside this program. Without one the server runs and refuses
+    /// pushes.
+    #[arg(long, value_name = "PATH")]
+    pub device_binary: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct OpenRegistry {
+    /// Directory for the images. Made if missing.
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// Address and port to listen on; port 0 takes any free one, which is then printed.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5000")]
+    pub listen: SocketAddr,
+    /// Lets everybody who reaches it pull, push and delete. There is no other way yet, so this must be
+    /// said.
+    #[arg(long, required = true)]
+    pub open: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Migrate {
+    #[command(flatten)]
+    pub storage: Storage,
+}
+
+#[derive(Debug, Args)]
+pub struct Admin {
+    #[command(flatten)]
+    pub storage: Storage,
+    #[command(subcommand)]
+    pub action: AdminAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum AdminAction {
+    /// Makes an account with an organization of its own.
+    ///
+    /// The password is read from MINKE_PASSWORD; without it one is generated and printed.
+    CreateUser {
+        /// E-mail address, with which one logs in.
+        #[arg(long)]
+        email: String,
+        /// Name, with which one logs in too. Default: what stands before the @.
+        #[arg(long)]
+        username: Option<String>,
+    },
+    /// Gives an account a new password and ends its sessions.
+    ///
+    /// The password is read from MINKE_PASSWORD; without it one is generated and printed.
+    ResetPassword {
+        /// E-mail address or name of the account.
+        #[arg(long, value_name = "EMAIL")]
+        user: String,
+    },
+}
