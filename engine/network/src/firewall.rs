@@ -61,10 +61,10 @@ pub(crate) fn rebuild_script<'a>(
     maps(&mut script, networks.clone());
     script.push_str(
         "chain publish {
-dnat ip to ip daddr . tcp dport map @tcp_at
-dnat ip to ip daddr . udp dport map @udp_at
-dnat ip to tcp dport map @tcp
-dnat ip to udp dport map @udp
+dnat ip to ip daddr . tcp dport map @one_tcp
+dnat ip to ip daddr . udp dport map @one_udp
+dnat ip to tcp dport map @all_tcp
+dnat ip to udp dport map @all_udp
 }
 chain prerouting {
 type nat hook prerouting priority -100; policy accept;
@@ -86,10 +86,10 @@ fib daddr type local jump publish
 fn maps<'a>(script: &mut String, networks: impl Iterator<Item = &'a NetworkRecord> + Clone) {
     let ports = || networks.clone().flat_map(|network| network.endpoints.values());
     for (name, key) in [
-        ("tcp", "inet_service"),
-        ("udp", "inet_service"),
-        ("tcp_at", "ipv4_addr . inet_service"),
-        ("udp_at", "ipv4_addr . inet_service"),
+        ("all_tcp", "inet_service"),
+        ("all_udp", "inet_service"),
+        ("one_tcp", "ipv4_addr . inet_service"),
+        ("one_udp", "ipv4_addr . inet_service"),
     ] {
         let _ = writeln!(script, "map {name} {{\ntype {key} : ipv4_addr . inet_service");
         let elements: Vec<String> = ports()
@@ -106,10 +106,10 @@ fn maps<'a>(script: &mut String, networks: impl Iterator<Item = &'a NetworkRecor
 
 fn map_of(port: &Port) -> &'static str {
     match (port.protocol, port.host_address.is_none_or(|address| address.is_unspecified())) {
-        (Protocol::Tcp, true) => "tcp",
-        (Protocol::Udp, true) => "udp",
-        (Protocol::Tcp, false) => "tcp_at",
-        (Protocol::Udp, false) => "udp_at",
+        (Protocol::Tcp, true) => "all_tcp",
+        (Protocol::Udp, true) => "all_udp",
+        (Protocol::Tcp, false) => "one_tcp",
+        (Protocol::Udp, false) => "one_udp",
     }
 }
 
@@ -135,15 +135,14 @@ fn protection<'a>(script: &mut String, networks: impl Iterator<Item = &'a Networ
 }
 
 fn postrouting<'a>(script: &mut String, networks: impl Iterator<Item = &'a NetworkRecord>) {
-    script.push_str("chain postrouting {\ntype nat hook postrouting priority 100; policy accept;\n");
+    script
+        .push_str("chain postrouting {\ntype nat hook postrouting priority 100; policy accept;\n");
     for NetworkRecord { bridge, subnet, internal, no_masquerade, .. } in networks {
         // From the host's own 127.0.0.1, and from a container to a published port of its own network:
         // the answer must come back to where the translation is undone.
         let _ = writeln!(script, "oifname \"{bridge}\" ip saddr 127.0.0.0/8 masquerade");
-        let _ = writeln!(
-            script,
-            "oifname \"{bridge}\" ip saddr {subnet} ct status dnat masquerade"
-        );
+        let _ =
+            writeln!(script, "oifname \"{bridge}\" ip saddr {subnet} ct status dnat masquerade");
         if !internal && !no_masquerade {
             let _ = writeln!(script, "oifname != \"{bridge}\" ip saddr {subnet} masquerade");
         }
@@ -168,10 +167,7 @@ fn forward<'a>(
     let bridges: Vec<String> = networks.map(|network| format!("\"{}\"", network.bridge)).collect();
     if !bridges.is_empty() {
         let set = bridges.join(", ");
-        let _ = writeln!(
-            script,
-            "iifname {{ {set} }} oifname {{ {set} }} ct state new drop"
-        );
+        let _ = writeln!(script, "iifname {{ {set} }} oifname {{ {set} }} ct state new drop");
     }
     if uplinks.len() > 1 {
         let set: Vec<String> = uplinks.iter().map(|name| format!("\"{name}\"")).collect();

@@ -57,7 +57,9 @@ pub(crate) async fn detect() -> Option<ForwardDrop> {
             iptables_way_out("iptables", rules.contains("chain DOCKER-USER"))
         } else {
             ["iifname", "oifname"]
-                .map(|side| format!("nft insert rule {family} {table} {chain} {side} \"mk*\" accept"))
+                .map(|side| {
+                    format!("nft insert rule {family} {table} {chain} {side} \"mk*\" accept")
+                })
                 .to_vec()
         };
         return Some(ForwardDrop { place, way_out });
@@ -111,7 +113,8 @@ fn dropping_hooks(json: &str) -> Vec<Hook> {
 fn lets_through(rules: &str) -> bool {
     let side = |nft: &str, iptables: &str| {
         rules.lines().any(|line| {
-            let ours = line.contains(&format!("{nft} \"mk*\"")) || line.contains(&format!("{iptables} mk+ "));
+            let ours = line.contains(&format!("{nft} \"mk*\""))
+                || line.contains(&format!("{iptables} mk+ "));
             ours && (line.contains("accept") || line.contains("ACCEPT"))
         })
     };

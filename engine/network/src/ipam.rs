@@ -135,7 +135,8 @@ mod tests {
     use super::*;
 
     fn subnet() -> impl Strategy<Value = Subnet> {
-        (any::<u32>(), 8_u8..=30).prop_map(|(bits, prefix)| Subnet::new(bits.into(), prefix).unwrap())
+        (any::<u32>(), 8_u8..=30)
+            .prop_map(|(bits, prefix)| Subnet::new(bits.into(), prefix).unwrap())
     }
 
     proptest! {

@@ -12,7 +12,9 @@ use rtnetlink::packet_route::link::{
     LinkFlags, LinkInfo, LinkMessage,
 };
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute};
-use rtnetlink::{Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
+use rtnetlink::{
+    Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
+};
 
 use crate::{NetworkError, Subnet, netns};
 
@@ -31,6 +33,9 @@ pub(crate) struct Veth<'a> {
     pub(crate) mtu: u32,
     /// The port may not talk to other isolated ports of the bridge.
     pub(crate) isolated: bool,
+    /// Frames may go back out of the port that they came in by: a container that calls its own
+    /// published port, on hosts where bridged packets pass the firewall (`bridge-nf-call-iptables`).
+    pub(crate) hairpin: bool,
 }
 
 /// What is known of a link of the host.
@@ -154,6 +159,7 @@ impl Links {
     }
 
     /// Make a veth with its peer already inside the namespace: moving it there costs eight times more.
+    /// The peer is left down: the kernel cannot set it up before the two are a pair.
     pub(crate) async fn make_veth(
         &self,
         veth: &Veth<'_>,
@@ -165,7 +171,6 @@ impl Links {
             .address(veth.mac.to_vec())
             .mtu(veth.mtu)
             .setns_by_fd(namespace.as_raw_fd())
-            .up()
             .build();
         let message = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
             .name(veth.host)
@@ -174,17 +179,29 @@ impl Links {
             .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
             .up()
             .build();
-        self.handle.link().add(message).execute().await.map_err(failed("making veth", veth.host))?;
+        self.handle
+            .link()
+            .add(message)
+            .execute()
+            .await
+            .map_err(failed("making veth", veth.host))?;
+        let mut port = Vec::new();
         if veth.isolated {
-            let index = self.need(veth.host).await?;
-            let message = LinkUnspec::new_with_index(index)
-                .set_port_kind(InfoPortKind::Bridge)
-                .set_port_data(InfoPortData::BridgePort(vec![InfoBridgePort::Isolated(true)]))
-                .build();
-            let request = self.handle.link().set_port(message);
-            request.execute().await.map_err(failed("isolating", veth.host))?;
+            port.push(InfoBridgePort::Isolated(true));
         }
-        Ok(())
+        if veth.hairpin {
+            port.push(InfoBridgePort::HairpinMode(true));
+        }
+        if port.is_empty() {
+            return Ok(());
+        }
+        let index = self.need(veth.host).await?;
+        let message = LinkUnspec::new_with_index(index)
+            .set_port_kind(InfoPortKind::Bridge)
+            .set_port_data(InfoPortData::BridgePort(port))
+            .build();
+        let request = self.handle.link().set_port(message);
+        request.execute().await.map_err(failed("setting the bridge port of", veth.host))
     }
 
     /// Route everything through a gateway.

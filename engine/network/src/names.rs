@@ -57,7 +57,8 @@ mod tests {
 
     #[test]
     fn name_servers_are_read() {
-        let text = "# nameserver 1.1.1.1\nsearch x\nnameserver 10.0.0.1\nnameserver ::1\nnameserver x\n";
+        let text =
+            "# nameserver 1.1.1.1\nsearch x\nnameserver 10.0.0.1\nnameserver ::1\nnameserver x\n";
         let expected: Vec<SocketAddr> =
             vec!["10.0.0.1:53".parse().unwrap(), "[::1]:53".parse().unwrap()];
         assert_eq!(parse_resolv_conf(text), expected);

@@ -40,9 +40,9 @@ pub(crate) fn create(path: &Path) -> Result<(), NetworkError> {
 fn make_private(directory: &Path) -> io::Result<()> {
     let text = fs::read_to_string("/proc/self/mountinfo")?;
     let real = fs::canonicalize(directory)?;
-    let is_mounted = text.lines().any(|line| {
-        line.split(' ').nth(4).is_some_and(|point| Path::new(point) == real)
-    });
+    let is_mounted = text
+        .lines()
+        .any(|line| line.split(' ').nth(4).is_some_and(|point| Path::new(point) == real));
     if !is_mounted {
         rustix::mount::mount_bind(&real, &real)?;
         rustix::mount::mount_change(&real, MountPropagationFlags::PRIVATE)?;
@@ -125,7 +125,8 @@ pub(crate) fn enter<T: Send>(
 
 fn in_new_thread<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().stack_size(128 * 1024).spawn_scoped(scope, work)?;
+        let thread =
+            std::thread::Builder::new().stack_size(128 * 1024).spawn_scoped(scope, work)?;
         thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread panicked")))
     })
 }

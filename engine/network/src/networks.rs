@@ -86,7 +86,8 @@ impl Networks {
     /// A network by its id, its name, or the beginning of its id.
     pub fn get(&self, name: &str) -> Result<NetworkRecord, NetworkError> {
         let records = self.records();
-        if let Some(record) = records.get(name).or_else(|| records.values().find(|r| r.name == name))
+        if let Some(record) =
+            records.get(name).or_else(|| records.values().find(|r| r.name == name))
         {
             return Ok(record.clone());
         }
@@ -200,9 +201,7 @@ impl Networks {
         let mac = mac_of(record.gateway);
         let index = links.ensure_bridge(&record.bridge, mac, record.mtu).await?;
         sysctl::without_ipv6(&record.bridge);
-        links
-            .ensure_address(&record.bridge, index, record.gateway, record.subnet.prefix())
-            .await?;
+        links.ensure_address(&record.bridge, index, record.gateway, record.subnet.prefix()).await?;
         links.set_up(&record.bridge).await?;
         sysctl::set(&record.bridge, "route_localnet", "1")?;
         if !record.internal {

@@ -12,18 +12,20 @@
 //!   shim protocol's failures;
 //! * the process itself, just before it becomes the program, writes `ready\n` and waits for one byte;
 //!   it too writes `failed K text\n` if that cannot be done;
+//! * both may write `note text\n` before: what went wrong inside, the innermost first;
 //! * the end of the stream without `failed` means that the program runs: the descriptor is closed by it.
 
 use std::fs;
 use std::io::Write as _;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::oci_spec::runtime::{Process, Spec};
 use libcontainer::syscall::syscall::SyscallType;
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use crate::executor::ProgramExecutor;
 
@@ -51,6 +53,8 @@ pub fn main(args: impl Iterator<Item = String>) -> ExitCode {
         }
     };
     std::panic::set_hook(Box::new(|info| report(&failure_text(&info.to_string()))));
+    let notes = crate::notes::Notes { status: status.as_raw_fd() };
+    let _ = tracing::subscriber::set_global_default(notes);
     let outcome = parse(args).and_then(|options| perform(&options, &status));
     match outcome {
         Ok(pid) => {
@@ -124,8 +128,9 @@ fn perform(options: &Options, status: &OwnedFd) -> Result<i32> {
 
 fn run(options: &Options, builder: ContainerBuilder) -> Result<i32> {
     let spec = Spec::load(options.bundle.join("config.json")).context("reading the bundle")?;
-    if let Some(process) = spec.process() {
+    if let (Some(process), Some(root)) = (spec.process(), spec.root()) {
         give_pipes_to_user(process);
+        make_working_directory(root.path(), process.cwd());
     }
     let path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_deref());
     let path = path.context("the bundle has no cgroup path")?;
@@ -162,11 +167,31 @@ fn give_pipes_to_user(process: &Process) {
     }
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     for fd in [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()] {
-        let is_pipe = rustix::fs::fstat(fd)
-            .is_ok_and(|s| rustix::fs::FileType::from_raw_mode(s.st_mode) == rustix::fs::FileType::Fifo);
+        let is_pipe = rustix::fs::fstat(fd).is_ok_and(|s| {
+            rustix::fs::FileType::from_raw_mode(s.st_mode) == rustix::fs::FileType::Fifo
+        });
         if is_pipe {
             let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
             let _ = rustix::fs::fchown(fd, Some(uid), Some(gid));
+        }
+    }
+}
+
+/// Docker makes a working directory that an image lacks. Links cannot lead out of the root file system;
+/// what cannot be made here (below a volume, say) is said when the container enters it.
+fn make_working_directory(rootfs: &Path, cwd: &Path) {
+    let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(root) = rustix::fs::open(rootfs, flags, Mode::empty()) else { return };
+    let mut path = PathBuf::new();
+    for part in cwd.components().filter(|part| matches!(part, Component::Normal(_))) {
+        let above = if path.as_os_str().is_empty() { Path::new(".") } else { path.as_path() };
+        let Ok(parent) = rustix::fs::openat2(&root, above, flags, Mode::empty(), inside) else {
+            return;
+        };
+        match rustix::fs::mkdirat(&parent, part.as_os_str(), Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(rustix::io::Errno::EXIST) => path.push(part),
+            Err(_) => return,
         }
     }
 }
@@ -188,8 +213,18 @@ fn record_cgroups(path: &Path) -> Result<()> {
 /// that of version 2.
 pub fn cgroup_directories(mountinfo: &str, path: &Path) -> Vec<PathBuf> {
     const CONTROLLERS: [&str; 12] = [
-        "cpu", "cpuacct", "cpuset", "devices", "hugetlb", "memory", "pids", "perf_event", "blkio",
-        "net_prio", "net_cls", "freezer",
+        "cpu",
+        "cpuacct",
+        "cpuset",
+        "devices",
+        "hugetlb",
+        "memory",
+        "pids",
+        "perf_event",
+        "blkio",
+        "net_prio",
+        "net_cls",
+        "freezer",
     ];
     let (mut v1, mut v2) = (Vec::new(), Vec::new());
     for line in mountinfo.lines() {
@@ -228,7 +263,8 @@ mod tests {
 
     #[test]
     fn there_is_one_directory_on_version_2() {
-        let text = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
+        let text =
+            "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
         let found = cgroup_directories(text, Path::new("/minke/e/c"));
         assert_eq!(found, [PathBuf::from("/sys/fs/cgroup/minke/e/c")]);
     }

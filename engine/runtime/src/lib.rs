@@ -10,6 +10,7 @@
 
 mod executor;
 pub mod helper;
+mod notes;
 pub mod spec;
 
 pub use helper::main;

@@ -100,7 +100,8 @@ pub fn kill_and_remove(directories: &[PathBuf], limit: Duration) -> io::Result<(
     let mut pause = Duration::from_micros(200);
     loop {
         let empty = kill_all(directories);
-        let removed = if empty { remove(directories) } else { Err(io::ErrorKind::ResourceBusy.into()) };
+        let removed =
+            if empty { remove(directories) } else { Err(io::ErrorKind::ResourceBusy.into()) };
         if removed.is_ok() || Instant::now() >= end {
             return removed;
         }

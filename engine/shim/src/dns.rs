@@ -57,12 +57,21 @@ pub fn question(message: &[u8]) -> Option<Question> {
             name.push('.');
         }
         for byte in message.get(at..at + length)? {
-            name.push(if byte.is_ascii_graphic() && *byte != b'.' { char::from(*byte) } else { '\u{fffd}' });
+            name.push(if byte.is_ascii_graphic() && *byte != b'.' {
+                char::from(*byte)
+            } else {
+                '\u{fffd}'
+            });
         }
         at += length;
     }
     let (kind, class) = (u16_at(at)?, u16_at(at + 2)?);
-    (class == 1).then(|| Question { id: u16::from_be_bytes([message[0], message[1]]), name, kind, end: at + 4 })
+    (class == 1).then(|| Question {
+        id: u16::from_be_bytes([message[0], message[1]]),
+        name,
+        kind,
+        end: at + 4,
+    })
 }
 
 impl Question {

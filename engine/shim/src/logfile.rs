@@ -21,8 +21,7 @@ pub(crate) struct LogFile {
 impl LogFile {
     /// Open or make it. A last line without an end, left by a crash, is cut off.
     pub(crate) fn open(config: &LogConfig) -> io::Result<Self> {
-        let mut file =
-            File::options().read(true).append(true).create(true).open(&config.path)?;
+        let mut file = File::options().read(true).append(true).create(true).open(&config.path)?;
         let size = whole_lines(&mut file)?;
         file.set_len(size)?;
         Ok(Self {

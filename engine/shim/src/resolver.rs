@@ -97,8 +97,7 @@ impl Resolver {
             add(Place::Tcp, self.tcp.as_fd(), PollFlags::IN);
         }
         for connection in &self.connections {
-            let flags =
-                if connection.output.is_empty() { PollFlags::IN } else { PollFlags::OUT };
+            let flags = if connection.output.is_empty() { PollFlags::IN } else { PollFlags::OUT };
             add(Place::Connection(connection.id), connection.stream.as_fd(), flags);
         }
         for (place, relay) in self.relays.iter().enumerate() {
@@ -172,16 +171,16 @@ impl Resolver {
             return;
         }
         let servers = self.sources.upstreams();
-        let relay = if self.relays.len() < MAX_RELAYS {
-            Relay::begin(query, asker, servers)
-        } else {
-            None
-        };
+        let relay =
+            if self.relays.len() < MAX_RELAYS { Relay::begin(query, asker, servers) } else { None };
         match relay {
             Some(relay) => self.relays.push(relay),
             None => {
-                let code =
-                    if self.sources.upstreams().is_empty() { Code::NameError } else { Code::ServerFailure };
+                let code = if self.sources.upstreams().is_empty() {
+                    Code::NameError
+                } else {
+                    Code::ServerFailure
+                };
                 self.reply(asker, &question.fail(query, code));
             }
         }
@@ -279,7 +278,10 @@ impl Connection {
 
 fn bind() -> io::Result<(UdpSocket, TcpListener)> {
     let named = |what: &str, error: io::Error| {
-        io::Error::new(error.kind(), format!("binding the container's name service ({what}): {error}"))
+        io::Error::new(
+            error.kind(),
+            format!("binding the container's name service ({what}): {error}"),
+        )
     };
     let udp = UdpSocket::bind(ADDRESS).map_err(|error| named("udp", error))?;
     let tcp = TcpListener::bind(ADDRESS).map_err(|error| named("tcp", error))?;

@@ -326,6 +326,12 @@ impl Server {
             let why = "the runtime helper ended without a report".to_owned();
             session.failure = Some((Failure::Create, why));
         }
+        if let (Some((Failure::Create, message)), Some(note)) =
+            (&mut session.failure, &session.note)
+        {
+            message.push_str(": ");
+            message.push_str(note);
+        }
         let starter = session.starter.take();
         let answer = match session.failure.clone() {
             None => {
@@ -353,9 +359,9 @@ impl Server {
         session.status = Status::Exited;
         session.input = None;
         session.outputs = [None, None];
-        let (failure, message) =
-            session.failure.clone().unwrap_or((Failure::Other, String::new()));
-        let exit = Exit { code: failure.exit_code(), finished_at: session::now(), ..Exit::default() };
+        let (failure, message) = session.failure.clone().unwrap_or((Failure::Other, String::new()));
+        let exit =
+            Exit { code: failure.exit_code(), finished_at: session::now(), ..Exit::default() };
         session.exit = Some(exit);
         if place == 0 {
             self.end(exit, Some(message));

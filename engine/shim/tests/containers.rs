@@ -4,7 +4,7 @@ mod support;
 
 use std::fs;
 
-use minke_engine_runtime::spec::ExecSpec;
+use minke_engine_runtime::spec::{self, ExecSpec};
 use minke_engine_shim::protocol::{Failure, Request, Response, Size, Status, Streams};
 use minke_engine_shim::{cgroup, identity};
 use support::{Client, Container, wait_until};
@@ -42,13 +42,12 @@ fn output_goes_to_clients_and_log_and_the_exit_is_recorded() {
 
 #[test]
 fn nothing_is_left_behind() {
-    let before = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let mut container = Container::new("sleep 1000 & exit 0");
     container.run();
     let directories = cgroup::listed(&container.shim_dir());
     container.finish();
-    let after = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    assert_eq!(before.lines().count(), after.lines().count());
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains(container.dir.path().to_str().unwrap()), "{mounts}");
     assert!(directories.iter().all(|directory| !directory.exists()), "{directories:?}");
     let mut left: Vec<String> = fs::read_dir(container.shim_dir())
         .unwrap()
@@ -94,15 +93,36 @@ fn a_missing_program_and_one_that_is_not_executable_are_told_apart() {
 }
 
 #[test]
-fn a_bundle_that_cannot_be_made_says_why() {
+fn a_container_that_cannot_be_made_says_why() {
     let mut container = Container::new("true");
-    container.spec.cwd = "/not/there".into();
+    container.spec.mounts = vec![spec::Mount {
+        kind: spec::MountKind::Bind {
+            source: "/no/such/directory".into(),
+            recursive: true,
+            propagation: String::new(),
+        },
+        target: "/data".into(),
+        readonly: false,
+    }];
     container.open();
     let answer = container.client().ask(&Request::Start);
     let Response::Failed { failure, message } = answer else { panic!("{answer:?}") };
     assert_eq!(failure, Failure::Create);
-    assert!(message.contains("No such file") || message.contains("ENOENT"), "{message}");
+    assert!(
+        message.contains("/no/such/directory") && message.contains("No such file"),
+        "{message}"
+    );
     assert_eq!(container.finish().exit.code, 128);
+    assert!(cgroup::listed(&container.shim_dir()).is_empty());
+}
+
+#[test]
+fn a_working_directory_that_the_image_lacks_is_made() {
+    let mut container = Container::new("pwd");
+    container.spec.cwd = "/work/../srv/app/".into();
+    container.run();
+    container.finish();
+    assert_eq!(container.logged("stdout"), "/srv/app\n");
 }
 
 #[test]
@@ -112,10 +132,8 @@ fn a_terminal_has_the_size_that_was_asked_for_before_the_start() {
     container.config.stdin = true;
     container.open();
     let mut client = container.client();
-    let resize = |columns, rows| Request::Resize {
-        session: String::new(),
-        size: Size { columns, rows },
-    };
+    let resize =
+        |columns, rows| Request::Resize { session: String::new(), size: Size { columns, rows } };
     assert_eq!(client.ask(&resize(91, 17)), Response::Ok);
     client.attach("");
     assert!(matches!(container.client().ask(&Request::Start), Response::Started { .. }));
@@ -301,12 +319,15 @@ fn limits_and_isolation_are_what_was_asked_for() {
     assert_eq!(lines[..6], ["67108864", "33", "box", "1", "0", "0 2000"], "{out}");
     assert!(lines[6].contains("Read-only file system"), "{out}");
     assert_eq!(lines[7], "hi");
-    assert!(container.logged("stderr").contains("Read-only") || out.contains("Read-only file system"));
+    assert!(
+        container.logged("stderr").contains("Read-only") || out.contains("Read-only file system")
+    );
 }
 
 #[test]
 fn out_of_memory_is_said() {
-    let mut container = Container::new("exec head -c 200000000 /dev/zero | tail -c 199999999 >/dev/null");
+    let mut container =
+        Container::new("exec head -c 200000000 /dev/zero | tail -c 199999999 >/dev/null");
     container.spec.resources.memory = Some(16 << 20);
     container.spec.resources.memory_swap = Some(16 << 20);
     container.run();

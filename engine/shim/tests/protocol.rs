@@ -24,8 +24,12 @@ fn size() -> impl Strategy<Value = Size> {
 }
 
 fn exit() -> impl Strategy<Value = Exit> {
-    any::<(u32, u8, bool, u64)>()
-        .prop_map(|(code, signal, oom, finished_at)| Exit { code, signal, oom, finished_at })
+    any::<(u32, u8, bool, u64)>().prop_map(|(code, signal, oom, finished_at)| Exit {
+        code,
+        signal,
+        oom,
+        finished_at,
+    })
 }
 
 fn request() -> impl Strategy<Value = Request> {
@@ -96,8 +100,8 @@ fn config() -> impl Strategy<Value = ShimConfig> {
         .prop_map(|(path, max_size, max_files)| LogConfig { path, max_size, max_files });
     let dns = (path(), path()).prop_map(|(netns, sources)| DnsConfig { netns, sources });
     let flags = any::<[bool; 3]>();
-    ("[a-z0-9]{1,64}", path(), path(), flags, prop::option::of(log), prop::option::of(dns)).prop_map(
-        |(id, runtime, bundle, [tty, stdin, stdin_once], log, dns)| ShimConfig {
+    ("[a-z0-9]{1,64}", path(), path(), flags, prop::option::of(log), prop::option::of(dns))
+        .prop_map(|(id, runtime, bundle, [tty, stdin, stdin_once], log, dns)| ShimConfig {
             id,
             runtime,
             bundle,
@@ -106,8 +110,7 @@ fn config() -> impl Strategy<Value = ShimConfig> {
             stdin_once,
             log,
             dns,
-        },
-    )
+        })
 }
 
 proptest! {
@@ -177,7 +180,8 @@ fn version_1_is_what_it_was() {
     let mut bytes = Vec::new();
     Request::Hello { version: 1 }.encode(&mut bytes);
     Request::Attach { session: "x".into(), streams: Streams::ALL }.encode(&mut bytes);
-    Request::Resize { session: String::new(), size: Size { columns: 80, rows: 24 } }.encode(&mut bytes);
+    Request::Resize { session: String::new(), size: Size { columns: 80, rows: 24 } }
+        .encode(&mut bytes);
     Response::Exited(Exit { code: 137, signal: 9, oom: true, finished_at: 5 }).encode(&mut bytes);
     let golden: [&[u8]; 4] = [
         &[3, 0, 0, 0, 1, 1, 0],

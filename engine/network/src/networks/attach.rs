@@ -96,12 +96,14 @@ impl Networks {
             mac: mac.unwrap_or_else(|| mac_of(endpoint.address)),
             mtu: record.mtu,
             isolated: record.no_icc,
+            hairpin: !endpoint.ports.is_empty(),
         };
         links.make_veth(&veth, &namespace).await?;
         let inside = Links::inside(&namespace)?;
         let index = inside.index(&endpoint.interface).await?.unwrap_or_default();
         let prefix = record.subnet.prefix();
         inside.ensure_address(&endpoint.interface, index, endpoint.address, prefix).await?;
+        inside.set_up(&endpoint.interface).await?;
         if endpoint.default_route && !record.internal {
             inside.default_route(record.gateway).await?;
         }

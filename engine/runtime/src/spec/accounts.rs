@@ -188,9 +188,11 @@ mod tests {
         let etc = dir.path().join("etc");
         std::fs::create_dir(&etc).unwrap();
         std::os::unix::fs::symlink("../../../../../../etc/passwd", etc.join("passwd")).unwrap();
-        assert!(Accounts::read(dir.path()).is_err() || {
-            let read = Accounts::read(dir.path()).unwrap();
-            read.passwd.is_empty()
-        });
+        assert!(
+            Accounts::read(dir.path()).is_err() || {
+                let read = Accounts::read(dir.path()).unwrap();
+                read.passwd.is_empty()
+            }
+        );
     }
 }

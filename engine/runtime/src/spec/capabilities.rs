@@ -108,10 +108,11 @@ pub(super) fn build(
     uid: u32,
     privileged_exec: bool,
 ) -> Result<LinuxCapabilities, SpecError> {
-    let mut set =
-        if privileged_exec { ALL.into_iter().collect() } else { wanted(container)? };
+    let mut set = if privileged_exec { ALL.into_iter().collect() } else { wanted(container)? };
     set.retain(|capability| {
-        ALL.iter().position(|c| c == capability).is_some_and(|bit| facts.capabilities >> bit & 1 == 1)
+        ALL.iter()
+            .position(|c| c == capability)
+            .is_some_and(|bit| facts.capabilities >> bit & 1 == 1)
     });
     let held = if uid == 0 { set.clone() } else { HashSet::new() };
     Ok(LinuxCapabilitiesBuilder::default()
@@ -142,7 +143,9 @@ mod tests {
         assert_eq!(of(&["net_admin"], &["ALL"]).unwrap(), HashSet::from([Capability::NetAdmin]));
         assert_eq!(of(&["all"], &["CAP_SYS_ADMIN"]).unwrap().len(), 40);
         assert!(!of(&[], &["MKNOD"]).unwrap().contains(&Capability::Mknod));
-        assert!(matches!(of(&["FLY"], &[]), Err(SpecError::UnknownCapability(name)) if name == "FLY"));
+        assert!(
+            matches!(of(&["FLY"], &[]), Err(SpecError::UnknownCapability(name)) if name == "FLY")
+        );
     }
 
     #[test]

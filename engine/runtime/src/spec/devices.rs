@@ -19,7 +19,10 @@ const DEFAULT_NODES: [&str; 6] =
     ["/dev/null", "/dev/zero", "/dev/full", "/dev/tty", "/dev/urandom", "/dev/random"];
 
 /// The nodes to make in the container.
-pub(super) fn nodes(container: &ContainerSpec, facts: &Facts) -> Result<Vec<LinuxDevice>, SpecError> {
+pub(super) fn nodes(
+    container: &ContainerSpec,
+    facts: &Facts,
+) -> Result<Vec<LinuxDevice>, SpecError> {
     let mut made = Vec::new();
     let skip = |path: &Path| {
         DEFAULT_NODES.iter().any(|known| path == Path::new(known)) || path == Path::new("/dev/ptmx")

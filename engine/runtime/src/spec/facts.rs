@@ -57,7 +57,8 @@ impl Facts {
     /// Look everything up for this container. The root file system must be mounted.
     pub fn gather(container: &ContainerSpec) -> Result<Self, FactsError> {
         let read = |path: &Path| -> Result<String, FactsError> {
-            fs::read_to_string(path).map_err(|source| FactsError::Read { path: path.into(), source })
+            fs::read_to_string(path)
+                .map_err(|source| FactsError::Read { path: path.into(), source })
         };
         let accounts = Accounts::read(&container.rootfs).map_err(|source| FactsError::Read {
             path: container.rootfs.join("etc/passwd"),

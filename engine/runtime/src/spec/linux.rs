@@ -68,10 +68,7 @@ fn namespace(kind: LinuxNamespaceType, path: Option<&Path>) -> Result<LinuxNames
     Ok(built.build()?)
 }
 
-fn namespaces(
-    container: &ContainerSpec,
-    facts: &Facts,
-) -> Result<Vec<LinuxNamespace>, SpecError> {
+fn namespaces(container: &ContainerSpec, facts: &Facts) -> Result<Vec<LinuxNamespace>, SpecError> {
     let cgroup = container.cgroup_namespace.clone().unwrap_or(match facts.cgroup_v2 {
         true => Namespace::Private,
         false => Namespace::Host,
@@ -133,9 +130,7 @@ fn memory(limits: &Resources, facts: &Facts) -> LinuxMemory {
         .set_swap(swap)
         .set_reservation(limits.memory_reservation.filter(|bytes| *bytes != 0))
         .set_swappiness(limits.memory_swappiness.filter(|_| !facts.cgroup_v2))
-        .set_disable_oom_killer(
-            (limits.oom_kill_disable && !facts.cgroup_v2).then_some(true),
-        );
+        .set_disable_oom_killer((limits.oom_kill_disable && !facts.cgroup_v2).then_some(true));
     memory
 }
 
@@ -211,7 +206,8 @@ mod tests {
     fn cpus_become_a_quota() {
         let built = cpu(&Resources { nano_cpus: 1_500_000_000, ..Default::default() });
         assert_eq!((built.period(), built.quota()), (Some(100_000), Some(150_000)));
-        let stated = cpu(&Resources { cpu_period: 50_000, cpu_quota: 25_000, ..Default::default() });
+        let stated =
+            cpu(&Resources { cpu_period: 50_000, cpu_quota: 25_000, ..Default::default() });
         assert_eq!((stated.period(), stated.quota()), (Some(50_000), Some(25_000)));
     }
 

@@ -16,7 +16,7 @@ pub(super) fn build(container: &ContainerSpec, facts: &Facts) -> Result<Vec<OciM
         mounts.insert((depth(&target), target), mount);
     }
     for mount in &container.mounts {
-        let target = clean(&mount.target)?;
+        let target = target_of(&mount.target)?;
         mounts.insert((depth(&target), target.clone()), custom(mount, target)?);
     }
     Ok(mounts.into_values().collect())
@@ -26,11 +26,16 @@ fn depth(target: &str) -> usize {
     target.bytes().filter(|b| *b == b'/').count()
 }
 
-fn clean(target: &str) -> Result<String, SpecError> {
-    let wrong = || SpecError::MountTarget(target.to_owned());
-    if !target.starts_with('/') || target.contains('\0') {
-        return Err(wrong());
+fn target_of(text: &str) -> Result<String, SpecError> {
+    match clean(text).as_str() {
+        "/" => Err(SpecError::MountTarget(text.to_owned())),
+        _ if !text.starts_with('/') => Err(SpecError::MountTarget(text.to_owned())),
+        target => Ok(target.to_owned()),
     }
+}
+
+/// An absolute path without `.`, `..` and doubled slashes.
+pub(super) fn clean(target: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in target.split('/') {
         match part {
@@ -41,7 +46,7 @@ fn clean(target: &str) -> Result<String, SpecError> {
             _ => parts.push(part),
         }
     }
-    if parts.is_empty() { Err(wrong()) } else { Ok(format!("/{}", parts.join("/"))) }
+    format!("/{}", parts.join("/"))
 }
 
 fn mount(target: &str, kind: &str, source: &str, options: &[&str]) -> Result<OciMount, SpecError> {
@@ -79,13 +84,23 @@ fn standard(container: &ContainerSpec, facts: &Facts) -> Result<Vec<OciMount>, S
     }
     if container.network == NetNamespace::Host {
         // A sysfs can only be mounted by the owner of the network namespace.
-        mounts.push(mount("/sys", "bind", "/sys", &["rbind", "rprivate", "nosuid", "noexec", "nodev", access])?);
+        mounts.push(mount(
+            "/sys",
+            "bind",
+            "/sys",
+            &["rbind", "rprivate", "nosuid", "noexec", "nodev", access],
+        )?);
     } else {
         mounts.push(mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", access])?);
     }
     // With the host's cgroup namespace on version 2 that would show every cgroup of the host.
     if container.network != NetNamespace::Host || facts.cgroup_v2 {
-        mounts.push(mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", access])?);
+        mounts.push(mount(
+            "/sys/fs/cgroup",
+            "cgroup",
+            "cgroup",
+            &["nosuid", "noexec", "nodev", access],
+        )?);
     }
     Ok(mounts)
 }
@@ -95,7 +110,8 @@ fn custom(mount: &Mount, target: String) -> Result<OciMount, SpecError> {
     let built = MountBuilder::default().destination(target);
     Ok(match &mount.kind {
         MountKind::Bind { source, recursive, propagation } => {
-            const KNOWN: [&str; 6] = ["private", "rprivate", "shared", "rshared", "slave", "rslave"];
+            const KNOWN: [&str; 6] =
+                ["private", "rprivate", "shared", "rshared", "slave", "rslave"];
             let propagation = match propagation.as_str() {
                 "" => "rprivate",
                 known if KNOWN.contains(&known) => known,
@@ -139,7 +155,8 @@ mod tests {
 
     #[test]
     fn outer_mounts_come_before_inner_ones() {
-        let all = targets(vec![bind("/data/a/b"), bind("/data"), bind("/etc/hosts"), bind("/data/a")]);
+        let all =
+            targets(vec![bind("/data/a/b"), bind("/data"), bind("/etc/hosts"), bind("/data/a")]);
         let place = |target: &str| all.iter().position(|t| t == target).unwrap();
         assert!(place("/data") < place("/data/a"));
         assert!(place("/data/a") < place("/data/a/b"));
@@ -149,11 +166,9 @@ mod tests {
 
     #[test]
     fn a_mount_replaces_the_default_on_its_target() {
-        let container =
-            ContainerSpec { mounts: vec![bind("/dev/./shm/")], ..Default::default() };
+        let container = ContainerSpec { mounts: vec![bind("/dev/./shm/")], ..Default::default() };
         let built = build(&container, &Facts::default()).unwrap();
-        let shm: Vec<_> =
-            built.iter().filter(|m| m.destination().ends_with("dev/shm")).collect();
+        let shm: Vec<_> = built.iter().filter(|m| m.destination().ends_with("dev/shm")).collect();
         assert_eq!(shm.len(), 1);
         assert_eq!(shm[0].typ().as_deref(), Some("bind"));
         assert_eq!(

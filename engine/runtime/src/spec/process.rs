@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use oci_spec::runtime::{PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process, User};
 
-use super::{ContainerSpec, ExecSpec, Facts, Identity, SpecError, capabilities, defaults};
+use super::{ContainerSpec, ExecSpec, Facts, Identity, SpecError, capabilities, defaults, mounts};
 
 /// The main process.
 pub(super) fn build(container: &ContainerSpec, facts: &Facts) -> Result<Process, SpecError> {
@@ -62,10 +62,10 @@ fn arguments(args: &[String]) -> Result<Vec<String>, SpecError> {
     }
 }
 
-fn working_directory(cwd: &str) -> Result<&str, SpecError> {
+fn working_directory(cwd: &str) -> Result<String, SpecError> {
     match cwd {
-        "" => Ok("/"),
-        _ if cwd.starts_with('/') => Ok(cwd),
+        "" => Ok("/".to_owned()),
+        _ if cwd.starts_with('/') => Ok(mounts::clean(cwd)),
         _ => Err(SpecError::RelativeWorkingDirectory(cwd.to_owned())),
     }
 }

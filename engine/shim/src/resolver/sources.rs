@@ -52,12 +52,7 @@ pub(super) struct SourceFiles {
 
 impl SourceFiles {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self {
-            file: Watched::new(path),
-            names: Vec::new(),
-            upstreams: Vec::new(),
-            turn: 0,
-        }
+        Self { file: Watched::new(path), names: Vec::new(), upstreams: Vec::new(), turn: 0 }
     }
 
     fn refresh(&mut self) {

@@ -95,7 +95,11 @@ impl Client {
         if self.queued() == 0 {
             self.sent = 0;
             // Memory that one burst needed is not kept by a process that lives as long as a container.
-            if self.output.capacity() > 4096 { self.output = Vec::new() } else { self.output.clear() }
+            if self.output.capacity() > 4096 {
+                self.output = Vec::new()
+            } else {
+                self.output.clear()
+            }
         } else if self.sent > QUEUE_LIMIT {
             self.output.drain(..self.sent);
             self.sent = 0;

@@ -66,7 +66,8 @@ impl Server {
 
     fn take_request(&mut self, place: usize, request: Request) {
         if !self.clients[place].greeted && !matches!(request, Request::Hello { .. }) {
-            self.clients[place].send(&failed(Failure::Unsupported, "the first frame must be Hello"));
+            self.clients[place]
+                .send(&failed(Failure::Unsupported, "the first frame must be Hello"));
             self.clients[place].dead = true;
             return;
         }
@@ -180,8 +181,7 @@ impl Server {
     }
 
     fn forget_oldest(&mut self) {
-        let finished =
-            |s: &&mut Session| !s.is_main() && s.exit.is_some() && !s.forgotten;
+        let finished = |s: &&mut Session| !s.is_main() && s.exit.is_some() && !s.forgotten;
         if self.sessions.iter_mut().filter(finished).count() > MAX_FINISHED
             && let Some(oldest) = self.sessions.iter_mut().find(finished)
         {

@@ -39,6 +39,8 @@ pub(super) struct Session {
     /// The client that asked for the start.
     pub(super) starter: Option<u64>,
     pub(super) failure: Option<(Failure, String)>,
+    /// What went wrong inside the runtime helper.
+    pub(super) note: Option<String>,
     /// Code and signal, once it is gone; and when that was.
     pub(super) gone: Option<(u32, u8, Instant)>,
     /// To be removed at the end of this turn.
@@ -73,6 +75,7 @@ impl Session {
             size: None,
             starter: None,
             failure: None,
+            note: None,
             gone: None,
             forgotten: false,
         }
@@ -132,6 +135,9 @@ impl Session {
                 let failure = (number.unwrap_or(Failure::Other), text.to_owned());
                 // The first reason is the cause of those that follow.
                 self.failure.get_or_insert(failure);
+            } else if let Some(note) = line.strip_prefix("note ") {
+                // The innermost comes first, and is the reason.
+                self.note.get_or_insert_with(|| note.to_owned());
             } else if line == "ready" {
                 self.let_go();
             }
@@ -189,7 +195,8 @@ impl Session {
                 }
             }
         }
-        if self.input.is_none() && self.status != Status::Created && self.status != Status::Starting {
+        if self.input.is_none() && self.status != Status::Created && self.status != Status::Starting
+        {
             self.pending.clear();
         }
         if self.pending.is_empty() {

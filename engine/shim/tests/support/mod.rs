@@ -44,15 +44,17 @@ impl Container {
             fs::create_dir_all(rootfs.join(name)).unwrap();
         }
         fs::copy("/bin/busybox", rootfs.join("bin/busybox")).unwrap();
-        for name in ["sh", "cat", "sleep", "echo", "stty", "true", "id", "nslookup", "wget", "httpd",
-            "seq", "dd", "kill", "head", "wc", "ip", "nc", "env", "ls", "grep", "mkdir", "hostname",
-            "touch", "mount", "mknod", "pwd", "ps", "tail", "chmod", "ping"]
-        {
+        for name in [
+            "sh", "cat", "sleep", "echo", "stty", "true", "id", "nslookup", "wget", "httpd", "seq",
+            "dd", "kill", "head", "wc", "ip", "nc", "env", "ls", "grep", "mkdir", "hostname",
+            "touch", "mount", "mknod", "pwd", "ps", "tail", "chmod", "ping", "timeout",
+        ] {
             std::os::unix::fs::symlink("busybox", rootfs.join("bin").join(name)).unwrap();
         }
         let passwd = "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\n";
         fs::write(rootfs.join("etc/passwd"), passwd).unwrap();
-        fs::write(rootfs.join("etc/group"), "root:x:0:\nuser:x:1000:\nextra:x:2000:user\n").unwrap();
+        fs::write(rootfs.join("etc/group"), "root:x:0:\nuser:x:1000:\nextra:x:2000:user\n")
+            .unwrap();
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let id = format!("t{}-{number}", std::process::id());
         let spec = ContainerSpec {
@@ -67,11 +69,7 @@ impl Container {
             id,
             runtime: helper(),
             bundle: dir.path().join("bundle"),
-            log: Some(LogConfig {
-                path: dir.path().join("c-json.log"),
-                max_size: 0,
-                max_files: 1,
-            }),
+            log: Some(LogConfig { path: dir.path().join("c-json.log"), max_size: 0, max_files: 1 }),
             ..ShimConfig::default()
         };
         Self { dir, spec, config, shim: None }
