@@ -1,0 +1,36 @@
+//! Who asks.
+
+use std::sync::Arc;
+
+use minke_cloud_fleet::{Permissions, Role};
+
+/// On whose behalf an operation runs. Every row that is read or written passes its permissions.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// Bound to `@__ACTOR_ID` in permission texts; `None` for anonymous callers.
+    pub actor: Option<i64>,
+    /// The rules that rows must pass.
+    pub permissions: Arc<Permissions>,
+}
+
+impl Caller {
+    /// The server itself: sees and writes everything, also fields that are read-only to others.
+    pub fn root() -> Self {
+        Self::with_role(None, Role::Root)
+    }
+
+    /// Somebody without any credentials.
+    pub fn anonymous() -> Self {
+        Self::with_role(None, Role::Public)
+    }
+
+    /// An actor in one of the known roles.
+    pub fn with_role(actor: Option<i64>, role: Role) -> Self {
+        Self { actor, permissions: Arc::new(Permissions::for_role(role).clone()) }
+    }
+
+    /// Whether this is the server itself.
+    pub fn is_root(&self) -> bool {
+        self.permissions.is_everything()
+    }
+}
