@@ -176,14 +176,25 @@ impl Signer {
         access: Vec<Access>,
         lifetime: Duration,
     ) -> Result<String, TokenError> {
-        let now = seconds_since_epoch();
+        self.sign_at(subject, service, access, seconds_since_epoch(), lifetime)
+    }
+
+    /// As [`Signer::sign`], for a token that begins at `from`, in seconds since 1970.
+    pub fn sign_at(
+        &self,
+        subject: &str,
+        service: &str,
+        access: Vec<Access>,
+        from: u64,
+        lifetime: Duration,
+    ) -> Result<String, TokenError> {
         let claims = Claims {
             iss: self.issuer.clone(),
             aud: service.to_owned(),
             sub: subject.to_owned(),
             jti: uuid::Uuid::new_v4().to_string(),
-            nbf: now,
-            exp: now + lifetime.as_secs(),
+            nbf: from,
+            exp: from + lifetime.as_secs(),
             access,
         };
         let mut header = Header::new(Algorithm::ES256);
