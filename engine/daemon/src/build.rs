@@ -1,0 +1,46 @@
+//! `POST /build`: a Dockerfile and its context made into an image.
+//!
+//! ```text
+//!   tar ─> context ─┐
+//!   Dockerfile ─> plan ─> for each needed stage: for each instruction
+//!                              key(parent, instruction, content) ── in cache? ─> its layers
+//!                                        └ not: RUN in a container / COPY by hand ─> upper ─> layer
+//! ```
+//! Invariants:
+//!
+//! * Nothing is read or written outside the context, a stage's tree or the build's own directory: every
+//!   path of a Dockerfile, archive or context is opened with openat2 below a root ([`tree`]).
+//! * A cache key holds the parent's key, the instruction with variables filled in, and the content, mode
+//!   and owner of what is copied; never a time of change, never a secret.
+//! * A build whose client goes away stops; its containers and directories go with it.
+//! * What a build leaves on disk after a crash is removed at the next start.
+
+mod apply;
+mod archive;
+mod cache;
+mod cancel;
+mod commit;
+mod config;
+mod content;
+mod context;
+mod copy;
+mod fetch;
+mod http;
+mod mounts;
+mod output;
+mod owners;
+mod request;
+mod run;
+mod runner;
+mod stage;
+mod state;
+mod steps;
+mod tree;
+mod work;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use http::router;
+pub(crate) use runner::{RunBind, RunFailure, RunNetwork, RunStep, Runner};
+pub(crate) use work::{BuildParts, Builder};

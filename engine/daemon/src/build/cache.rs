@@ -1,0 +1,186 @@
+//! What earlier builds made, by key; kept over restarts.
+//!
+//! A key is a chain: each step's holds its parent's. What a step made is an image without a name in the
+//! store, which also keeps its layers. The file is only a hint: an entry whose image is gone is a miss,
+//! and a file that cannot be read is an empty cache.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use minke_engine_images::{ImageId, RemoveOptions, Store};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::{durable, stamp};
+
+/// Most entries that are kept; the ones not used for longest go first.
+const MAX_ENTRIES: usize = 4000;
+/// Entries that go at once when there are too many.
+const SURPLUS: usize = 400;
+
+/// The key of a step: 64 hex digits.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Key(String);
+
+impl Key {
+    /// The key of what a stage begins with.
+    pub(crate) fn base(image: Option<&ImageId>, platform: &str) -> Key {
+        let image = image.map_or_else(|| "scratch".to_owned(), ToString::to_string);
+        Key::of(&["base", &image, platform], &[])
+    }
+
+    /// The key of a step after this one.
+    pub(crate) fn then(&self, instruction: &str, inputs: &[&str], content: &[u8]) -> Key {
+        let mut parts = vec![self.0.as_str(), instruction];
+        parts.extend_from_slice(inputs);
+        Key::of(&parts, content)
+    }
+
+    fn of(parts: &[&str], content: &[u8]) -> Key {
+        let mut digest = Sha256::new();
+        digest.update((parts.len() as u64).to_le_bytes());
+        for part in parts {
+            digest.update((part.len() as u64).to_le_bytes());
+            digest.update(part);
+        }
+        digest.update(content);
+        Key(hex::encode(digest.finalize()))
+    }
+
+    /// The beginning, as builds show it.
+    pub(crate) fn short(&self) -> &str {
+        &self.0[..12]
+    }
+}
+
+/// What a step made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Entry {
+    /// The image whose layers are the result; `None` for a step that made none.
+    pub(crate) image: Option<ImageId>,
+    /// RFC 3339 time of making.
+    pub(crate) created: String,
+    /// Nanoseconds since 1970.
+    used: i64,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Document {
+    version: u32,
+    entries: BTreeMap<Key, Entry>,
+}
+
+const VERSION: u32 = 1;
+
+/// The cache. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Cache {
+    path: Arc<PathBuf>,
+    document: Arc<Mutex<Document>>,
+}
+
+impl Cache {
+    /// Reads the file.
+    pub(crate) fn open(path: &Path) -> Cache {
+        let read = durable::read_json::<Document>(path).unwrap_or_else(|error| {
+            tracing::warn!(%error, "the build cache cannot be read; it begins anew");
+            None
+        });
+        let document = read.filter(|d| d.version == VERSION).unwrap_or_default();
+        Cache { path: Arc::new(path.to_owned()), document: Arc::new(Mutex::new(document)) }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Document> {
+        self.document.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a step made, if that is still there.
+    pub(crate) fn find(&self, key: &Key, store: &Store) -> Option<Entry> {
+        let mut document = self.lock();
+        let entry = document.entries.get_mut(key)?;
+        if let Some(image) = &entry.image
+            && store.image_by_id(image).is_err()
+        {
+            document.entries.remove(key);
+            return None;
+        }
+        entry.used = stamp::now();
+        Some(entry.clone())
+    }
+
+    /// Remembers what a step made, and when.
+    pub(crate) fn put(&self, key: Key, image: Option<ImageId>, created: String) {
+        let entry = Entry { image, created, used: stamp::now() };
+        self.lock().entries.insert(key, entry);
+    }
+
+    /// Writes the file and lets go of what was not used for longest, if there is too much.
+    pub(crate) async fn save(&self, store: &Store) {
+        let old = self.take_surplus();
+        for image in old {
+            // One that has a name by now, or children, stays.
+            let result = store.remove(&image.to_string(), RemoveOptions::default()).await;
+            if let Err(error) = result {
+                tracing::debug!(%error, %image, "an image of the build cache stays");
+            }
+        }
+        let bytes = {
+            let mut document = self.lock();
+            document.version = VERSION;
+            serde_json::to_vec(&*document)
+        };
+        let written = bytes
+            .map_err(|e| e.to_string())
+            .and_then(|bytes| durable::write_soon(&self.path, &bytes).map_err(|e| e.message()));
+        if let Err(error) = written {
+            tracing::warn!(error, "the build cache was not written");
+        }
+    }
+
+    fn take_surplus(&self) -> Vec<ImageId> {
+        let mut document = self.lock();
+        if document.entries.len() <= MAX_ENTRIES {
+            return Vec::new();
+        }
+        let mut ages: Vec<(i64, Key)> =
+            document.entries.iter().map(|(key, entry)| (entry.used, key.clone())).collect();
+        ages.sort();
+        let surplus = document.entries.len() - MAX_ENTRIES + SURPLUS;
+        let keys = ages.into_iter().take(surplus).map(|(_, key)| key);
+        let gone: Vec<Entry> = keys.filter_map(|key| document.entries.remove(&key)).collect();
+        gone.into_iter().filter_map(|entry| entry.image).collect()
+    }
+
+    /// Forgets everything; the images it held.
+    pub(crate) fn clear(&self) -> Vec<ImageId> {
+        let entries = std::mem::take(&mut self.lock().entries);
+        let mut aged: Vec<Entry> = entries.into_values().filter(|e| e.image.is_some()).collect();
+        // Children are used with their parents, and were made after them.
+        aged.sort_by(|a, b| b.created.cmp(&a.created));
+        aged.into_iter().filter_map(|entry| entry.image).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_depend_on_everything_and_nothing_else() {
+        let base = Key::base(None, "linux/amd64");
+        let step = base.then("RUN make", &["A=1"], b"");
+        assert_eq!(step, Key::base(None, "linux/amd64").then("RUN make", &["A=1"], b""));
+        for other in [
+            Key::base(None, "linux/arm64").then("RUN make", &["A=1"], b""),
+            base.then("RUN make", &["A=2"], b""),
+            base.then("RUN make", &["A=", "1"], b""),
+            base.then("RUN makeA", &["=1"], b""),
+            base.then("RUN make", &["A=1"], b"x"),
+            step.then("RUN make", &["A=1"], b""),
+        ] {
+            assert_ne!(other, step);
+        }
+    }
+}

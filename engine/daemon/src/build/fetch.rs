@@ -1,0 +1,79 @@
+//! `ADD` of a URL: downloaded within limits, checked where a checksum is given.
+
+use std::io::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+/// Longest download, in bytes.
+const MAX_BYTES: u64 = 4 << 30;
+/// Until a connection stands.
+const CONNECT: Duration = Duration::from_secs(20);
+/// Longest pause between two pieces.
+const STALL: Duration = Duration::from_secs(60);
+
+/// Whether a source of `ADD` is a URL.
+pub(crate) fn is_url(word: &str) -> bool {
+    word.starts_with("http://") || word.starts_with("https://")
+}
+
+/// The file's name in a URL: the last part of its path.
+pub(crate) fn name(url: &str) -> Option<String> {
+    let rest = url.split_once("://")?.1;
+    let path = rest.split(['?', '#']).next()?;
+    let (_, last) = path.rsplit_once('/')?;
+    let fits = !last.is_empty() && last != "." && last != ".." && last.len() < 255;
+    fits.then(|| last.to_owned())
+}
+
+/// Downloads `url` to a new file.
+pub(crate) async fn fetch(url: &str, to: &Path, checksum: Option<&str>) -> Result<(), String> {
+    let failed = |e: &dyn std::error::Error| format!("ADD {url}: {}", crate::error::chain(e));
+    let client = client().map_err(|e| failed(&e))?;
+    let answer = client.get(url).send().await.and_then(reqwest::Response::error_for_status);
+    let mut answer = answer.map_err(|e| failed(&e.without_url()))?;
+    let mut file = std::fs::File::create_new(to).map_err(|e| failed(&e))?;
+    let mut digest = Sha256::new();
+    let mut total = 0u64;
+    loop {
+        let piece = tokio::time::timeout(STALL, answer.chunk()).await;
+        let piece = piece.map_err(|_| format!("ADD {url}: nothing arrived for {STALL:?}"))?;
+        let Some(piece) = piece.map_err(|e| failed(&e.without_url()))? else { break };
+        total += piece.len() as u64;
+        if total > MAX_BYTES {
+            return Err(format!("ADD {url}: more than {MAX_BYTES} bytes; that is the limit"));
+        }
+        digest.update(&piece);
+        file.write_all(&piece).map_err(|e| failed(&e))?;
+    }
+    let found = format!("sha256:{}", hex::encode(digest.finalize()));
+    match checksum {
+        Some(wanted) if !wanted.eq_ignore_ascii_case(&found) => {
+            Err(format!("ADD {url}: the checksum is {found}; expected {wanted}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn client() -> reqwest::Result<reqwest::Client> {
+    // Fails only if a provider was installed before: that one is used then.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder()
+        .user_agent(concat!("minke/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(CONNECT)
+        .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_come_from_the_path() {
+        assert_eq!(name("https://x.org/a/b.tar.gz?c=d/e").as_deref(), Some("b.tar.gz"));
+        assert_eq!(name("https://x.org/a/"), None);
+        assert_eq!(name("https://x.org"), None);
+        assert!(is_url("http://x/y") && !is_url("git@x:y"));
+    }
+}

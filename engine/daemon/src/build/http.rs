@@ -1,0 +1,126 @@
+//! `POST /build` and `POST /build/prune`.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Mutex;
+
+use axum::body::Body;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use bytes::Bytes;
+use minke_common_dockerfile::{MAX_BYTES, parse, plan};
+use minke_engine_images::Platform;
+use serde_json::json;
+
+use crate::build::context::{self, Context};
+use crate::build::output::Output;
+use crate::build::request::BuildRequest;
+use crate::build::stage::Build;
+use crate::build::work::{Builder, StopOnDrop};
+use crate::error::{Error, Result};
+
+/// The builder's routes, without a version in front. No body limit may be laid around them.
+pub(crate) fn router(builder: Builder) -> Router {
+    Router::new()
+        .route("/build", post(build))
+        .route("/build/prune", post(prune))
+        .with_state(builder)
+}
+
+async fn prune(State(builder): State<Builder>) -> Result<Response> {
+    let freed = builder.prune().await?;
+    Ok(Json(json!({ "CachesDeleted": [], "SpaceReclaimed": freed })).into_response())
+}
+
+/// What is wrong with the request, its context or the Dockerfile's text is a status; what goes wrong
+/// afterwards is a line of the answer.
+async fn build(
+    State(builder): State<Builder>,
+    Query(pairs): Query<Vec<(String, String)>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response> {
+    let request = BuildRequest::read(&pairs, &headers)?;
+    let workspace = builder.workspace()?;
+    let stop = StopOnDrop(workspace.cancelled.clone());
+    let context = context::receive(body, &workspace).await?;
+    let text = dockerfile(&context, &request)?;
+    let file =
+        parse(&text).map_err(|e| Error::Invalid(format!("dockerfile parse error on {e}")))?;
+    let platform = request.platform.clone().unwrap_or_else(Platform::host);
+    let builtin = builtin(&platform);
+    let target = Some(request.target.as_str());
+    let plan = plan::plan(&file, target, &request.args, &builtin)
+        .map_err(|e| Error::Invalid(format!("dockerfile parse error on {e}")))?;
+    let (output, receiver) = Output::new(request.quiet);
+    let build = Build {
+        builder,
+        request,
+        workspace,
+        context,
+        file,
+        plan,
+        output: output.clone(),
+        builtin,
+        pins: Mutex::default(),
+        consumed: Mutex::default(),
+    };
+    tokio::spawn(run(build, output, stop));
+    let lines = futures_util::stream::unfold(receiver, async |mut receiver| {
+        let line = receiver.recv().await?;
+        Some((Ok::<Bytes, Infallible>(line), receiver))
+    });
+    Ok(([(header::CONTENT_TYPE, "application/json")], Body::from_stream(lines)).into_response())
+}
+
+/// Builds until done or until nobody reads any more; dropping the future stops containers and copies.
+async fn run(build: Build, output: Output, stop: StopOnDrop) {
+    for warning in &build.file.warnings {
+        let (line, column) = (warning.line, warning.column);
+        let text = format!("[Warning] line {line}, column {column}: {}\n", warning.message);
+        output.text(&text).await;
+    }
+    let result = tokio::select! {
+        result = build.run() => result,
+        () = output.closed() => {
+            tracing::info!("a build was cancelled: its client went away");
+            drop(stop);
+            return;
+        }
+    };
+    build.builder.cache.save(&build.builder.store).await;
+    match result {
+        Ok(id) => output.finished(&id.to_string(), &build.request.tags).await,
+        Err(failure) => output.failed(&failure.message, failure.code).await,
+    }
+}
+
+fn dockerfile(context: &Context, request: &BuildRequest) -> Result<String> {
+    let name = request.dockerfile.as_str();
+    let found = context.tree.text(name, MAX_BYTES as u64);
+    let text = found.map_err(|e| Error::Invalid(format!("reading the Dockerfile {name}: {e}")))?;
+    match text {
+        Some(text) if text.trim().is_empty() => {
+            Err(Error::Invalid(format!("the Dockerfile ({name}) cannot be empty")))
+        }
+        Some(text) => Ok(text),
+        None => Err(Error::Invalid(format!("Cannot locate specified Dockerfile: {name}"))),
+    }
+}
+
+/// Variables that exist without being given.
+fn builtin(target: &Platform) -> BTreeMap<String, String> {
+    let host = Platform::host();
+    let mut out = BTreeMap::new();
+    for (prefix, platform) in [("TARGET", target), ("BUILD", &host)] {
+        let mut put = |name: &str, value: String| out.insert(format!("{prefix}{name}"), value);
+        put("PLATFORM", platform.to_string());
+        put("OS", platform.os.clone());
+        put("ARCH", platform.architecture.clone());
+        put("VARIANT", platform.variant.clone().unwrap_or_default());
+    }
+    out
+}

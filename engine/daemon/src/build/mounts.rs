@@ -1,0 +1,140 @@
+//! `RUN --mount=…`: what is mounted for one step.
+
+use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use minke_common_dockerfile::{Mount, MountKind};
+use rustix::fs::FileType;
+use sha2::{Digest, Sha256};
+
+use crate::build::content::Item;
+use crate::build::copy::{self, Manner};
+use crate::build::runner::RunBind;
+use crate::build::stage::Stage;
+use crate::build::tree::{self, Tree};
+
+/// What the mounts of a step come to.
+#[derive(Debug, Default)]
+pub(crate) struct Mounted {
+    pub(crate) binds: Vec<RunBind>,
+    /// Secrets that are given as variables.
+    pub(crate) env: Vec<String>,
+    /// For the key: what is mounted, and the digest of its content. Nothing of secrets but their names.
+    pub(crate) inputs: Vec<String>,
+}
+
+impl Stage<'_> {
+    /// Prepares every mount.
+    pub(crate) async fn mounts(&self, mounts: &[Mount]) -> Result<Mounted, String> {
+        let mut out = Mounted::default();
+        for mount in mounts {
+            match mount.kind {
+                MountKind::Bind => self.bind(mount, &mut out).await?,
+                MountKind::Cache => self.cache_mount(mount, &mut out)?,
+                MountKind::Tmpfs => {
+                    let target = self.target(mount)?;
+                    out.inputs.push(format!("tmpfs {target}"));
+                    out.binds.push(RunBind::Tmpfs { target, size: mount.size });
+                }
+                MountKind::Secret => self.secret(mount, &mut out)?,
+                MountKind::Ssh if mount.required => {
+                    return Err("`--mount=type=ssh` is not supported".into());
+                }
+                MountKind::Ssh => {}
+            }
+        }
+        Ok(out)
+    }
+
+    fn target(&self, mount: &Mount) -> Result<String, String> {
+        let text = self.state.word(mount.target.as_deref().unwrap_or_default())?;
+        Ok(self.state.absolute(&text))
+    }
+
+    async fn bind(&self, mount: &Mount, out: &mut Mounted) -> Result<(), String> {
+        let target = self.target(mount)?;
+        let from = mount.from.as_deref().filter(|f| !f.is_empty());
+        let from = from.map(|f| self.state.word(f)).transpose()?;
+        let source = self.state.word(mount.source.as_deref().unwrap_or("/"))?;
+        let (lower, ignore) = match &from {
+            Some(name) => (self.layers_of(name).await?, Default::default()),
+            None => (vec![self.build.workspace.context()], self.build.context.ignore.clone()),
+        };
+        let workspace = self.build.workspace.clone();
+        let read_only = mount.read_only.unwrap_or(true);
+        let manner = Manner { ignore, cancelled: workspace.cancelled.clone(), ..Manner::default() };
+        let work = move || {
+            // On an overlay of its own, so that a writable mount changes nothing that others see.
+            let root = workspace.mount(&lower).map_err(|e| e.to_string())?;
+            let tree = Arc::new(Tree::open(&root).map_err(|e| e.to_string())?);
+            let path = source.trim_matches('/').to_owned();
+            let missing = |e: std::io::Error| format!("--mount source `{source}`: {e}");
+            let found = tree.find(&path).map_err(missing)?;
+            let host = tree::host_path(found.as_fd()).map_err(missing)?;
+            let stat = rustix::fs::fstat(&found).map_err(|e| missing(e.into()))?;
+            let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+            let item = Item { tree, path, name: String::new(), directory, packing: None };
+            let digest = copy::digest(&item.source(), &manner).map_err(missing)?;
+            Ok::<_, String>((host, digest))
+        };
+        let (host, digest) = self.build.blocking(work).await?;
+        out.inputs.push(format!("bind {target} {read_only} {}", hex::encode(digest)));
+        out.binds.push(RunBind::Path { source: host, target, read_only });
+        Ok(())
+    }
+
+    fn cache_mount(&self, mount: &Mount, out: &mut Mounted) -> Result<(), String> {
+        if mount.from.is_some() {
+            return Err("`from` in a cache mount is not supported".into());
+        }
+        let target = self.target(mount)?;
+        let id = mount.id.as_deref().map(|id| self.state.word(id)).transpose()?;
+        let id = id.unwrap_or_else(|| target.clone());
+        let name = hex::encode(Sha256::digest(id.as_bytes()));
+        let path = self.build.builder.cache_mount(&name[..32]).map_err(|e| e.to_string())?;
+        let mode = std::fs::Permissions::from_mode(mount.mode.unwrap_or(0o755));
+        std::fs::set_permissions(&path, mode).map_err(|e| e.to_string())?;
+        chown(&path, mount).map_err(|e| e.to_string())?;
+        out.inputs.push(format!("cache {target} {id}"));
+        let read_only = mount.read_only.unwrap_or(false);
+        out.binds.push(RunBind::Path { source: path, target, read_only });
+        Ok(())
+    }
+
+    fn secret(&self, mount: &Mount, out: &mut Mounted) -> Result<(), String> {
+        let last = |path: &str| path.rsplit('/').next().unwrap_or("").to_owned();
+        let target = mount.target.as_deref();
+        let id = mount.id.clone().or_else(|| target.map(last)).unwrap_or_default();
+        out.inputs.push(format!("secret {id} {} {:?}", target.unwrap_or(""), mount.env));
+        let Some(secret) = self.build.request.secrets.get(&id) else {
+            return match mount.required {
+                true => Err(format!("the secret `{id}` is required, but was not given")),
+                false => Ok(()),
+            };
+        };
+        if let Some(name) = &mount.env {
+            let value = String::from_utf8_lossy(&secret.0);
+            out.env.push(format!("{name}={value}"));
+            if target.is_none() {
+                return Ok(());
+            }
+        }
+        let path = self.build.workspace.file();
+        std::fs::write(&path, &secret.0).map_err(|e| e.to_string())?;
+        let mode = std::fs::Permissions::from_mode(mount.mode.unwrap_or(0o400));
+        std::fs::set_permissions(&path, mode).map_err(|e| e.to_string())?;
+        chown(&path, mount).map_err(|e| e.to_string())?;
+        let target = match target {
+            Some(_) => self.target(mount)?,
+            None => format!("/run/secrets/{id}"),
+        };
+        out.binds.push(RunBind::Path { source: path, target, read_only: true });
+        Ok(())
+    }
+}
+
+fn chown(path: &PathBuf, mount: &Mount) -> std::io::Result<()> {
+    std::os::unix::fs::chown(path, Some(mount.uid.unwrap_or(0)), Some(mount.gid.unwrap_or(0)))
+}

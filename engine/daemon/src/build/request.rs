@@ -1,0 +1,239 @@
+//! What a client asks of a build: query parameters and headers.
+
+use std::collections::BTreeMap;
+
+use axum::http::HeaderMap;
+use minke_engine_client::wire::RegistryAuth;
+use minke_engine_images::Platform;
+use serde::de::DeserializeOwned;
+
+use crate::build::runner::RunNetwork;
+use crate::error::{Error, Result};
+
+/// Header with secrets for `RUN --mount=type=secret`: base64 of a JSON object, id to base64 of the
+/// secret's bytes. The classic API has no place for them.
+pub(crate) const SECRETS_HEADER: &str = "x-minke-build-secrets";
+/// Longest header of credentials or secrets, in bytes.
+const MAX_HEADER: usize = 512 << 10;
+
+/// A build that was asked for.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct BuildRequest {
+    pub(crate) tags: Vec<String>,
+    /// In the context.
+    pub(crate) dockerfile: String,
+    pub(crate) args: BTreeMap<String, String>,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) target: String,
+    pub(crate) no_cache: bool,
+    pub(crate) pull: bool,
+    pub(crate) quiet: bool,
+    /// Asked for by name; `None` is the engine's own.
+    pub(crate) platform: Option<Platform>,
+    pub(crate) network: RunNetwork,
+    pub(crate) memory: i64,
+    pub(crate) nano_cpus: i64,
+    pub(crate) shm_size: u64,
+    pub(crate) extra_hosts: Vec<String>,
+    /// By registry.
+    pub(crate) registries: BTreeMap<String, RegistryAuth>,
+    pub(crate) secrets: BTreeMap<String, Secret>,
+}
+
+/// A secret; never printed.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(crate) struct Secret(pub(crate) Vec<u8>);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+impl BuildRequest {
+    /// Reads the parameters. Pairs may repeat (`t`).
+    pub(crate) fn read(pairs: &[(String, String)], headers: &HeaderMap) -> Result<BuildRequest> {
+        let mut out = BuildRequest { dockerfile: "Dockerfile".into(), ..BuildRequest::default() };
+        let (mut quota, mut period) = (0i64, 100_000i64);
+        for (name, value) in pairs {
+            let bad = |expected: &str| {
+                Error::Invalid(format!("invalid value {value:?} of `{name}`: expected {expected}"))
+            };
+            let number = || match value.as_str() {
+                "" => Ok(0),
+                text => text.parse::<i64>().map_err(|_| bad("a number")),
+            };
+            let yes = matches!(value.as_str(), "1" | "true" | "True" | "TRUE" | "t" | "T");
+            match name.as_str() {
+                "t" if !value.is_empty() => out.tags.push(value.clone()),
+                "dockerfile" if !value.is_empty() => out.dockerfile = value.clone(),
+                "buildargs" => out.args = arguments(value, name)?,
+                "labels" => out.labels = json(value, name)?,
+                "target" => out.target = value.clone(),
+                "nocache" => out.no_cache = yes,
+                "pull" => out.pull = yes || !matches!(value.as_str(), "" | "0" | "false"),
+                "q" => out.quiet = yes,
+                "platform" if !value.is_empty() => {
+                    let read = Platform::parse(value).ok_or_else(|| bad("os/architecture"))?;
+                    out.platform = Some(read);
+                }
+                "networkmode" => {
+                    out.network =
+                        network(value).ok_or_else(|| bad("default, bridge, host or none"))?
+                }
+                "memory" => out.memory = number()?,
+                "cpuquota" => quota = number()?,
+                "cpuperiod" => period = number()?.max(1000),
+                "shmsize" => out.shm_size = u64::try_from(number()?).map_err(|_| bad("bytes"))?,
+                "extrahosts" => out.extra_hosts = hosts(value)?,
+                "remote" if !value.is_empty() => {
+                    let text = "building from a URL is not supported: send the context";
+                    return Err(Error::NotImplemented(text.into()));
+                }
+                "version" if value == "2" => {
+                    let text = "BuildKit is not supported: use DOCKER_BUILDKIT=0";
+                    return Err(Error::NotImplemented(text.into()));
+                }
+                _ => {}
+            }
+        }
+        if quota > 0 {
+            out.nano_cpus = quota.saturating_mul(1_000_000_000) / period;
+        }
+        out.registries = header(headers, "x-registry-config")?.unwrap_or_default();
+        out.secrets = secrets(headers)?;
+        Ok(out)
+    }
+}
+
+fn json<T: DeserializeOwned + Default>(text: &str, name: &str) -> Result<T> {
+    if text.is_empty() {
+        return Ok(T::default());
+    }
+    let read: Option<T> = serde_json::from_str(text)
+        .map_err(|e| Error::Invalid(format!("`{name}` cannot be read: {e}")))?;
+    Ok(read.unwrap_or_default())
+}
+
+/// Docker sends `null` for an argument that is not set on the client.
+fn arguments(text: &str, name: &str) -> Result<BTreeMap<String, String>> {
+    let all: BTreeMap<String, Option<String>> = json(text, name)?;
+    Ok(all.into_iter().filter_map(|(k, v)| v.map(|v| (k, v))).collect())
+}
+
+fn network(text: &str) -> Option<RunNetwork> {
+    match text {
+        "" | "default" | "bridge" => Some(RunNetwork::Bridge),
+        "host" => Some(RunNetwork::Host),
+        "none" => Some(RunNetwork::None),
+        _ => None,
+    }
+}
+
+/// The CLI sends a comma-separated list; other clients a JSON array.
+fn hosts(text: &str) -> Result<Vec<String>> {
+    if text.starts_with('[') {
+        return json(text, "extrahosts");
+    }
+    Ok(text.split(',').filter(|h| !h.is_empty()).map(str::to_owned).collect())
+}
+
+fn header<T: DeserializeOwned>(headers: &HeaderMap, name: &str) -> Result<Option<T>> {
+    let Some(value) = headers.get(name) else { return Ok(None) };
+    let bad = |why: &str| Error::Invalid(format!("the header {name} {why}"));
+    if value.len() > MAX_HEADER {
+        return Err(bad(&format!("is over its limit of {MAX_HEADER} bytes")));
+    }
+    let bytes = base64(value.as_bytes()).ok_or_else(|| bad("is no base64"))?;
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    // The parser's own message could quote a secret.
+    serde_json::from_slice(&bytes).map(Some).map_err(|_| bad("holds no JSON of the right shape"))
+}
+
+fn secrets(headers: &HeaderMap) -> Result<BTreeMap<String, Secret>> {
+    let all: BTreeMap<String, String> = header(headers, SECRETS_HEADER)?.unwrap_or_default();
+    let decode = |(id, text): (String, String)| match base64(text.as_bytes()) {
+        Some(bytes) => Ok((id, Secret(bytes))),
+        None => Err(Error::Invalid(format!("the secret {id:?} is no base64"))),
+    };
+    all.into_iter().map(decode).collect()
+}
+
+/// Reads base64 in either alphabet, padded or not.
+fn base64(text: &[u8]) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(text.len() * 3 / 4);
+    let (mut bits, mut count) = (0u32, 0u32);
+    for byte in text.iter().take_while(|b| **b != b'=') {
+        let value = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'+' | b'-' => 62,
+            b'/' | b'_' => 63,
+            b'\n' | b'\r' => continue,
+            _ => return None,
+        };
+        bits = bits << 6 | u32::from(value);
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            out.push((bits >> count) as u8);
+            bits &= (1 << count) - 1;
+        }
+    }
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(pairs: &[(&str, &str)]) -> Result<BuildRequest> {
+        let pairs: Vec<(String, String)> =
+            pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        BuildRequest::read(&pairs, &HeaderMap::new())
+    }
+
+    #[test]
+    fn parameters_as_the_docker_cli_sends_them() {
+        let request = read(&[
+            ("t", "a:1"),
+            ("t", "b"),
+            ("buildargs", r#"{"A":"1","HTTP_PROXY":null}"#),
+            ("labels", "{}"),
+            ("cachefrom", "[]"),
+            ("cpuquota", "50000"),
+            ("cpuperiod", "100000"),
+            ("networkmode", "default"),
+            ("shmsize", "0"),
+            ("pull", "1"),
+            ("rm", "1"),
+            ("extrahosts", "a:1.2.3.4,b:5.6.7.8"),
+        ])
+        .unwrap();
+        assert_eq!(request.tags, ["a:1", "b"]);
+        assert_eq!(request.args.len(), 1);
+        assert_eq!((request.nano_cpus, request.pull), (500_000_000, true));
+        assert_eq!(request.extra_hosts.len(), 2);
+        assert!(read(&[("networkmode", "container:x")]).is_err());
+        assert!(read(&[("version", "2")]).unwrap_err().to_string().contains("DOCKER_BUILDKIT=0"));
+    }
+
+    #[test]
+    fn headers_are_read_and_never_quoted() {
+        let mut headers = HeaderMap::new();
+        // {"r":{"username":"u","password":"p"}}
+        let auth = "eyJyIjp7InVzZXJuYW1lIjoidSIsInBhc3N3b3JkIjoicCJ9fQ==";
+        headers.insert("x-registry-config", auth.parse().unwrap());
+        // {"tok":"c2VjcmV0"}
+        headers.insert(SECRETS_HEADER, "eyJ0b2siOiJjMlZqY21WMCJ9".parse().unwrap());
+        let request = BuildRequest::read(&[], &headers).unwrap();
+        assert_eq!(request.registries["r"].password, "p");
+        assert_eq!(request.secrets["tok"].0, b"secret");
+        assert!(!format!("{request:?}").contains("secret\""));
+        headers.insert(SECRETS_HEADER, "!!".parse().unwrap());
+        assert!(BuildRequest::read(&[], &headers).is_err());
+    }
+}

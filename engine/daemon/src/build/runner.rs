@@ -1,0 +1,88 @@
+//! What a build needs of the engine: one container, run to its end.
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use tokio::sync::mpsc;
+
+/// A container for one `RUN` step.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct RunStep {
+    /// Overlay lower directories, top first; never empty.
+    pub lower: Vec<PathBuf>,
+    /// Takes the step's changes.
+    pub upper: PathBuf,
+    /// Empty, on the same file system as `upper`.
+    pub work: PathBuf,
+    /// The whole command.
+    pub argv: Vec<String>,
+    /// `NAME=value`.
+    pub env: Vec<String>,
+    /// Exists in the tree.
+    pub workdir: String,
+    /// `user[:group]`; empty is root.
+    pub user: String,
+    /// How it reaches others.
+    pub network: RunNetwork,
+    /// Further mounts.
+    pub binds: Vec<RunBind>,
+    /// Bytes; 0 is no limit.
+    pub memory: i64,
+    /// Billionths of a processor; 0 is no limit.
+    pub nano_cpus: i64,
+    /// Bytes of `/dev/shm`; 0 is the usual.
+    pub shm_size: u64,
+    /// `name:address` for `/etc/hosts`.
+    pub extra_hosts: Vec<String>,
+}
+
+/// The network of a step.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum RunNetwork {
+    /// The engine's own bridge, with address translation.
+    #[default]
+    Bridge,
+    /// The host's.
+    Host,
+    /// A loopback only.
+    None,
+}
+
+/// Something mounted for one step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum RunBind {
+    /// A file or directory of the host.
+    Path {
+        /// On the host.
+        source: PathBuf,
+        /// In the container.
+        target: String,
+        /// Not writable.
+        read_only: bool,
+    },
+    /// Memory.
+    Tmpfs {
+        /// In the container.
+        target: String,
+        /// Bytes; `None` is the kernel's choice.
+        size: Option<u64>,
+    },
+}
+
+/// Why a step did not come to an exit code; the text is for people.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct RunFailure(pub String);
+
+/// Runs containers for builds.
+pub(crate) trait Runner: Send + Sync + 'static {
+    /// Runs a step to its end and answers its exit code. What it writes goes to `output` as it comes,
+    /// both streams in one. When the future is dropped the container is killed, and everything made for
+    /// it is removed; the same happens at the daemon's start with what a crash left.
+    fn run<'a>(
+        &'a self,
+        step: RunStep,
+        output: mpsc::Sender<Bytes>,
+    ) -> BoxFuture<'a, Result<i32, RunFailure>>;
+}

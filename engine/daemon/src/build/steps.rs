@@ -1,0 +1,252 @@
+//! `COPY`, `ADD`, `WORKDIR` and `ARG`.
+
+use std::sync::Arc;
+
+use minke_common_dockerfile::ignore::Ignore;
+use minke_common_dockerfile::{Add, Arg, Source, expand};
+
+use crate::build::apply::{self, Destination};
+use crate::build::content::{self, Item};
+use crate::build::copy::Manner;
+use crate::build::fetch;
+use crate::build::owners::{self, Owner};
+use crate::build::stage::{Failure, Stage};
+use crate::build::tree::Tree;
+
+impl Stage<'_> {
+    /// `ARG`: a value from the client, the file's head, the engine, or the default.
+    pub(crate) fn arguments(&mut self, args: &[Arg]) -> Result<(), Failure> {
+        for arg in args {
+            let given = self.build.request.args.get(&arg.name).cloned();
+            if given.is_some()
+                && let Ok(mut consumed) = self.build.consumed.lock()
+            {
+                consumed.insert(arg.name.clone());
+            }
+            let default = arg.default.as_deref().map(|d| self.state.word(d)).transpose()?;
+            let value = given
+                .or(default)
+                .or_else(|| self.build.plan.globals.get(&arg.name).cloned())
+                .or_else(|| self.build.builtin.get(&arg.name).cloned());
+            if let Some(value) = value {
+                self.state.args.insert(arg.name.clone(), value);
+            }
+        }
+        Ok(())
+    }
+
+    /// `WORKDIR`: the directory is made where it is missing.
+    pub(crate) async fn workdir(&mut self, path: &str) -> Result<(), Failure> {
+        let path = self.state.word(path)?;
+        let path = self.state.absolute(&path);
+        self.state.config.config.working_dir = path.clone();
+        let text = format!("WORKDIR {path}");
+        let key = self.state.key.then(&text, &[], b"");
+        if self.reuse(&key, &text).await {
+            return Ok(());
+        }
+        let lower = self.lower()?;
+        let step = self.build.workspace.step().map_err(Failure::io("making a directory"))?;
+        let (workspace, dirs) = (self.build.workspace.clone(), step.clone());
+        let make = move || {
+            let tree = workspace.open(&lower, &dirs).map_err(|e| e.to_string())?;
+            let mut made = false;
+            let make = tree.make_directory(&path, &mut |_| {
+                made = true;
+                Ok(())
+            });
+            make.map_err(|e| format!("making {path}: {e}"))?;
+            Ok(made)
+        };
+        let made = self.build.blocking(make).await?;
+        self.commit(key, made.then_some(step.upper.as_path()), &text).await
+    }
+
+    /// `COPY` and `ADD`.
+    pub(crate) async fn copy(&mut self, add: &Add, unpacks: bool) -> Result<(), Failure> {
+        let keyword = if unpacks { "ADD" } else { "COPY" };
+        let dest = self.state.word_of(&add.dest, add.json)?;
+        let (items, fetched) = self.items(add, unpacks).await?;
+        let several = items.len() > 1 || add.sources.len() > 1;
+        let directory = dest.ends_with('/') || dest.ends_with("/.") || dest == "." || dest == "..";
+        if several && !directory {
+            return Err(Failure::text(format!(
+                "When using {keyword} with more than one source file, the destination must be a directory and end with a /"
+            )));
+        }
+        let to = Destination {
+            path: self.state.absolute(&dest),
+            directory: directory || several,
+            parents: add.flags.parents,
+        };
+        let manner = self.manner(add, fetched).await?;
+        let (hashed, spoken) = (items.clone(), manner.clone());
+        // A lone file's own name counts only where it becomes the copy's.
+        let names = to.directory || to.parents;
+        let digest = self.build.blocking(move || content::digest(&hashed, &spoken, names)).await?;
+        let inputs = [
+            to.path.clone(),
+            format!("{} {}", to.directory, to.parents),
+            format!("{:?} {} {:?}", manner.owner, manner.chown, manner.mode),
+            add.flags.from.is_some().to_string(),
+        ];
+        let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+        let key = self.state.key.then(keyword, &inputs, &digest);
+        let text = self.describe(add, keyword, &dest);
+        if self.reuse(&key, &text).await {
+            return Ok(());
+        }
+        let lower = self.lower()?;
+        let step = self.build.workspace.step().map_err(Failure::io("making a directory"))?;
+        let (workspace, dirs) = (self.build.workspace.clone(), step.clone());
+        let write = move || {
+            let tree = workspace.open(&lower, &dirs).map_err(|e| e.to_string())?;
+            apply::apply(&tree, &items, &to, &manner)
+        };
+        self.build.blocking(write).await.map_err(|e| format!("{keyword} failed: {e}"))?;
+        self.commit(key, Some(&step.upper), &text).await
+    }
+
+    fn describe(&self, add: &Add, keyword: &str, dest: &str) -> String {
+        let sources = add.sources.iter().map(|s| match s {
+            Source::Word(word) => word.clone(),
+            Source::Inline(doc) => format!("<<{}", doc.name),
+        });
+        let from = add.flags.from.as_ref().map(|f| format!("--from={f} ")).unwrap_or_default();
+        format!("{keyword} {from}{} {dest}", sources.collect::<Vec<_>>().join(" "))
+    }
+
+    /// Everything the sources name, and whether it was downloaded.
+    async fn items(&self, add: &Add, unpacks: bool) -> Result<(Vec<Item>, bool), Failure> {
+        let (tree, hidden) = match &add.flags.from {
+            Some(name) => (self.tree_of(name).await?, Ignore::default()),
+            None => (self.build.context.tree.clone(), self.build.context.ignore.clone()),
+        };
+        let keyword = if unpacks { "ADD" } else { "COPY" };
+        let (mut items, mut fetched) = (Vec::new(), false);
+        for source in &add.sources {
+            match source {
+                Source::Inline(doc) => items.push(self.inline(doc)?),
+                Source::Word(word) => {
+                    let word = self.state.word_of(word, add.json)?;
+                    if unpacks && fetch::is_url(&word) {
+                        items.push(self.download(&word, add).await?);
+                        fetched = true;
+                        continue;
+                    }
+                    if unpacks && (word.starts_with("git@") || word.ends_with(".git")) {
+                        let text = format!("ADD {word}: git repositories are not supported");
+                        return Err(Failure::text(text));
+                    }
+                    let (tree, hidden) = (tree.clone(), hidden.clone());
+                    let find = move || {
+                        let mut found = content::find(&tree, &word, &hidden)?;
+                        if unpacks {
+                            content::mark_archives(&mut found)?;
+                        }
+                        Ok(found)
+                    };
+                    let found = self.build.blocking(find).await;
+                    items.extend(found.map_err(|e| format!("{keyword} failed: {e}"))?);
+                }
+            }
+        }
+        Ok((items, fetched))
+    }
+
+    /// The files of a stage or image.
+    async fn tree_of(&self, name: &str) -> Result<Arc<Tree>, Failure> {
+        let name = self.state.word(name)?;
+        let lower = self.layers_of(&name).await?;
+        let workspace = self.build.workspace.clone();
+        let open = move || {
+            let step = workspace.step().map_err(|e| e.to_string())?;
+            workspace.open(&lower, &step).map_err(|e| e.to_string())
+        };
+        Ok(Arc::new(self.build.blocking(open).await?))
+    }
+
+    fn inline(&self, doc: &minke_common_dockerfile::Heredoc) -> Result<Item, Failure> {
+        let mut text = doc.content();
+        if doc.expand {
+            text = expand::heredoc(&text, self.state.escape, &|name| self.state.lookup(name))
+                .map_err(|e| e.to_string())?;
+        }
+        let dir = self.build.workspace.file();
+        content::inline(&dir, &doc.name, &text).map_err(Failure::io("writing a heredoc"))
+    }
+
+    async fn download(&self, url: &str, add: &Add) -> Result<Item, Failure> {
+        let dest = self.state.word_of(&add.dest, add.json)?;
+        let name = fetch::name(url);
+        if name.is_none() && dest.ends_with('/') {
+            let text =
+                format!("ADD {url}: the URL has no file name; expected a destination with one");
+            return Err(Failure::text(text));
+        }
+        let dir = self.build.workspace.file();
+        std::fs::create_dir(&dir).map_err(Failure::io("making a directory"))?;
+        let checksum = add.flags.checksum.as_deref().map(|c| self.state.word(c)).transpose()?;
+        self.build.output.text(&format!("Downloading {url}\n")).await;
+        fetch::fetch(url, &dir.join("content"), checksum.as_deref()).await?;
+        Ok(Item {
+            tree: Arc::new(Tree::open(&dir).map_err(Failure::io("opening a directory"))?),
+            path: "content".into(),
+            name: name.unwrap_or_default(),
+            directory: false,
+            packing: None,
+        })
+    }
+
+    /// Owner, mode and exceptions of a copy.
+    async fn manner(&self, add: &Add, fetched: bool) -> Result<Manner, Failure> {
+        let flags = &add.flags;
+        let mode = flags.chmod.as_deref().map(|m| self.state.word(m)).transpose()?;
+        let mode = mode.map(|m| owners::mode(&m)).transpose()?;
+        let mut exclude = String::new();
+        for pattern in &flags.exclude {
+            exclude.push_str(&self.state.word(pattern)?);
+            exclude.push('\n');
+        }
+        let from_context = flags.from.is_none();
+        let owner = match &flags.chown {
+            Some(chown) => Some(self.owner(&self.state.word(chown)?).await?),
+            // As Docker does: root's from the context, their own from stages.
+            None => from_context.then(Owner::default),
+        };
+        Ok(Manner {
+            owner,
+            chown: flags.chown.is_some(),
+            mode: mode.or(fetched.then_some(0o600)),
+            ignore: if from_context {
+                self.build.context.ignore.clone()
+            } else {
+                Ignore::default()
+            },
+            exclude: Ignore::parse(&exclude).map_err(|e| e.to_string())?,
+            cancelled: self.build.workspace.cancelled.clone(),
+        })
+    }
+
+    async fn owner(&self, text: &str) -> Result<Owner, Failure> {
+        let lower = self.lower()?;
+        let (workspace, text) = (self.build.workspace.clone(), text.to_owned());
+        let look = move || {
+            let step = workspace.step().map_err(|e| e.to_string())?;
+            let tree = workspace.open(&lower, &step).map_err(|e| e.to_string())?;
+            owners::owner(&tree, &text)
+        };
+        Ok(self.build.blocking(look).await?)
+    }
+}
+
+impl crate::build::state::State {
+    /// A word of `COPY` or `ADD`: those of a JSON array have variables but no quotes.
+    pub(crate) fn word_of(&self, text: &str, json: bool) -> Result<String, String> {
+        match json {
+            false => self.word(text),
+            true => expand::heredoc(text, self.escape, &|name| self.lookup(name))
+                .map_err(|e| e.to_string()),
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! Builds over a real store. Steps run in a chroot here: containers have tests of their own, and what is
+//! tested is the builder.
+
+mod features;
+mod harness;
+mod refusals;
+mod reuse;

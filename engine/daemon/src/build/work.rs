@@ -1,0 +1,196 @@
+//! The builder as the daemon holds it, and the directory of one build.
+//!
+//! ```text
+//!   <data>/build/cache.json     what earlier builds made
+//!               /mounts/…       directories of RUN --mount=type=cache
+//!               /work/<id>/     one build: context, upper directories, mount points; gone with it
+//! ```
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use minke_engine_images::{PullOptions, RemoveOptions, Store};
+
+use crate::build::cache::Cache;
+use crate::build::cancel::Cancelled;
+use crate::build::runner::Runner;
+use crate::build::tree::Tree;
+use crate::error::{Error, Result};
+use crate::{ids, rootfs};
+
+/// What a builder is made of.
+pub(crate) struct BuildParts {
+    /// Images and layers.
+    pub(crate) store: Store,
+    /// Runs containers.
+    pub(crate) runner: Arc<dyn Runner>,
+    /// `<data>/build`
+    pub(crate) dir: PathBuf,
+    /// How base images are pulled; credentials and platform are a build's own.
+    pub(crate) pull: PullOptions,
+}
+
+/// Builds images. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Builder {
+    pub(crate) store: Store,
+    pub(crate) runner: Arc<dyn Runner>,
+    pub(crate) pull: Arc<PullOptions>,
+    pub(crate) cache: Cache,
+    dir: Arc<PathBuf>,
+}
+
+impl Builder {
+    /// Opens the directory; removes what builds of an earlier daemon left.
+    pub(crate) fn open(parts: BuildParts) -> Result<Builder> {
+        let work = parts.dir.join("work");
+        remove(&work).map_err(Error::file("removing", &work))?;
+        for path in [&work, &parts.dir.join("mounts")] {
+            std::fs::create_dir_all(path).map_err(Error::file("making", path))?;
+        }
+        Ok(Builder {
+            store: parts.store,
+            runner: parts.runner,
+            pull: Arc::new(parts.pull),
+            cache: Cache::open(&parts.dir.join("cache.json")),
+            dir: Arc::new(parts.dir),
+        })
+    }
+
+    /// A directory for one build.
+    pub(crate) fn workspace(&self) -> Result<Arc<Workspace>> {
+        let path = self.dir.join("work").join(&ids::random()[..16]);
+        for name in ["context", "empty", "steps", "mounts", "files"] {
+            let path = path.join(name);
+            std::fs::create_dir_all(&path).map_err(Error::file("making", &path))?;
+        }
+        Ok(Arc::new(Workspace { path, next: AtomicU64::new(0), cancelled: Cancelled::default() }))
+    }
+
+    /// The directory of a cache mount, made when first asked for.
+    pub(crate) fn cache_mount(&self, name: &str) -> io::Result<PathBuf> {
+        let path = self.dir.join("mounts").join(name);
+        std::fs::create_dir_all(&path)?;
+        Ok(path)
+    }
+
+    /// Forgets what earlier builds made: the bytes that were freed.
+    pub(crate) async fn prune(&self) -> Result<u64> {
+        let mut freed = 0;
+        for image in self.cache.clear() {
+            let size = self.store.image_by_id(&image).map_or(0, |found| found.size);
+            // Images with names or containers stay; they are no cache.
+            let removed = self.store.remove(&image.to_string(), RemoveOptions::default()).await;
+            freed += if removed.is_ok() { size } else { 0 };
+        }
+        self.cache.save(&self.store).await;
+        let mounts = self.dir.join("mounts");
+        let emptied = std::fs::remove_dir_all(&mounts).and_then(|()| std::fs::create_dir(&mounts));
+        emptied.map_err(Error::file("emptying", mounts))?;
+        Ok(freed)
+    }
+}
+
+/// Unmounts everything below a directory and removes it.
+fn remove(path: &Path) -> io::Result<()> {
+    for mount in rootfs::mounts_below(path) {
+        rootfs::unmount_all(&mount).map_err(|e| io::Error::other(e.message()))?;
+    }
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// The directory of one build; removed with its mounts when the build and its blocking work are gone.
+#[derive(Debug)]
+pub(crate) struct Workspace {
+    path: PathBuf,
+    next: AtomicU64,
+    pub(crate) cancelled: Cancelled,
+}
+
+/// Where one step's changes go.
+#[derive(Debug, Clone)]
+pub(crate) struct StepDir {
+    pub(crate) upper: PathBuf,
+    pub(crate) work: PathBuf,
+    target: PathBuf,
+}
+
+impl Workspace {
+    /// The build's context.
+    pub(crate) fn context(&self) -> PathBuf {
+        self.path.join("context")
+    }
+
+    /// The lower directory of an image without layers.
+    pub(crate) fn empty(&self) -> PathBuf {
+        self.path.join("empty")
+    }
+
+    /// A path for a new file.
+    pub(crate) fn file(&self) -> PathBuf {
+        self.path.join("files").join(self.number())
+    }
+
+    fn number(&self) -> String {
+        self.next.fetch_add(1, Ordering::Relaxed).to_string()
+    }
+
+    /// Directories for a step.
+    pub(crate) fn step(&self) -> io::Result<StepDir> {
+        let base = self.path.join("steps").join(self.number());
+        let step = StepDir {
+            upper: base.join("upper"),
+            work: base.join("work"),
+            target: base.join("root"),
+        };
+        for path in [&step.upper, &step.work, &step.target] {
+            std::fs::create_dir_all(path)?;
+        }
+        Ok(step)
+    }
+
+    /// The tree of layers (top first) with a step's changes on it. It is mounted nowhere: the mount lives
+    /// as long as the tree is open, so a crash leaves none.
+    pub(crate) fn open(&self, lower: &[PathBuf], step: &StepDir) -> io::Result<Tree> {
+        let system = |error: Error| io::Error::other(error.message());
+        rootfs::mount(lower, &step.upper, &step.work, &step.target).map_err(system)?;
+        let tree = Tree::open(&step.target);
+        rootfs::unmount_all(&step.target).map_err(system)?;
+        tree
+    }
+
+    /// Mounts layers (top first) for the time of the build, for containers to bind parts of; what is
+    /// written there is lost.
+    pub(crate) fn mount(&self, lower: &[PathBuf]) -> io::Result<PathBuf> {
+        let base = self.path.join("mounts").join(self.number());
+        let [upper, work, target] = ["upper", "work", "root"].map(|name| base.join(name));
+        for path in [&upper, &work, &target] {
+            std::fs::create_dir_all(path)?;
+        }
+        rootfs::mount(lower, &upper, &work, &target)
+            .map_err(|error| io::Error::other(error.message()))?;
+        Ok(target)
+    }
+}
+
+impl Drop for Workspace {
+    fn drop(&mut self) {
+        if let Err(error) = remove(&self.path) {
+            tracing::warn!(%error, path = %self.path.display(), "a build's directory stays until the next start");
+        }
+    }
+}
+
+/// Tells a build's blocking work to stop when the build is dropped.
+pub(crate) struct StopOnDrop(pub(crate) Cancelled);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.set();
+    }
+}
