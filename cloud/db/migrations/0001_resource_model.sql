@@ -1,5 +1,7 @@
 -- The tables of the resource model. A line marked with an engine is for that engine only; {serial}
 -- is its own way to number rows and {text} its text type, compared byte by byte.
+-- Of several keys that a new row breaks, SQLite names the one of the newest index, PostgreSQL of the
+-- oldest: so that both name the same, one makes them in the order of the other backwards.
 
 CREATE TABLE "actor" (
     "id" {serial},
@@ -50,8 +52,10 @@ CREATE TABLE "user" (
 );
 CREATE INDEX "user_actor" ON "user" ("actor");
 CREATE INDEX "user_has_legacy_link_to__organization" ON "user" ("has_legacy_link_to__organization");
-CREATE UNIQUE INDEX "user_unique_0" ON "user" ("username");
-CREATE UNIQUE INDEX "user_unique_1" ON "user" ("email");
+CREATE UNIQUE INDEX "user_unique_0" ON "user" ("username"); -- postgres
+CREATE UNIQUE INDEX "user_unique_1" ON "user" ("email"); -- postgres
+CREATE UNIQUE INDEX "user_unique_1" ON "user" ("email"); -- sqlite
+CREATE UNIQUE INDEX "user_unique_0" ON "user" ("username"); -- sqlite
 
 CREATE TABLE "user_role" (
     "id" {serial},
@@ -284,9 +288,12 @@ CREATE INDEX "application_is_for__device_type" ON "application" ("is_for__device
 CREATE INDEX "application_should_be_running__release" ON "application" ("should_be_running__release");
 CREATE INDEX "application_application_type" ON "application" ("application_type");
 CREATE INDEX "application_is_updated_by__application" ON "application" ("is_updated_by__application");
-CREATE UNIQUE INDEX "application_unique_0" ON "application" ("uuid");
-CREATE UNIQUE INDEX "application_unique_1" ON "application" ("slug");
-CREATE UNIQUE INDEX "application_unique_2" ON "application" ("organization", "app_name");
+CREATE UNIQUE INDEX "application_unique_0" ON "application" ("uuid"); -- postgres
+CREATE UNIQUE INDEX "application_unique_1" ON "application" ("slug"); -- postgres
+CREATE UNIQUE INDEX "application_unique_2" ON "application" ("organization", "app_name"); -- postgres
+CREATE UNIQUE INDEX "application_unique_2" ON "application" ("organization", "app_name"); -- sqlite
+CREATE UNIQUE INDEX "application_unique_1" ON "application" ("slug"); -- sqlite
+CREATE UNIQUE INDEX "application_unique_0" ON "application" ("uuid"); -- sqlite
 
 CREATE TABLE "application_environment_variable" (
     "id" {serial},
@@ -543,6 +550,10 @@ CREATE TABLE "release" (
 );
 CREATE INDEX "release_belongs_to__application" ON "release" ("belongs_to__application");
 CREATE INDEX "release_is_created_by__user" ON "release" ("is_created_by__user");
+CREATE UNIQUE INDEX "release_unique_commit" ON "release" ("belongs_to__application", "commit") WHERE "status" = 'success'; -- postgres
+CREATE UNIQUE INDEX "release_unique_revision" ON "release" ("belongs_to__application", "semver_major", "semver_minor", "semver_patch", "semver_prerelease", "semver_build", "variant", "revision"); -- postgres
+CREATE UNIQUE INDEX "release_unique_revision" ON "release" ("belongs_to__application", "semver_major", "semver_minor", "semver_patch", "semver_prerelease", "semver_build", "variant", "revision"); -- sqlite
+CREATE UNIQUE INDEX "release_unique_commit" ON "release" ("belongs_to__application", "commit") WHERE "status" = 'success'; -- sqlite
 
 CREATE TABLE "release_tag" (
     "id" {serial},
@@ -1188,10 +1199,6 @@ CREATE TABLE "user_profile" (
     "is_of__user" BIGINT NOT NULL -- postgres
 );
 CREATE INDEX "user_profile_is_of__user" ON "user_profile" ("is_of__user");
-
--- One successful release of a commit in a fleet; one final release of a number.
-CREATE UNIQUE INDEX "release_unique_commit" ON "release" ("belongs_to__application", "commit") WHERE "status" = 'success';
-CREATE UNIQUE INDEX "release_unique_revision" ON "release" ("belongs_to__application", "semver_major", "semver_minor", "semver_patch", "semver_prerelease", "semver_build", "variant", "revision");
 
 ALTER TABLE "role__has__permission" ADD FOREIGN KEY ("role") REFERENCES "role" ("id") ON DELETE RESTRICT; -- postgres
 ALTER TABLE "role__has__permission" ADD FOREIGN KEY ("permission") REFERENCES "permission" ("id") ON DELETE CASCADE; -- postgres

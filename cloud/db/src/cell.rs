@@ -207,12 +207,26 @@ fn check_text(resource: &Resource, field: &Field, text: &str) -> Result<()> {
 
 /// Reads the value of a link from a request's body.
 pub(crate) fn of_link(resource: &Resource, link: &Link, value: &Value) -> Result<Cell> {
+    if let ("invitee", Some(address)) = (link.name.as_str(), value.as_str()) {
+        return invitee(resource, address);
+    }
     let id = match value {
         Value::Null if link.nullable => return Ok(Cell::Null),
         Value::Object(object) => object.get("__id").and_then(Value::as_i64),
         value => value.as_i64().or_else(|| value.as_str().and_then(|text| text.parse().ok())),
     };
     id.map(Cell::Integer).ok_or_else(|| refused(resource, &link.name, "the id of a row"))
+}
+
+/// An invited person may be given by address; the rule of the invitation makes an id of it.
+fn invitee(resource: &Resource, address: &str) -> Result<Cell> {
+    let plain = address.len() <= 255 && !address.chars().any(|c| c.is_control() || c == ' ');
+    match address.split_once('@') {
+        Some((name, domain)) if plain && !name.is_empty() && !domain.is_empty() => {
+            Ok(Cell::Text(address.to_owned()))
+        }
+        _ => Err(refused(resource, "invitee", "an id or an address of at most 255 characters")),
+    }
 }
 
 /// The parts of a release's version text, as clients want them.

@@ -50,6 +50,13 @@ impl Db {
         Ok(Self { store, reports })
     }
 
+    /// The same database as seen and written at `time` (ms since the epoch) whatever the clock says:
+    /// for tests and for bringing in rows of the past.
+    pub fn at(&self, time: i64) -> Self {
+        let store = self.store.at(time);
+        Self { reports: Reports::start(store.clone()), store }
+    }
+
     /// Statements sent so far, without those that begin and end transactions.
     pub fn statements(&self) -> u64 {
         self.store.statements()

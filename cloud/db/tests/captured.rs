@@ -44,12 +44,12 @@ async fn reads_are_equal_and_one_statement_each() {
             done += 1;
         }
     }
-    assert!(done > 400, "{done} reads");
+    assert!(done > 350, "{done} reads");
     // An answer without rows shows little: most requests of the corpus find some.
     assert!(rows > done / 2, "{rows} rows in {done} answers");
 }
 
-/// What an answer to a write says, without what each engine numbers and each row draws by lot.
+/// What an answer to a write says, without what is drawn by lot.
 async fn write(
     db: &Db,
     caller: &Caller,
@@ -62,10 +62,7 @@ async fn write(
             let mut row = created.row;
             if let Some(row) = row.as_object_mut() {
                 let drawn = ["id", "uuid", "actor", "device_name", "is_stored_at__image_location"];
-                row.retain(|name, value| {
-                    let is_time = value.as_str().is_some_and(|text| text.ends_with('Z'));
-                    !drawn.contains(&name.as_str()) && !is_time
-                });
+                row.retain(|name, _| !drawn.contains(&name.as_str()));
             }
             row
         }),

@@ -234,7 +234,7 @@ mod tests {
     #[test]
     fn the_model_loads_and_has_every_published_resource() {
         let model = Model::get();
-        assert_eq!(model.resources().len(), 86);
+        assert_eq!(model.resources().len(), 85);
         for name in ["application__has__service_name", "service", "release_image", "user"] {
             assert!(model.resource(name).is_some(), "{name}");
         }

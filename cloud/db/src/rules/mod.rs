@@ -8,6 +8,7 @@ mod actor;
 mod application;
 mod device;
 mod image;
+mod invite;
 mod organization;
 mod release;
 mod service_install;
@@ -46,6 +47,9 @@ pub(crate) async fn before_insert(
         "release" => release::before_insert(session, caller, changes).await,
         "organization" => organization::before_insert(changes),
         "organization_membership" => organization::before_membership(session, changes).await,
+        "application_invite" | "organization_invite" => {
+            invite::before_insert(session, caller, changes).await
+        }
         "user" => actor::give(session, caller, changes).await,
         _ => Ok(()),
     }

@@ -35,7 +35,10 @@ pub(super) fn explain(action: &'static str, error: sqlx::Error) -> Error {
             return Error::Conflict { resource, key };
         }
     }
-    if database.is_foreign_key_violation() {
+    // A key that restricts is a fault of its own to SQLite, and to PostgreSQL from 18 on.
+    let restricted = database.message() == "FOREIGN KEY constraint failed"
+        || database.code().as_deref() == Some("23001");
+    if restricted || database.is_foreign_key_violation() {
         return Error::invalid("other rows still need a row that this would remove");
     }
     if database.code().as_deref() == Some("22003") {

@@ -43,6 +43,8 @@ enum Pools {
 pub(crate) struct Store {
     pools: Pools,
     shared: Arc<Shared>,
+    /// The time that every session believes, in place of the clock's.
+    time: Option<i64>,
 }
 
 /// What all sessions of a database share.
@@ -71,11 +73,17 @@ const BUSY: Duration = Duration::from_secs(30);
 impl Store {
     /// Opens the database that `url` names and brings its tables up to date.
     pub async fn open(url: &str) -> Result<Self> {
-        let store = Self { pools: Pools::open(url).await?, shared: Arc::new(Shared::new()) };
+        let store =
+            Self { pools: Pools::open(url).await?, shared: Arc::new(Shared::new()), time: None };
         let mut session = store.write().await?;
         migrate::run(&mut session).await?;
         session.commit().await?;
         Ok(store)
+    }
+
+    /// The same database for sessions that believe it is `time`.
+    pub fn at(&self, time: i64) -> Self {
+        Self { time: Some(time), ..self.clone() }
     }
 
     /// A session that only reads; each statement sees one state of the database.
@@ -104,7 +112,7 @@ impl Store {
         Session {
             link,
             shared: Arc::clone(&self.shared),
-            now: crate::cell::now(),
+            now: self.time.unwrap_or_else(crate::cell::now),
             pending: Pending::default(),
             moved: Moved::default(),
         }

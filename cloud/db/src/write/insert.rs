@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::generation;
 use crate::model::{Kind, Resource};
 use crate::rules;
-use crate::store::Session;
+use crate::store::{Engine, Session};
 
 /// Makes a row for a caller.
 pub(crate) async fn insert(
@@ -63,6 +63,15 @@ async fn store(
     let ids = session.integers("making a row", statement(&resource.name, columns)?).await?;
     let id =
         ids.first().copied().ok_or_else(|| Error::Corrupt("a row without an id".to_owned()))?;
+    if changes.has("id") && session.engine() == Engine::Postgres {
+        // SQLite goes on after the greatest id by itself.
+        let table = &resource.name;
+        let sql = format!(
+            "SELECT setval(pg_get_serial_sequence('\"{table}\"', 'id'), (SELECT MAX(\"id\") FROM \
+             \"{table}\"))"
+        );
+        session.run("numbering on after a given id", &sql, []).await?;
+    }
     if resource.has_status() {
         let mut columns = changes.columns(resource, true)?;
         columns.push(("id".to_owned(), Cell::Integer(id), Kind::Integer));

@@ -1,9 +1,9 @@
 //! The rows that the captured requests speak of, under the ids that they use.
 
-use minke_cloud_db::{Caller, Db};
+use minke_cloud_db::Db;
 use serde_json::{Value, json};
 
-use super::{object, post};
+use super::post;
 
 const COMMIT: &str = "cccccccccccccccccccccccccccccccc";
 const TIME: &str = "2026-11-14T01:41:16.638Z";
@@ -45,7 +45,8 @@ fn rows() -> Vec<(&'static str, Value)> {
         (
             "application",
             json!({"id": 202, "actor": 14, "app_name": "hostapp", "organization": 101,
-            "is_for__device_type": 51, "is_host": true, "is_public": true}),
+            "is_for__device_type": 51, "is_host": true, "is_public": true,
+                "uuid": "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"}),
         ),
         ("application_tag", json!({"id": 21, "application": 202, "tag_key": "k", "value": "v"})),
         (
@@ -83,13 +84,6 @@ fn rows() -> Vec<(&'static str, Value)> {
             "status": "success", "semver": "1.2.3", "source": "local", "is_created_by__user": 1,
             "composition": {"services": {"main": {"image": "x"}}}, "start_timestamp": TIME}),
         ),
-        ("release_image", json!({"id": 701, "is_part_of__release": 401, "image": 501})),
-        ("image_label", json!({"id": 8, "release_image": 701, "label_name": "l", "value": "1"})),
-        (
-            "release_asset",
-            json!({"id": 9, "release": 401, "asset_key": "a", "asset":
-            {"filename": "f", "href": "v2/a", "content_type": "text/plain", "size": 1}}),
-        ),
         ("service_instance", json!({"id": 71, "service_type": "vpn", "ip_address": "10.0.0.1"})),
         (
             "device",
@@ -98,6 +92,18 @@ fn rows() -> Vec<(&'static str, Value)> {
             "is_online": true, "os_version": "balenaOS 6.0.0", "supervisor_version": "17.0.1",
             "is_running__release": 401, "memory_usage": 12, "cpu_temp": -3,
             "last_connectivity_event": TIME, "is_managed_by__service_instance": 71}),
+        ),
+        ("service_install", json!({"id": 801, "device": 301, "installs__service": 601})),
+        ("release_image", json!({"id": 701, "is_part_of__release": 401, "image": 501})),
+        ("image_label", json!({"id": 8, "release_image": 701, "label_name": "l", "value": "1"})),
+        (
+            "release_asset",
+            json!({"id": 9, "release": 401, "asset_key": "a", "asset":
+            {"filename": "f", "href": "v2/a", "content_type": "text/plain", "size": 1}}),
+        ),
+        (
+            "device_service_environment_variable",
+            json!({"id": 5, "service_install": 801, "name": "I", "value": "1"}),
         ),
         ("device_environment_variable", json!({"id": 5, "device": 301, "name": "D", "value": "1"})),
         (
@@ -125,7 +131,7 @@ fn rows() -> Vec<(&'static str, Value)> {
     ]
 }
 
-/// Makes the rows; the service install is made by the server, and gets the id that clients use.
+/// Makes the rows.
 pub async fn fill(db: &Db) {
     for (resource, mut body) in rows() {
         if let Some(body) = body.as_object_mut() {
@@ -136,18 +142,4 @@ pub async fn fill(db: &Db) {
             .await
             .unwrap_or_else(|error| panic!("{resource} {body}: {}", super::chain(&error)));
     }
-    let root = Caller::root();
-    let found = super::read("service_install?$filter=device eq 301 and installs__service eq 601");
-    assert_eq!(
-        db.get(&root, &found).await.expect("service_install").as_array().map(Vec::len),
-        Some(1)
-    );
-    let times = object(json!({"id": 801, "created_at": TIME, "modified_at": TIME}));
-    db.patch(&root, &found, &times).await.expect("the id of the service install");
-    let made = json!({"id": 5, "service_install": 801, "name": "I", "value": "1",
-        "created_at": TIME, "modified_at": TIME});
-    post(db, "device_service_environment_variable", made).await.expect("a service variable");
-    let all = super::read("user__has_direct_access_to__application");
-    let times = object(json!({"created_at": TIME, "modified_at": TIME}));
-    db.patch(&root, &all, &times).await.expect("times of access rows");
 }

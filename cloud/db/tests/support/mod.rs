@@ -15,6 +15,9 @@ use tempfile::TempDir;
 
 pub use fixture::fill;
 
+/// When everything in these tests happens: 2026-11-21T04:00:00Z.
+pub const NOW: i64 = 1_795_233_600_000;
+
 /// The same rows on both engines.
 pub struct Twins {
     pub sqlite: Db,
@@ -28,8 +31,9 @@ impl Twins {
     pub async fn start() -> Self {
         let directory = TempDir::new().expect("a temporary directory");
         let server = postgres::Server::start(directory.path());
-        let sqlite = open_sqlite(&directory).await;
-        let postgres = Db::open(&server.url()).await.expect("PostgreSQL opens");
+        // One time for both, or every answer would differ in it.
+        let sqlite = open_sqlite(&directory).await.at(NOW);
+        let postgres = Db::open(&server.url()).await.expect("PostgreSQL opens").at(NOW);
         Self { sqlite, postgres, _server: server, _directory: directory }
     }
 
