@@ -1,4 +1,4 @@
-//! Logs to the server: from any task, through the spool, in gzip NDJSON requests.
+//! Logs to the server: from any task, into the spool, in gzip NDJSON requests.
 //!
 //! The server answers a request only when it ends, so a request is ended after a short silence or a
 //! few seconds: its answer is what lets the spool forget. While the server cannot be reached, lines
@@ -6,6 +6,7 @@
 
 use std::io::{self, Write};
 use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -38,8 +39,6 @@ const LONGEST: Duration = Duration::from_secs(10);
 const STALL: Duration = Duration::from_secs(30);
 /// Bytes of lines that go into one flush.
 const BATCH: u64 = 64 * 1024;
-/// Lines that wait in memory for the writer of the spool.
-const QUEUE: usize = 1024;
 
 /// One line of log, as the server takes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -64,24 +63,26 @@ fn is_no(truth: &bool) -> bool {
     !*truth
 }
 
-/// Where lines go in; clones share the queue.
+/// Where lines go in; clones share the spool.
 #[derive(Debug, Clone)]
 pub struct LogSink {
-    lines: mpsc::Sender<LogLine>,
+    spool: Arc<Mutex<Spool>>,
+    /// Told when there is something new; gone when every sink is.
+    news: mpsc::Sender<()>,
 }
 
 impl LogSink {
-    /// Takes a line, waiting while the queue is full. Its source is durable and can wait.
-    pub async fn send(&self, line: LogLine) {
-        // The receiver is gone only when the process ends.
-        let _ = self.lines.send(line).await;
-    }
-
-    /// Takes a line if there is room. For lines whose source cannot wait.
-    pub fn offer(&self, line: LogLine) {
-        if self.lines.try_send(line).is_err() {
-            warn!("a log line found no room in the queue");
+    /// Takes lines: they are in the spool when this returns.
+    pub fn push(&self, lines: impl IntoIterator<Item = LogLine>) {
+        let mut spool = self.spool.lock().expect("no panic while it is held");
+        for line in lines {
+            if let Err(error) = spool.append(&encode(line)) {
+                warn!(%error, "a log line could not be kept");
+            }
         }
+        drop(spool);
+        // A queue that is full has news in it already.
+        let _ = self.news.try_send(());
     }
 }
 
@@ -89,19 +90,24 @@ impl LogSink {
 pub struct LogStream {
     http: CloudHttp,
     uuid: DeviceUuid,
-    lines: mpsc::Receiver<LogLine>,
-    spool: Spool,
+    news: mpsc::Receiver<()>,
+    spool: Arc<Mutex<Spool>>,
 }
 
 impl LogStream {
     /// A stream for `uuid` whose spool is the directory `dir`.
     pub fn new(http: CloudHttp, uuid: DeviceUuid, dir: &Path) -> io::Result<(LogStream, LogSink)> {
-        let spool = Spool::open(dir, Limits::default())?;
-        let (sender, lines) = mpsc::channel(QUEUE);
-        Ok((LogStream { http, uuid, lines, spool }, LogSink { lines: sender }))
+        let spool = Arc::new(Mutex::new(Spool::open(dir, Limits::default())?));
+        let (sender, news) = mpsc::channel(1);
+        let sink = LogSink { spool: spool.clone(), news: sender };
+        Ok((LogStream { http, uuid, news, spool }, sink))
     }
 
-    /// Takes and sends for ever; ends when every sink is gone and the last request is answered.
+    fn spool(&self) -> MutexGuard<'_, Spool> {
+        self.spool.lock().expect("no panic while it is held")
+    }
+
+    /// Sends for ever; ends when every sink is gone and the last request is answered.
     pub async fn run(mut self) {
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(300));
         let mut held_until: Option<Instant> = None;
@@ -109,7 +115,7 @@ impl LogStream {
         let mut is_open = true;
         loop {
             let is_held = held_until.is_some_and(|held| held > Instant::now());
-            if self.spool.has_more() && !is_held {
+            if self.spool().has_more() && !is_held {
                 match self.forward(&mut request).await {
                     Ok(()) => held_until = None,
                     Err(error) => {
@@ -131,27 +137,15 @@ impl LogStream {
                 return;
             }
             let next_forward = self
-                .spool
+                .spool()
                 .has_more()
                 .then(|| held_until.unwrap_or_else(Instant::now).max(Instant::now()));
             let wake = [request.as_ref().map(Request::ends_at), next_forward];
             let wake = wake.into_iter().flatten().min();
-            let mut batch = Vec::new();
             // Both arms are cancel-safe.
             tokio::select! {
-                taken = self.lines.recv_many(&mut batch, 256) => {
-                    is_open = taken > 0;
-                    self.store(batch);
-                }
+                news = self.news.recv(), if is_open => is_open = news.is_some(),
                 () = sleep_until(wake) => {}
-            }
-        }
-    }
-
-    fn store(&mut self, batch: Vec<LogLine>) {
-        for line in batch {
-            if let Err(error) = self.spool.append(&encode(line)) {
-                warn!(%error, "a log line could not be kept");
             }
         }
     }
@@ -162,8 +156,10 @@ impl LogStream {
             Some(open) => open,
             None => request.insert(Request::open(&self.http, &self.uuid)?),
         };
-        let mut lines = self.spool.next(BATCH).map_err(ForwardError::Spool)?;
-        let dropped = self.spool.take_dropped();
+        let mut spool = self.spool();
+        let mut lines = spool.next(BATCH).map_err(ForwardError::Spool)?;
+        let dropped = spool.take_dropped();
+        drop(spool);
         if dropped > 0 {
             let message = format!("Warning: Suppressed {dropped} message(s) due to high load");
             let line = LogLine {
@@ -184,13 +180,13 @@ impl LogStream {
         let settled = match request.finish().await {
             Ok(()) => {
                 backoff.succeeded();
-                self.spool.acknowledge()
+                self.spool().acknowledge()
             }
             Err(error) => {
                 let wait = backoff.failed(error.retry_after(), random::fraction());
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
                 warn!(%error, cause, "logs wait on disk");
-                self.spool.rewind();
+                self.spool().rewind();
                 return Some(Instant::now() + wait);
             }
         };

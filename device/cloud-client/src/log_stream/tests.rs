@@ -32,7 +32,7 @@ async fn lines_arrive_in_order_and_the_disk_is_empty_after() {
     let (stream, sink) = LogStream::new(http, uuid, &dir.path().join("spool")).unwrap();
     let task = tokio::spawn(stream.run());
     for number in 0..2000 {
-        sink.send(line(&format!("line {number}"))).await;
+        sink.push([line(&format!("line {number}"))]);
     }
     drop(sink);
     task.await.unwrap();
@@ -54,7 +54,7 @@ async fn lines_of_the_time_offline_and_of_a_process_before_arrive() {
     cloud.with(|cloud| cloud.faults.extend([Fault::Status(503); 2]));
     let (stream, sink) = LogStream::new(http.clone(), uuid.clone(), &spool).unwrap();
     let task = tokio::spawn(stream.run());
-    sink.send(line("offline 1")).await;
+    sink.push([line("offline 1")]);
     let asked = async {
         while cloud.with(|cloud| cloud.requests.len()) < 2 {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -65,7 +65,7 @@ async fn lines_of_the_time_offline_and_of_a_process_before_arrive() {
     let _ = task.await;
 
     let (stream, sink) = LogStream::new(http, uuid, &spool).unwrap();
-    sink.send(line("online 2")).await;
+    sink.push([line("online 2")]);
     let task = tokio::spawn(stream.run());
     tokio::time::timeout(Duration::from_secs(60), async {
         while messages(&cloud) != ["offline 1", "online 2"] {
