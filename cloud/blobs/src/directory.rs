@@ -96,7 +96,9 @@ impl DirBlobs {
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(value) => value,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        // The runtime is shutting down, and this task with it.
+        Err(_) => std::future::pending().await,
     }
 }
 
@@ -108,6 +110,8 @@ fn meta_of(metadata: &fs::Metadata) -> Option<Meta> {
 fn write_whole(scratch: &Path, target: &Path, bytes: &[u8]) -> io::Result<()> {
     let written = File::create_new(scratch).and_then(|mut file| {
         file.write_all(bytes)?;
+        // The kernel's own stamp lags the clock by a tick, and callers compare with the clock.
+        file.set_modified(SystemTime::now())?;
         file.sync_all()?;
         files::publish(scratch, target)
     });

@@ -76,7 +76,12 @@ impl From<minke_cloud_blobs::BlobError> for GcError {
 impl Registry {
     /// Runs one collection. Two at once are safe but useless.
     pub async fn collect_garbage(&self, options: &GcOptions) -> Result<Collected, GcError> {
-        let now = SystemTime::now();
+        // Behind the gate, so that no push is half way: each is either linked and will be
+        // marked, or still to come and will set times later than this one.
+        let now = {
+            let _alone = self.layout().collecting().await;
+            SystemTime::now()
+        };
         let before = now.checked_sub(options.grace).unwrap_or(SystemTime::UNIX_EPOCH);
         let stale = now.checked_sub(options.stale_upload).unwrap_or(SystemTime::UNIX_EPOCH);
         let mut collected = Collected::default();

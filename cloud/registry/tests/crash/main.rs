@@ -10,6 +10,7 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::Duration;
 
 use http::request;
 use minke_cloud_blobs::{Digest, DirBlobs, DirOptions};
@@ -105,22 +106,29 @@ fn kill_during_push() {
         assert_eq!(runtime.block_on(push.send(server.address)).status, 201);
     }
     let path = format!("/v2/a/blobs/{digest}");
-    let mut seen_whole = 0;
-    for step in 0..=12 {
-        let sent = blob.len() * step / 12;
+    let (mut seen_whole, last) = (0, 30);
+    for step in 0..=last {
+        let sent = blob.len() * step.min(8) as usize / 8;
         let server = Process::start(dir.path());
-        runtime.block_on(push_part(server.address, &upload(&digest), &blob, sent));
+        let socket = runtime.block_on(push_part(server.address, &upload(&digest), &blob, sent));
+        // Once everything is sent, later and later into verifying, syncing and publishing.
+        std::thread::sleep(Duration::from_millis(2) * (step.max(8) - 8));
         drop(server);
+        drop(socket);
 
         let server = Process::start(dir.path());
         let read = runtime.block_on(request("GET", &path).send(server.address));
         assert!(read.status == 404 || read.body == blob, "after {sent} bytes: {}", read.status);
-        seen_whole += usize::from(read.status == 200);
+        if read.status == 200 {
+            seen_whole += 1;
+            let gone = runtime.block_on(request("DELETE", &path).send(server.address));
+            assert_eq!(gone.status, 202);
+        }
         let kept = format!("/v2/a/blobs/{}", Digest::of(&before));
         assert!(runtime.block_on(request("GET", &kept).send(server.address)).body == before);
         assert_eq!(fs::read_dir(dir.path().join("trash")).unwrap().count(), 0);
     }
-    println!("the blob was whole after {seen_whole} of 13 kills");
+    println!("the blob was whole after {seen_whole} of {} kills", last + 1);
     let server = Process::start(dir.path());
     let push = request("POST", &upload(&digest)).body(&blob[..]);
     assert_eq!(runtime.block_on(push.send(server.address)).status, 201);
@@ -128,12 +136,13 @@ fn kill_during_push() {
 }
 
 /// Sends a part of a push and returns; the caller kills the server at that moment.
-async fn push_part(server: SocketAddr, path: &str, blob: &[u8], sent: usize) {
+async fn push_part(server: SocketAddr, path: &str, blob: &[u8], sent: usize) -> TcpStream {
     let mut socket = TcpStream::connect(server).await.unwrap();
     let length = blob.len();
     let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n");
     socket.write_all(head.as_bytes()).await.unwrap();
     socket.write_all(&blob[..sent]).await.unwrap();
+    socket
 }
 
 /// A layer of a gigabyte in and out; the process must not grow with it.
