@@ -36,6 +36,7 @@ pub mod rows;
 mod secrets;
 mod session;
 mod supervisor_proxy;
+mod target_changes;
 mod target_state;
 
 pub use api::{Api, PublicUrlError, Settings};

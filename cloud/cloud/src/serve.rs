@@ -38,6 +38,7 @@ pub async fn run(options: Serve) -> Result<()> {
     first_start(&server.api).await?;
     let tasks = [
         tokio::spawn(presence::correct_later(server.api.clone(), server.hub.clone())),
+        tokio::spawn(server.api.tell_devices()),
         tokio::spawn(housekeeping(server.logs.clone(), server.registry.clone())),
     ];
     println!("Listening on http://{address}");

@@ -129,6 +129,7 @@ impl World {
         let notify = Arc::clone(&tunnels);
         let api = Api::new(db, logs, settings, Ports { notify, signer: Arc::new(PlainTokens) });
         let router = minke_cloud_api::router(api.clone());
+        tokio::spawn(api.tell_devices());
         tokio::spawn(async move { axum::serve(listener, router).await });
         let http =
             reqwest::Client::builder().timeout(Duration::from_secs(30)).no_proxy().build().unwrap();
