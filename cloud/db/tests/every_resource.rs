@@ -99,7 +99,7 @@ fn shown(resource: &Resource, name: &str, written: &Value) -> Option<Value> {
 async fn a_full_width_row_reads_back_the_same_and_only_to_those_who_may() {
     let twins = Twins::start().await;
     let resources: Vec<&'static Resource> =
-        Model::get().resources().iter().filter(|r| !r.is_view).collect();
+        Model::get().resources().iter().filter(|r| !r.is_readonly).collect();
     let mut makers: Vec<Maker<'_>> =
         twins.both().map(|(_, db)| Maker { db, made: HashMap::new() }).into();
     let mut all = Vec::new();

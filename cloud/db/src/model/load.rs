@@ -20,7 +20,7 @@ struct RawResource {
     #[serde(default)]
     synonyms: Vec<String>,
     #[serde(default)]
-    view: bool,
+    readonly: bool,
     #[serde(default)]
     unique: Vec<Vec<String>>,
     generation: Option<RawGeneration>,
@@ -158,7 +158,7 @@ fn resource(
     Ok(Resource {
         name: raw.name,
         synonyms: raw.synonyms,
-        is_view: raw.view,
+        is_readonly: raw.readonly,
         unique: raw.unique,
         generation: raw.generation.map(|g| Generation { of: g.of, path: g.path }),
         fields,

@@ -31,8 +31,8 @@ pub struct Resource {
     pub name: String,
     /// Other names in requests.
     pub synonyms: Vec<String>,
-    /// Read-only: a view over other resources.
-    pub is_view: bool,
+    /// Only the rules write it, or it is a view over other resources.
+    pub is_readonly: bool,
     /// Keys that no two rows share.
     pub unique: Vec<Vec<String>>,
     /// Where a change of such a row shows in the target state of devices.

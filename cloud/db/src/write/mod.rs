@@ -38,7 +38,7 @@ fn writable(caller: &Caller, name: &str, verb: Verb) -> Result<&'static Resource
     if !caller.is_root() && caller.permissions.filters(&resource.name, verb).is_empty() {
         return Err(denied(resource, verb));
     }
-    if resource.is_view {
+    if resource.is_readonly {
         return Err(Error::invalid(format!("{} is read-only", resource.name)));
     }
     Ok(resource)

@@ -1,7 +1,7 @@
 //! Two databases of one program: SQLite in a temporary directory, and PostgreSQL on a server that
 //! the test starts, on a socket in that directory, and stops again.
 
-#![allow(dead_code, reason = "each test uses a part")]
+#![allow(dead_code, unused_imports, reason = "each test uses a part")]
 
 mod fixture;
 mod postgres;
