@@ -143,3 +143,52 @@ async fn ask_proxy(
         _ => Err(DialError::Proxy(name, status.chars().take(200).collect())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::endpoint::Server;
+
+    fn endpoint() -> Endpoint {
+        let server = Server::parse("http://server.example:8080").unwrap();
+        Endpoint { server, uuid: "ab".to_owned(), key: "k".to_owned(), root_ca: None }
+    }
+
+    /// A proxy that answers once; gives what it was asked.
+    async fn proxy(answer: &'static [u8]) -> (Proxies, tokio::task::JoinHandle<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://user:pw@{}", listener.local_addr().unwrap());
+        let asked = tokio::spawn(async move {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                request.push(socket.read_u8().await.unwrap());
+            }
+            socket.write_all(answer).await.unwrap();
+            String::from_utf8(request).unwrap()
+        });
+        (Proxies::for_all(&address), asked)
+    }
+
+    #[tokio::test]
+    async fn a_proxy_is_asked_for_the_server_and_keeps_to_itself() {
+        let (proxies, asked) = proxy(b"HTTP/1.1 200 Connected\r\nVia: p\r\n\r\nhello").await;
+        let mut socket = connect(&endpoint(), &proxies).await.unwrap();
+        let mut rest = String::new();
+        socket.read_to_string(&mut rest).await.unwrap();
+        assert_eq!(rest, "hello");
+        let asked = asked.await.unwrap();
+        assert!(asked.starts_with("CONNECT server.example:8080 HTTP/1.1\r\n"), "{asked}");
+        assert!(asked.contains("Proxy-Authorization: Basic dXNlcjpwdw==\r\n"), "{asked}");
+    }
+
+    #[tokio::test]
+    async fn a_proxy_that_refuses_is_named() {
+        let (proxies, _asked) = proxy(b"HTTP/1.1 407 No\r\n\r\n").await;
+        let error = connect(&endpoint(), &proxies).await.unwrap_err().to_string();
+        assert!(error.contains("127.0.0.1") && error.contains("407 No"), "{error}");
+        assert!(!error.contains("pw"), "{error}");
+    }
+}

@@ -41,6 +41,11 @@ impl Proxies {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn for_all(address: &str) -> Self {
+        Self { all: Some(address.to_owned()), ..Self::default() }
+    }
+
     /// The proxy through which `server` is reached; `None` to go straight there.
     pub(crate) fn proxy_for(&self, server: &Server) -> Option<Proxy> {
         if self.none_for.split(',').any(|rule| excludes(rule.trim(), &server.host)) {

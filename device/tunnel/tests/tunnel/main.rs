@@ -5,4 +5,5 @@ mod dialling;
 mod fixture;
 mod hostile;
 mod presence;
+mod secure;
 mod streams;
