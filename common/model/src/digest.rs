@@ -1,0 +1,121 @@
+//! SHA-256 digests as registries write them: `sha256:<64 lower-case hex digits>`.
+//!
+//! Invariant: a [`Digest`] always holds 32 bytes, so nothing after the parser checks a length again.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// The SHA-256 of some bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Digest([u8; 32]);
+
+/// Why a text is not a digest.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DigestError {
+    /// The algorithm in front of the colon is missing or is not sha256.
+    #[error("a digest begins with `sha256:`")]
+    Algorithm,
+    /// Not exactly 64 hexadecimal digits in lower case.
+    #[error("a sha256 digest has 64 hexadecimal digits in lower case")]
+    Digits,
+}
+
+impl Digest {
+    /// A digest from the 32 bytes that a hasher gave.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The 32 bytes.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// Parses the 64 digits alone, without `sha256:` in front.
+    pub fn from_hex(text: &str) -> Result<Self, DigestError> {
+        let digits = text.as_bytes();
+        if digits.len() != 64 {
+            return Err(DigestError::Digits);
+        }
+        let mut bytes = [0; 32];
+        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+            *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
+        }
+        Ok(Self(bytes))
+    }
+
+    /// The 64 digits alone: the name of a blob in a store.
+    pub fn hex(&self) -> String {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut text = String::with_capacity(64);
+        for byte in self.0 {
+            text.push(DIGITS[usize::from(byte >> 4)] as char);
+            text.push(DIGITS[usize::from(byte & 15)] as char);
+        }
+        text
+    }
+}
+
+fn nibble(digit: u8) -> Result<u8, DigestError> {
+    match digit {
+        b'0'..=b'9' => Ok(digit - b'0'),
+        b'a'..=b'f' => Ok(digit - b'a' + 10),
+        _ => Err(DigestError::Digits),
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha256:{}", self.hex())
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Digest {
+    type Err = DigestError;
+
+    fn from_str(text: &str) -> Result<Self, DigestError> {
+        Self::from_hex(text.strip_prefix("sha256:").ok_or(DigestError::Algorithm)?)
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HELLO: &str = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
+
+    #[test]
+    fn prints_what_it_parsed() {
+        assert_eq!(HELLO.parse::<Digest>().unwrap().to_string(), HELLO);
+    }
+
+    #[test]
+    fn refuses_other_shapes() {
+        assert_eq!("sha512:00".parse::<Digest>(), Err(DigestError::Algorithm));
+        assert_eq!("sha256:00".parse::<Digest>(), Err(DigestError::Digits));
+        assert_eq!(HELLO.to_uppercase().parse::<Digest>(), Err(DigestError::Algorithm));
+        let upper = HELLO.replace("2cf2", "2CF2");
+        assert_eq!(upper.parse::<Digest>(), Err(DigestError::Digits));
+    }
+}

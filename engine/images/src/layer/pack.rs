@@ -1,0 +1,285 @@
+//! A container's upper directory as a layer's tar: sorted names, overlayfs's whiteouts as Docker's.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{
+    AtFlags, Dir, FileType, Mode, OFlags, Stat, fgetxattr, flistxattr, openat, readlinkat, statat,
+};
+use tar::{EntryType, Header};
+
+use crate::layer::unpack::{OPAQUE, OPAQUE_XATTR, WHITEOUT, is_whiteout};
+use crate::layer::{LayerError, names};
+use crate::options::Limits;
+
+/// What was packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Packed {
+    /// Entries written.
+    pub entries: u64,
+}
+
+/// Writes `upper` as a tar. Sockets are left out, as Docker does.
+pub fn pack(upper: &Path, into: impl Write, limits: &Limits) -> Result<Packed, LayerError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = openat(rustix::fs::CWD, upper, flags, Mode::empty()).map_err(|error| {
+        LayerError::Io { doing: "opening", path: upper.to_owned(), source: error.into() }
+    })?;
+    let mut packer = Packer { into, limits, packed: Packed::default(), links: HashMap::new() };
+    packer.directory(root, b"", 0)?;
+    packer.into.write_all(&[0; 1024]).map_err(write_error)?;
+    packer.into.flush().map_err(write_error)?;
+    Ok(packer.packed)
+}
+
+fn write_error(source: io::Error) -> LayerError {
+    LayerError::Io { doing: "writing", path: "the layer's tar".into(), source }
+}
+
+struct Packer<'a, W> {
+    into: W,
+    limits: &'a Limits,
+    packed: Packed,
+    /// First name of each file with several.
+    links: HashMap<(u64, u64), Vec<u8>>,
+}
+
+impl<W: Write> Packer<'_, W> {
+    fn directory(&mut self, fd: OwnedFd, path: &[u8], depth: usize) -> Result<(), LayerError> {
+        if depth > self.limits.depth {
+            let limit = self.limits.depth as u64;
+            return Err(LayerError::Limit { what: "the depth of a path", limit });
+        }
+        let failed = |error| LayerError::io("listing", path, error);
+        let mut found = Vec::new();
+        for item in Dir::read_from(&fd).map_err(failed)? {
+            let name = item.map_err(failed)?.file_name().to_bytes().to_vec();
+            if !matches!(&name[..], b"." | b"..") {
+                found.push(name);
+            }
+        }
+        found.sort_unstable();
+        for name in found {
+            self.item(&fd, &name, &names::join(path, &name), depth)?;
+        }
+        Ok(())
+    }
+
+    fn item(
+        &mut self,
+        parent: &OwnedFd,
+        name: &[u8],
+        path: &[u8],
+        depth: usize,
+    ) -> Result<(), LayerError> {
+        let file = names::to_path(name);
+        let stat = statat(parent, file, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|error| LayerError::io("looking at", path, error))?;
+        if is_whiteout(&stat) {
+            let hidden = names::join(names::split(path).0, &[WHITEOUT, name].concat());
+            return self.header(&hidden, EntryType::Regular, None, 0, b"", &[]);
+        }
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        if kind != FileType::Directory && stat.st_nlink > 1 {
+            let inode = (stat.st_dev, stat.st_ino);
+            if let Some(first) = self.links.get(&inode).cloned() {
+                return self.header(path, EntryType::Link, Some(&stat), 0, &first, &[]);
+            }
+            self.links.insert(inode, path.to_vec());
+        }
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let open = || {
+            openat(parent, file, flags, Mode::empty())
+                .map_err(|error| LayerError::io("opening", path, error))
+        };
+        match kind {
+            FileType::Directory => {
+                let fd = open()?;
+                let xattrs = attributes(&fd, path)?;
+                let slashed = [path, b"/"].concat();
+                self.header(&slashed, EntryType::Directory, Some(&stat), 0, b"", &xattrs)?;
+                if is_opaque(&fd) {
+                    let mark = names::join(path, OPAQUE);
+                    self.header(&mark, EntryType::Regular, None, 0, b"", &[])?;
+                }
+                self.directory(fd, path, depth + 1)
+            }
+            FileType::RegularFile => self.file(open()?, &stat, path),
+            FileType::Symlink => {
+                let target = readlinkat(parent, file, Vec::new())
+                    .map_err(|error| LayerError::io("reading", path, error))?;
+                let target = target.to_bytes();
+                self.header(path, EntryType::Symlink, Some(&stat), 0, target, &[])
+            }
+            FileType::CharacterDevice => {
+                self.header(path, EntryType::Char, Some(&stat), 0, b"", &[])
+            }
+            FileType::BlockDevice => self.header(path, EntryType::Block, Some(&stat), 0, b"", &[]),
+            FileType::Fifo => self.header(path, EntryType::Fifo, Some(&stat), 0, b"", &[]),
+            _ => Ok(()),
+        }
+    }
+
+    fn file(&mut self, fd: OwnedFd, stat: &Stat, path: &[u8]) -> Result<(), LayerError> {
+        let xattrs = attributes(&fd, path)?;
+        let size = stat.st_size as u64;
+        self.header(path, EntryType::Regular, Some(stat), size, b"", &xattrs)?;
+        let mut contents = File::from(fd).take(size);
+        let mut buffer = vec![0; 128 << 10];
+        let mut written = 0;
+        loop {
+            let read = contents
+                .read(&mut buffer)
+                .map_err(|error| LayerError::io("reading", path, error))?;
+            if read == 0 {
+                break;
+            }
+            written += read as u64;
+            self.into.write_all(&buffer[..read]).map_err(write_error)?;
+        }
+        if written != size {
+            return Err(LayerError::damaged(path, "it shrank while it was packed"));
+        }
+        let padding = size.next_multiple_of(512) - size;
+        self.into.write_all(&[0; 512][..padding as usize]).map_err(write_error)
+    }
+
+    /// One header, with an extended one in front if the old fields are too small.
+    fn header(
+        &mut self,
+        path: &[u8],
+        kind: EntryType,
+        stat: Option<&Stat>,
+        size: u64,
+        link: &[u8],
+        xattrs: &[(Vec<u8>, Vec<u8>)],
+    ) -> Result<(), LayerError> {
+        self.packed.entries += 1;
+        if self.packed.entries > self.limits.entries {
+            let limit = self.limits.entries;
+            return Err(LayerError::Limit { what: "the number of entries", limit });
+        }
+        let mut header = Header::new_ustar();
+        let mut records = Vec::new();
+        set_name(&mut header.as_old_mut().name, b"path", path, &mut records);
+        set_name(&mut header.as_old_mut().linkname, b"linkpath", link, &mut records);
+        header.set_entry_type(kind);
+        let (mode, uid, gid, mtime, device) = match stat {
+            Some(stat) => {
+                (stat.st_mode & 0o7777, stat.st_uid, stat.st_gid, stat.st_mtime, stat.st_rdev)
+            }
+            None => (0, 0, 0, 0, 0),
+        };
+        header.set_mode(mode);
+        let mut number = |key: &[u8], value: u64, most: u64| {
+            if value <= most {
+                return value;
+            }
+            record(key, value.to_string().as_bytes(), &mut records);
+            0
+        };
+        header.set_uid(number(b"uid", uid.into(), 0o7_777_777));
+        header.set_gid(number(b"gid", gid.into(), 0o7_777_777));
+        header.set_size(number(b"size", size, 0o77_777_777_777));
+        match u64::try_from(mtime) {
+            Ok(mtime) => header.set_mtime(number(b"mtime", mtime, 0o77_777_777_777)),
+            Err(_) => {
+                record(b"mtime", mtime.to_string().as_bytes(), &mut records);
+                header.set_mtime(0);
+            }
+        }
+        if matches!(kind, EntryType::Char | EntryType::Block) {
+            let numbers = (rustix::fs::major(device), rustix::fs::minor(device));
+            let failed = |source| LayerError::io("packing", path, source);
+            header.set_device_major(numbers.0).map_err(failed)?;
+            header.set_device_minor(numbers.1).map_err(failed)?;
+        }
+        for (name, value) in xattrs {
+            record(&[b"SCHILY.xattr.", &name[..]].concat(), value, &mut records);
+        }
+        header.set_cksum();
+        if !records.is_empty() {
+            self.extension(&records)?;
+        }
+        self.into.write_all(header.as_bytes()).map_err(write_error)
+    }
+
+    fn extension(&mut self, records: &[u8]) -> Result<(), LayerError> {
+        if records.len() > self.limits.header {
+            let limit = self.limits.header as u64;
+            return Err(LayerError::Limit { what: "the size of an extended header", limit });
+        }
+        let mut header = Header::new_ustar();
+        header.as_old_mut().name[..10].copy_from_slice(b"PaxHeaders");
+        header.set_entry_type(EntryType::XHeader);
+        header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        header.set_size(records.len() as u64);
+        header.set_cksum();
+        self.into.write_all(header.as_bytes()).map_err(write_error)?;
+        self.into.write_all(records).map_err(write_error)?;
+        let padding = records.len().next_multiple_of(512) - records.len();
+        self.into.write_all(&[0; 512][..padding]).map_err(write_error)
+    }
+}
+
+/// Puts a name into its 100 bytes, or into a record if it is longer.
+fn set_name(field: &mut [u8; 100], key: &[u8], name: &[u8], records: &mut Vec<u8>) {
+    let fits = name.len().min(field.len());
+    field[..fits].copy_from_slice(&name[..fits]);
+    if name.len() > field.len() {
+        record(key, name, records);
+    }
+}
+
+/// `length key=value\n`, where the length counts its own digits.
+fn record(key: &[u8], value: &[u8], records: &mut Vec<u8>) {
+    let rest = key.len() + value.len() + 3;
+    let mut length = rest + 1;
+    while length != rest + length.to_string().len() {
+        length = rest + length.to_string().len();
+    }
+    records.extend_from_slice(length.to_string().as_bytes());
+    records.extend_from_slice(b" ");
+    records.extend_from_slice(key);
+    records.extend_from_slice(b"=");
+    records.extend_from_slice(value);
+    records.extend_from_slice(b"\n");
+}
+
+fn is_opaque(fd: &OwnedFd) -> bool {
+    let mut value = [0u8; 4];
+    // `x` marks a directory that holds whiteouts written as attributes; only `y` hides.
+    matches!(fgetxattr(fd, OPAQUE_XATTR, &mut value), Ok(1) if value[0] == b'y')
+}
+
+/// The attributes that belong into an image: capabilities and the user's own.
+fn attributes(fd: impl AsFd, path: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, LayerError> {
+    let mut listed = vec![0u8; 64 << 10];
+    let length = match flistxattr(&fd, &mut listed[..]) {
+        Ok(length) => length,
+        Err(rustix::io::Errno::NOTSUP) => return Ok(Vec::new()),
+        Err(error) => return Err(LayerError::io("reading attributes of", path, error)),
+    };
+    let mut found = Vec::new();
+    for name in listed[..length].split(|b| *b == 0).filter(|name| !name.is_empty()) {
+        if matches!(name, b"trusted.overlay.redirect" | b"trusted.overlay.metacopy") {
+            return Err(LayerError::Overlay(names::show(path)));
+        }
+        if name != b"security.capability" && !name.starts_with(b"user.") {
+            continue;
+        }
+        let mut value = vec![0u8; 64 << 10];
+        let length = fgetxattr(&fd, names::to_path(name), &mut value[..])
+            .map_err(|error| LayerError::io("reading attributes of", path, error))?;
+        value.truncate(length);
+        found.push((name.to_vec(), value));
+    }
+    found.sort_unstable();
+    Ok(found)
+}

@@ -1,0 +1,139 @@
+//! The index: which images there are and what they are called. One file, replaced as a whole.
+//!
+//! Its first line says version and BLAKE3 of the rest. An image exists from the moment the index names it;
+//! configurations and layers are on disk before.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use minke_common_model::image_reference::ImageReference;
+use serde::{Deserialize, Serialize};
+
+use crate::durable::Ledger;
+use crate::ids::ImageId;
+
+const NAME: &str = "index";
+const PREVIOUS: &str = "index.previous";
+const HEAD: &str = "minke-images-index 1 ";
+
+/// What the store knows about images beyond their configurations.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Index {
+    pub images: BTreeMap<ImageId, ImageRecord>,
+    pub tags: BTreeMap<ImageReference, ImageId>,
+    pub digests: BTreeMap<ImageReference, ImageId>,
+}
+
+/// What the index says of one image.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ImageRecord {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<ImageId>,
+    /// Milliseconds since the epoch.
+    #[serde(default)]
+    pub last_tagged: u64,
+    /// Removed by force while stopped containers used it: kept for them, shown to nobody.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hidden: bool,
+}
+
+/// What was found of an index at open.
+pub(crate) enum Found {
+    Good(Index),
+    Nothing,
+    /// Neither version can be read: images must be found again from their configurations.
+    Damaged,
+}
+
+impl Index {
+    pub(crate) fn load(directory: &Path) -> io::Result<Found> {
+        let mut seen = false;
+        for name in [NAME, PREVIOUS] {
+            match fs::read(directory.join(name)) {
+                Ok(bytes) => {
+                    seen = true;
+                    match parse(&bytes) {
+                        Some(index) => return Ok(Found::Good(index)),
+                        None => tracing::warn!(name, "the image index is damaged"),
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(if seen { Found::Damaged } else { Found::Nothing })
+    }
+
+    pub(crate) fn save(&self, directory: &Path, ledger: &Ledger) -> io::Result<()> {
+        let body = serde_json::to_vec(self).map_err(io::Error::other)?;
+        let head = format!("{HEAD}{}\n", blake3::hash(&body).to_hex());
+        let (current, previous) = (directory.join(NAME), directory.join(PREVIOUS));
+        let beside = directory.join("index.old");
+        let _ = fs::remove_file(&beside);
+        match fs::hard_link(&current, &beside) {
+            Ok(()) => fs::rename(&beside, &previous)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        ledger.replace(directory, NAME, &[head.as_bytes(), &body].concat())
+    }
+
+    /// The names of an image, tags or digests.
+    pub(crate) fn names(
+        map: &BTreeMap<ImageReference, ImageId>,
+        id: &ImageId,
+    ) -> Vec<ImageReference> {
+        map.iter().filter(|(_, of)| *of == id).map(|(name, _)| name.clone()).collect()
+    }
+}
+
+fn parse(bytes: &[u8]) -> Option<Index> {
+    let end = bytes.iter().position(|b| *b == b'\n')?;
+    let (head, body) = (&bytes[..end], &bytes[end + 1..]);
+    let hash = std::str::from_utf8(head).ok()?.strip_prefix(HEAD)?;
+    if blake3::hash(body).to_hex().as_str() != hash {
+        return None;
+    }
+    serde_json::from_slice(body).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::sha256;
+
+    fn sample() -> Index {
+        let id = ImageId(sha256(b"image"));
+        let mut index = Index::default();
+        index.images.insert(id, ImageRecord { last_tagged: 7, ..ImageRecord::default() });
+        index.tags.insert("busybox:latest".parse().unwrap(), id);
+        index
+    }
+
+    #[test]
+    fn the_previous_version_replaces_a_damaged_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let ledger = Ledger::default();
+        assert!(matches!(Index::load(directory.path()).unwrap(), Found::Nothing));
+        sample().save(directory.path(), &ledger).unwrap();
+        Index::default().save(directory.path(), &ledger).unwrap();
+        fs::write(directory.path().join(NAME), b"minke-images-index 1 00\n{}").unwrap();
+        match Index::load(directory.path()).unwrap() {
+            Found::Good(index) => assert_eq!(index, sample()),
+            _ => panic!("the previous version was not found"),
+        }
+        fs::write(directory.path().join(PREVIOUS), b"").unwrap();
+        assert!(matches!(Index::load(directory.path()).unwrap(), Found::Damaged));
+    }
+
+    #[test]
+    fn reads_version_1() {
+        let body = r#"{"images":{"sha256:6105d6cc76af400325e94d588ce511be5bfdbb73b437dc51eca43917d7a43e3d":{"last_tagged":5}},"tags":{"docker.io/library/busybox:latest":"sha256:6105d6cc76af400325e94d588ce511be5bfdbb73b437dc51eca43917d7a43e3d"},"digests":{}}"#;
+        let text = format!("{HEAD}{}\n{body}", blake3::hash(body.as_bytes()).to_hex());
+        let index = parse(text.as_bytes()).unwrap();
+        assert_eq!(index.images.values().next().unwrap().last_tagged, 5);
+        assert_eq!(index.tags.keys().next().unwrap().familiar(), "busybox:latest");
+    }
+}

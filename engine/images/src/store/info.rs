@@ -1,0 +1,99 @@
+//! What the store notes about a layer beside its manifest: sizes for quick answers, and where its
+//! compressed form was seen, so that a push need not send it again.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use minke_common_model::digest::Digest;
+use serde::{Deserialize, Serialize};
+
+use crate::layer::Footer;
+
+const NAME: &str = "info";
+const VERSION: u32 = 1;
+/// Older places are forgotten.
+const MAX_SOURCES: usize = 16;
+const MAX_BLOBS: usize = 8;
+
+/// The note.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LayerInfo {
+    pub version: u32,
+    /// Bytes of all regular files.
+    pub content_bytes: u64,
+    pub tar_bytes: u64,
+    pub entries: u64,
+    /// Newest last.
+    #[serde(default)]
+    pub blobs: Vec<BlobInfo>,
+}
+
+/// A compressed form of the layer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BlobInfo {
+    pub digest: Digest,
+    pub size: u64,
+    pub media_type: String,
+    /// `registry/repository` names that had it; newest last.
+    #[serde(default)]
+    pub sources: Vec<String>,
+}
+
+impl LayerInfo {
+    pub(crate) fn of(footer: &Footer) -> Self {
+        Self {
+            version: VERSION,
+            content_bytes: footer.content_bytes,
+            tar_bytes: footer.tar_bytes,
+            entries: footer.entries,
+            blobs: Vec::new(),
+        }
+    }
+
+    /// Of a layer whose manifest cannot be read.
+    pub(crate) fn unknown() -> Self {
+        Self { version: VERSION, content_bytes: 0, tar_bytes: 0, entries: 0, blobs: Vec::new() }
+    }
+
+    pub(crate) fn load(layer: &Path) -> io::Result<Self> {
+        let info: Self = serde_json::from_slice(&fs::read(layer.join(NAME))?)?;
+        if info.version != VERSION {
+            return Err(io::Error::other(format!("layer note of version {}", info.version)));
+        }
+        Ok(info)
+    }
+
+    /// Written without a sync: it can be lost, not torn. A lost note costs a transfer, nothing else.
+    pub(crate) fn save(&self, layer: &Path) -> io::Result<()> {
+        let new = layer.join("info.new");
+        fs::write(&new, serde_json::to_vec(self)?)?;
+        fs::rename(&new, layer.join(NAME))
+    }
+
+    /// Notes that `source` has the blob; false if that was known.
+    pub(crate) fn remember(&mut self, blob: &BlobInfo) -> bool {
+        let at = match self.blobs.iter().position(|known| known.digest == blob.digest) {
+            Some(at) => at,
+            None => {
+                if self.blobs.len() >= MAX_BLOBS {
+                    self.blobs.remove(0);
+                }
+                self.blobs.push(BlobInfo { sources: Vec::new(), ..blob.clone() });
+                self.blobs.len() - 1
+            }
+        };
+        let known = &mut self.blobs[at];
+        let mut changed = known.sources.is_empty() && blob.sources.is_empty();
+        for source in &blob.sources {
+            if !known.sources.contains(source) {
+                if known.sources.len() >= MAX_SOURCES {
+                    known.sources.remove(0);
+                }
+                known.sources.push(source.clone());
+                changed = true;
+            }
+        }
+        changed
+    }
+}

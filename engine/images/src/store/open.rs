@@ -1,0 +1,251 @@
+//! Opening a store: what a crash left is taken over or put on the way out, before anything is shown.
+//!
+//! Renames are done at once, deleting goes on in a thread of its own, so that a large leftover does not
+//! keep the engine from answering.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use minke_common_model::digest::Digest;
+use rustix::fs::{FlockOperation, flock};
+
+use crate::config::ImageConfig;
+use crate::error::Error;
+use crate::ids::{DiffId, ImageId, sha256};
+use crate::layer::{MANIFEST, Manifest};
+use crate::options::Options;
+use crate::store::index::{Found, Index};
+use crate::store::info::LayerInfo;
+use crate::store::inner::{Inner, LayerState, State};
+use crate::store::pending::Pending;
+
+const VERSION: u32 = 1;
+const DIRECTORIES: [&str; 7] =
+    ["images", "layers", "blobs", "partial", "pending", "staging", "trash"];
+/// Name of the mark that a damaged layer carries until it is pulled again.
+pub(crate) const BROKEN: &str = "broken";
+/// The largest configuration read back, in bytes.
+const MAX_CONFIG: u64 = 16 << 20;
+
+/// Opens or makes the store in `dir`. Blocking.
+pub(crate) fn open(dir: PathBuf, options: Options) -> Result<Arc<Inner>, Error> {
+    for name in std::iter::once("").chain(DIRECTORIES) {
+        let path = dir.join(name);
+        fs::create_dir_all(&path).map_err(|error| Error::io("creating", &path, error))?;
+    }
+    let lock = lock(&dir)?;
+    check_version(&dir)?;
+    let index = load_index(&dir)?;
+    let mut state = State { index, ..State::default() };
+    let inner_dir = dir.clone();
+    load_configs(&dir, &mut state)?;
+    let inner = Inner::new(inner_dir, options, lock, State::default());
+    let pending = Pending::load_all(&inner)?;
+    adopt_staged(&inner)?;
+    let mut trash = Vec::new();
+    let kept: HashSet<DiffId> = pending.iter().flat_map(|pending| pending.layers.clone()).collect();
+    load_layers(&inner, &mut state, &kept, &mut trash)?;
+    for path in list(&inner.sub("staging"))? {
+        trash.push(inner.trash(&path)?);
+    }
+    remove_strays(&inner, &state, &pending)?;
+    trash.extend(list(&inner.sub("trash"))?);
+    *inner.state() = state;
+    let inner = Arc::new(inner);
+    sweep(&inner, trash);
+    Ok(inner)
+}
+
+fn lock(dir: &Path) -> Result<File, Error> {
+    let path = dir.join("lock");
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.map_err(|error| Error::io("opening", &path, error))?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive)
+        .map_err(|_| Error::Locked(dir.to_owned()))?;
+    Ok(file)
+}
+
+fn check_version(dir: &Path) -> Result<(), Error> {
+    let path = dir.join("version");
+    let ours = format!("minke-images {VERSION}\n");
+    match fs::read_to_string(&path) {
+        Ok(found) if found == ours => Ok(()),
+        Ok(found) => Err(Error::Version {
+            path: dir.to_owned(),
+            found: found.trim().chars().take(60).collect(),
+            known: VERSION,
+        }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => crate::durable::Ledger::default()
+            .replace(dir, "version", ours.as_bytes())
+            .map_err(|error| Error::io("writing", &path, error)),
+        Err(error) => Err(Error::io("reading", &path, error)),
+    }
+}
+
+fn load_index(dir: &Path) -> Result<Index, Error> {
+    let found = Index::load(dir).map_err(|error| Error::io("reading", dir.join("index"), error))?;
+    Ok(match found {
+        Found::Good(index) => index,
+        Found::Nothing => Index::default(),
+        Found::Damaged => {
+            let mut index = Index::default();
+            for path in list(&dir.join("images"))? {
+                if let Some(digest) = named_digest(&path) {
+                    index.images.entry(ImageId(digest)).or_default();
+                }
+            }
+            tracing::warn!(images = index.images.len(), "names of images were lost with the index");
+            index
+        }
+    })
+}
+
+/// Images whose configuration is missing or altered do not exist.
+fn load_configs(dir: &Path, state: &mut State) -> Result<(), Error> {
+    let ids: Vec<ImageId> = state.index.images.keys().copied().collect();
+    for id in ids {
+        match read_config(&dir.join("images").join(id.hex()), &id) {
+            Ok((_, config)) => {
+                state.configs.insert(id, Arc::new(config));
+            }
+            Err(error) => {
+                tracing::warn!(%id, %error, "an image's configuration is damaged");
+                state.index.images.remove(&id);
+                state.index.tags.retain(|_, of| *of != id);
+                state.index.digests.retain(|_, of| *of != id);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A configuration from disk, its digest checked.
+pub(crate) fn read_config(path: &Path, id: &ImageId) -> io::Result<(Vec<u8>, ImageConfig)> {
+    use std::io::Read;
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MAX_CONFIG).read_to_end(&mut bytes)?;
+    if sha256(&bytes) != id.0 {
+        return Err(io::Error::other("its digest differs"));
+    }
+    let config = serde_json::from_slice(&bytes)?;
+    Ok((bytes, config))
+}
+
+fn load_layers(
+    inner: &Inner,
+    state: &mut State,
+    kept: &HashSet<DiffId>,
+    trash: &mut Vec<PathBuf>,
+) -> Result<(), Error> {
+    let needed = state.needed_layers();
+    for path in list(&inner.sub("layers"))? {
+        let layer = named_digest(&path).map(DiffId);
+        let Some(layer) = layer.filter(|id| needed.contains(id) || kept.contains(id)) else {
+            trash.push(inner.trash(&path)?);
+            continue;
+        };
+        let info = match LayerInfo::load(&path) {
+            Ok(info) => Some(info),
+            // The note can be made again from the manifest.
+            Err(_) => Manifest::open(&path.join(MANIFEST))
+                .ok()
+                .map(|manifest| LayerInfo::of(manifest.footer())),
+        };
+        let broken = info.is_none() || path.join(BROKEN).exists();
+        let info = info.unwrap_or_else(LayerInfo::unknown);
+        state.layers.insert(layer, LayerState { info, broken });
+    }
+    Ok(())
+}
+
+/// Layers that were complete when the process died, on a machine that has not: `commit` says how.
+fn adopt_staged(inner: &Inner) -> Result<(), Error> {
+    for mark in list(&inner.sub("staging"))? {
+        let is_mark = mark.extension().is_some_and(|extension| extension == "complete");
+        if !is_mark {
+            continue;
+        }
+        if let Some(layer) = crate::store::commit::marked(&mark) {
+            let staged = mark.with_extension("");
+            let to = inner.layer_dir(&layer);
+            if staged.is_dir() && !to.exists() && Manifest::open(&staged.join(MANIFEST)).is_ok() {
+                let failed = |error| Error::io("taking over", &staged, error);
+                inner.ledger.sync_filesystem(&staged).map_err(failed)?;
+                fs::rename(&staged, &to).map_err(failed)?;
+                inner.ledger.sync_directory(&inner.sub("layers")).map_err(failed)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn remove_strays(inner: &Inner, state: &State, pending: &[Pending]) -> Result<(), Error> {
+    let known = |digest: &Digest| state.index.images.contains_key(&ImageId(*digest));
+    remove_unless(&inner.sub("images"), |digest| known(digest))?;
+    let blobs: HashSet<Digest> = state
+        .layers
+        .values()
+        .flat_map(|layer| layer.info.blobs.iter().map(|blob| blob.digest))
+        .collect();
+    remove_unless(&inner.sub("blobs"), |digest| blobs.contains(digest))?;
+    let partial: HashSet<Digest> =
+        pending.iter().flat_map(|pending| pending.blobs.clone()).collect();
+    remove_unless(&inner.sub("partial"), |digest| partial.contains(digest))
+}
+
+pub(crate) fn remove_unless(directory: &Path, keep: impl Fn(&Digest) -> bool) -> Result<(), Error> {
+    for path in list(directory)? {
+        if !named_digest(&path).is_some_and(|digest| keep(&digest)) {
+            fs::remove_file(&path).map_err(|error| Error::io("removing", &path, error))?;
+        }
+    }
+    Ok(())
+}
+
+fn sweep(inner: &Arc<Inner>, trash: Vec<PathBuf>) {
+    if trash.is_empty() {
+        return;
+    }
+    let delete = move || {
+        for path in trash {
+            if let Err(error) = crate::store::inner::remove_tree(&path) {
+                tracing::warn!(path = %path.display(), %error, "deleting what a crash left");
+            }
+        }
+    };
+    let thread = std::thread::Builder::new().name("images-sweep".to_owned()).spawn(delete);
+    match thread {
+        Ok(thread) => {
+            *inner.sweeper.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(thread);
+        }
+        Err(error) => tracing::warn!(%error, "what a crash left is deleted at the next open"),
+    }
+}
+
+/// The entries of a directory, sorted.
+pub(crate) fn list(directory: &Path) -> Result<Vec<PathBuf>, Error> {
+    let failed = |error| Error::io("listing", directory, error);
+    let entries = fs::read_dir(directory).map_err(failed)?;
+    let mut paths = entries
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<io::Result<Vec<_>>>()
+        .map_err(failed)?;
+    paths.sort();
+    Ok(paths)
+}
+
+/// The digest that a file or directory is named after.
+pub(crate) fn named_digest(path: &Path) -> Option<Digest> {
+    Digest::from_hex(path.file_name()?.to_str()?).ok()
+}
+
+/// Whether a file is older than `age`.
+pub(crate) fn is_older(path: &Path, age: std::time::Duration) -> bool {
+    let modified = fs::metadata(path).and_then(|found| found.modified());
+    let passed = modified.ok().and_then(|at| SystemTime::now().duration_since(at).ok());
+    passed.is_some_and(|passed| passed > age)
+}

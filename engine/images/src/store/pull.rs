@@ -1,0 +1,389 @@
+//! Pulling an image: manifest, configuration, layers in parallel, then the name.
+//!
+//! Nothing is shown before all is here and checked. A pull that is dropped or fails leaves whole layers
+//! and the beginnings of others, noted as pending; the next pull of the same image goes on from there.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use minke_common_model::digest::Digest;
+use minke_common_model::image_reference::ImageReference;
+use tokio::sync::mpsc;
+
+use crate::config::ImageConfig;
+use crate::error::Error;
+use crate::ids::{DiffId, ImageId, sha256};
+use crate::layer::{self, LayerError};
+use crate::options::{Platform, PullOptions};
+use crate::progress::{ProgressEvent, Sink, short_id};
+use crate::registry::{
+    Access, Descriptor, Endpoint, ManifestDocument, RegistryError, Session, endpoints,
+};
+use crate::registry::{Document, Fetched};
+use crate::store::blob_reader::{BlobReader, Inflated, Partial};
+use crate::store::info::BlobInfo;
+use crate::store::inner::Inner;
+use crate::store::pending::Pending;
+use crate::store::{Store, blocking};
+
+/// Layers in work at once: what bounds the memory of a pull.
+const PARALLEL: usize = 3;
+/// Pieces of a download that wait for the unpacker.
+const PIECES: usize = 8;
+/// Tries on a mirror before the registry itself is asked.
+const MIRROR_ATTEMPTS: u32 = 2;
+
+/// A layer to be there.
+struct LayerJob {
+    blob: Descriptor,
+    layer: DiffId,
+    name: String,
+}
+
+impl Store {
+    /// Brings an image here, whole or not at all. Dropping the future gives it up.
+    ///
+    /// Progress comes from several threads, in Docker's words.
+    pub async fn pull(
+        &self,
+        reference: &ImageReference,
+        options: &PullOptions,
+        progress: impl Fn(ProgressEvent) + Send + Sync + 'static,
+    ) -> Result<ImageId, Error> {
+        let sink: Sink = Arc::new(progress);
+        let reference = reference.with_default_tag();
+        let (session, fetched) = self.find(&reference, options).await?;
+        let opening = match reference.digest() {
+            Some(digest) => digest.to_string(),
+            None => reference.tag().unwrap_or_default().to_owned(),
+        };
+        let from = format!("Pulling from {}", reference.repository());
+        sink(ProgressEvent::of(opening, from));
+        let top = fetched.digest;
+        let manifest = self.manifest(&session, &reference, fetched, options).await?;
+        let (id, bytes, config) = self.config(&session, &manifest, options).await?;
+        let jobs = jobs(&manifest, &config, &reference)?;
+        let hold = self.inner.hold(&config.rootfs.diff_ids);
+        let pending = Pending {
+            layers: config.rootfs.diff_ids.clone(),
+            blobs: manifest.layers.iter().map(|blob| blob.digest).collect(),
+        };
+        let missing = jobs.iter().any(|job| !self.inner.has_layer(&job.layer));
+        let guard = match missing {
+            true => {
+                let inner = Arc::clone(&self.inner);
+                Some(blocking(move || pending.begin(&inner, id.0)).await?)
+            }
+            false => None,
+        };
+        for job in jobs.iter().filter(|job| !self.inner.has_layer(&job.layer)) {
+            sink(ProgressEvent::of(short_id(&job.blob.digest), "Pulling fs layer"));
+        }
+        // Collected first: a lazy closure here makes the whole future un-`Send` in the eyes of rustc.
+        let layers: Vec<_> = jobs.iter().map(|job| self.layer(&session, job, &sink)).collect();
+        stream::iter(layers).buffer_unordered(PARALLEL).try_collect::<Vec<()>>().await?;
+        let known = self.is_named(&reference, &id) && !missing;
+        self.name_pulled(&reference, top, id, bytes, config).await?;
+        if let Some(guard) = guard {
+            guard.done();
+        }
+        drop(hold);
+        sink(ProgressEvent::message(format!("Digest: {top}")));
+        let outcome = if known { "Image is up to date" } else { "Downloaded newer image" };
+        sink(ProgressEvent::message(format!("Status: {outcome} for {}", reference.familiar())));
+        Ok(id)
+    }
+
+    /// The first place that has the reference.
+    async fn find(
+        &self,
+        reference: &ImageReference,
+        options: &PullOptions,
+    ) -> Result<(Session, Fetched), Error> {
+        let mut tried = Vec::new();
+        for endpoint in endpoints(reference, &options.mirrors, &options.insecure) {
+            let found = async {
+                let session = self.session(reference, &endpoint, options)?;
+                let fetched = session.document(reference).await?;
+                Ok((session, fetched))
+            };
+            match found.await {
+                Ok(found) => return Ok(found),
+                Err(error) if endpoint.is_mirror || is_unreachable(&error) => {
+                    tracing::debug!(base = endpoint.base, %error, "asking the next place");
+                    tried.push((endpoint.base, error));
+                }
+                Err(error) if tried.iter().all(|(_, error)| is_unreachable(error)) => {
+                    return Err(error.into());
+                }
+                Err(error) => tried.push((endpoint.base, error)),
+            }
+        }
+        Err(match tried.len() {
+            1 => tried.remove(0).1.into(),
+            _ => RegistryError::Nowhere(tried).into(),
+        })
+    }
+
+    fn session(
+        &self,
+        reference: &ImageReference,
+        endpoint: &Endpoint,
+        options: &PullOptions,
+    ) -> Result<Session, RegistryError> {
+        let mut patience = options.patience;
+        if endpoint.is_mirror {
+            patience.attempts = patience.attempts.min(MIRROR_ATTEMPTS);
+        }
+        let (clients, auth) = (&self.inner.clients, options.auth.as_ref());
+        Session::new(clients, endpoint, reference.repository(), auth, Access::Pull, patience)
+    }
+
+    /// The manifest itself, through an index if need be.
+    async fn manifest(
+        &self,
+        session: &Session,
+        reference: &ImageReference,
+        fetched: Fetched,
+        options: &PullOptions,
+    ) -> Result<ManifestDocument, Error> {
+        let index = match fetched.document {
+            Document::Manifest(manifest) => return Ok(manifest),
+            Document::Index(index) => index,
+        };
+        let wanted = options.platform.clone().unwrap_or_else(Platform::host);
+        let Some(chosen) = index.select(&wanted) else {
+            let (wanted, offered) = (wanted.to_string(), index.offered());
+            return Err(Error::Platform { wanted, offered });
+        };
+        let by_digest = reference.with_digest(chosen.digest);
+        match session.document(&by_digest).await?.document {
+            Document::Manifest(manifest) => Ok(manifest),
+            Document::Index(_) => Err(RegistryError::Document {
+                what: format!("manifest {}", chosen.digest),
+                why: "it is an index inside an index".to_owned(),
+            }
+            .into()),
+        }
+    }
+
+    async fn config(
+        &self,
+        session: &Session,
+        manifest: &ManifestDocument,
+        options: &PullOptions,
+    ) -> Result<(ImageId, Vec<u8>, ImageConfig), Error> {
+        let digest = manifest.config.digest;
+        let bytes = match self.config_bytes(&ImageId(digest)) {
+            Ok(bytes) => bytes,
+            Err(_) => session.small_blob(&manifest.config).await?,
+        };
+        let config: ImageConfig = serde_json::from_slice(&bytes)
+            .map_err(|error| Error::Config { id: digest, why: error.to_string() })?;
+        if let Some(wanted) = &options.platform {
+            let fits = wanted.os == config.os && wanted.architecture == config.architecture;
+            if !fits {
+                let offered = format!("{}/{}", config.os, config.architecture);
+                return Err(Error::Platform { wanted: wanted.to_string(), offered });
+            }
+        }
+        Ok((ImageId(sha256(&bytes)), bytes, config))
+    }
+
+    async fn layer(&self, session: &Session, job: &LayerJob, sink: &Sink) -> Result<(), Error> {
+        let short = short_id(&job.blob.digest);
+        let _busy = self.inner.busy(&job.layer).await;
+        let blob = BlobInfo {
+            digest: job.blob.digest,
+            size: job.blob.size,
+            media_type: job.blob.media_type.clone(),
+            sources: vec![job.name.clone()],
+        };
+        if self.inner.has_layer(&job.layer) {
+            let (inner, layer) = (Arc::clone(&self.inner), job.layer);
+            blocking(move || {
+                inner.remember_blob(&layer, &blob);
+                Ok(())
+            })
+            .await?;
+            sink(ProgressEvent::of(short, "Already exists"));
+            return Ok(());
+        }
+        let mut fresh = false;
+        loop {
+            match self.fetch(session, job, blob.clone(), sink).await {
+                Ok(()) => break,
+                // What an earlier try left may be spoiled: once more from the beginning.
+                Err((error, true)) if !fresh => {
+                    tracing::info!(blob = %job.blob.digest, %error, "fetching again from the start");
+                    fresh = true;
+                }
+                Err((error, _)) => return Err(error),
+            }
+        }
+        sink(ProgressEvent::of(short, "Pull complete"));
+        Ok(())
+    }
+
+    /// Downloads and unpacks at the same time. An error says whether bytes of an earlier try were used
+    /// and are gone now.
+    async fn fetch(
+        &self,
+        session: &Session,
+        job: &LayerJob,
+        blob: BlobInfo,
+        sink: &Sink,
+    ) -> Result<(), (Error, bool)> {
+        let path = self.inner.sub("partial").join(job.blob.digest.hex());
+        let size = job.blob.size;
+        let limit = self.inner.options.limits.bytes;
+        if size > limit {
+            let what = format!("blob {}", job.blob.digest);
+            return Err((RegistryError::TooLong { what, limit }.into(), false));
+        }
+        let opened = blocking(move || {
+            Partial::open(&path, size).map_err(|error| Error::io("opening", &path, error))
+        });
+        let partial = opened.await.map_err(|error| (error, false))?;
+        let from = partial.length;
+        let (sender, pieces) = mpsc::channel(PIECES);
+        let short = short_id(&job.blob.digest);
+        let reader = BlobReader::new(partial, pieces, size, short, Arc::clone(sink));
+        let (inner, layer) = (Arc::clone(&self.inner), job.layer);
+        let unpacking = blocking(move || inner.unpack_blob(reader, layer, &blob));
+        let (downloaded, unpacked) = tokio::join!(session.blob(&job.blob, from, sender), unpacking);
+        match (downloaded, unpacked) {
+            (_, Ok(())) => Ok(()),
+            (Err(error), Err(_)) => Err((error.into(), false)),
+            (Ok(()), Err(error)) => Err((error, from > 0)),
+        }
+    }
+
+    fn is_named(&self, reference: &ImageReference, id: &ImageId) -> bool {
+        let state = self.inner.state();
+        let map =
+            if reference.digest().is_some() { &state.index.digests } else { &state.index.tags };
+        let key = match reference.digest() {
+            Some(digest) => reference.with_digest(*digest),
+            None => reference.clone(),
+        };
+        map.get(&key) == Some(id)
+    }
+
+    async fn name_pulled(
+        &self,
+        reference: &ImageReference,
+        top: Digest,
+        id: ImageId,
+        bytes: Vec<u8>,
+        config: ImageConfig,
+    ) -> Result<(), Error> {
+        let inner = Arc::clone(&self.inner);
+        let reference = reference.clone();
+        blocking(move || {
+            inner.install_image(id, &bytes, Arc::new(config), |index| {
+                index.digests.insert(reference.with_digest(top), id);
+                // A name with a digest is not moved by what a tag means today.
+                if reference.digest().is_none() && index.tags.get(&reference) != Some(&id) {
+                    if let Some(record) = index.images.get_mut(&id) {
+                        record.last_tagged = now();
+                    }
+                    index.tags.insert(reference, id);
+                }
+            })
+        })
+        .await
+    }
+}
+
+/// Milliseconds since the epoch.
+pub(crate) fn now() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+fn is_unreachable(error: &RegistryError) -> bool {
+    matches!(error, RegistryError::Transport { .. } | RegistryError::Stalled { .. })
+}
+
+fn jobs(
+    manifest: &ManifestDocument,
+    config: &ImageConfig,
+    reference: &ImageReference,
+) -> Result<Vec<LayerJob>, Error> {
+    let diff_ids = &config.rootfs.diff_ids;
+    if manifest.layers.len() != diff_ids.len() {
+        let (manifest, config) = (manifest.layers.len(), diff_ids.len());
+        return Err(Error::LayerCount { manifest, config });
+    }
+    let pairs = manifest.layers.iter().zip(diff_ids);
+    Ok(pairs
+        .map(|(blob, layer)| LayerJob { blob: blob.clone(), layer: *layer, name: reference.name() })
+        .collect())
+}
+
+impl Inner {
+    /// Unpacks what comes and commits it if every digest is right. Blocking.
+    ///
+    /// The bytes kept for resume go when they are of no use: the layer is whole, or they are wrong, or the
+    /// disk is full.
+    fn unpack_blob(
+        &self,
+        mut reader: BlobReader,
+        layer: DiffId,
+        blob: &BlobInfo,
+    ) -> Result<(), Error> {
+        let failed = |source| Error::Layer { layer: blob.digest, source: Box::new(source) };
+        let partial_path = reader.partial.path.clone();
+        let staging = self.staging()?;
+        let inflated = Inflated::new(&mut reader).map_err(|error| failed(LayerError::Read(error)));
+        let unpacked = inflated.and_then(|inflated| {
+            layer::unpack(inflated, &staging.path, &self.options.limits)
+                .map(|(unpacked, _)| unpacked)
+                .map_err(failed)
+        });
+        let checked = unpacked.and_then(|unpacked| {
+            let digest = reader.finish().map_err(|error| failed(LayerError::Read(error)))?;
+            if digest != blob.digest {
+                return Err(RegistryError::Digest {
+                    what: format!("blob {}", blob.digest),
+                    expected: blob.digest,
+                    found: digest,
+                }
+                .into());
+            }
+            if unpacked.footer.diff_id != layer {
+                return Err(failed(LayerError::Digest { found: unpacked.footer.diff_id.0 }));
+            }
+            Ok(unpacked.footer)
+        });
+        let result = checked.and_then(|footer| {
+            self.ledger.wrote(reader.count());
+            let keep = self.options.keep_blobs;
+            let whole = || match keep {
+                true => std::fs::rename(&partial_path, self.blob_path(&blob.digest)),
+                false => std::fs::remove_file(&partial_path),
+            };
+            self.commit(staging, &footer, Some(blob), whole)
+        });
+        if let Err(error) = &result {
+            // Cut short by the network, by being given up, or by a crash: the rest can still come.
+            let is_short = reader.count() < blob.size && is_read_error(error);
+            if !is_short || error.is_no_space() || reader.write_failed {
+                reader.partial.remove();
+            }
+        }
+        result.map(|_| ())
+    }
+}
+
+fn is_read_error(error: &Error) -> bool {
+    match error {
+        Error::Layer { source, .. } => {
+            matches!(**source, LayerError::Read(_) | LayerError::Truncated)
+        }
+        Error::Registry(RegistryError::Digest { .. }) => true,
+        _ => false,
+    }
+}
