@@ -37,25 +37,38 @@ pub struct NetworkOptions {
     pub mtu: u32,
     /// Container names resolve (user-defined networks: yes; Docker's default bridge: no).
     pub dns: bool,
+    /// What people attach to it.
     pub labels: BTreeMap<String, String>,
 }
 
 /// A network as it is stored.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 pub struct NetworkRecord {
+    /// Version of this document.
     pub version: u32,
     /// 64 hex digits.
     pub id: String,
+    /// Name for people.
     pub name: String,
+    /// Name of the bridge.
     pub bridge: String,
+    /// Its addresses.
     pub subnet: Subnet,
+    /// The bridge's own address.
     pub gateway: Ipv4Addr,
+    /// Where addresses are chosen from.
     pub ip_range: Option<Subnet>,
+    /// No way out.
     pub internal: bool,
+    /// Containers cannot talk to each other directly.
     pub no_icc: bool,
+    /// Source addresses stay as they are.
     pub no_masquerade: bool,
+    /// Bytes of a packet.
     pub mtu: u32,
+    /// Names resolve.
     pub dns: bool,
+    /// What people attach to it.
     pub labels: BTreeMap<String, String>,
     /// Milliseconds since the epoch.
     pub created_at: u64,
@@ -68,6 +81,7 @@ pub struct NetworkRecord {
 pub struct AttachOptions {
     /// Name of the network or its id.
     pub network: String,
+    /// Container id.
     pub container: String,
     /// A static address.
     pub address: Option<Ipv4Addr>,
@@ -77,6 +91,7 @@ pub struct AttachOptions {
     pub names: Vec<String>,
     /// The default route goes through this network. Exactly one network of a container should say so.
     pub default_route: bool,
+    /// Published ports.
     pub ports: Vec<Port>,
 }
 
@@ -85,14 +100,19 @@ pub struct AttachOptions {
 pub struct Endpoint {
     /// 64 hex digits.
     pub id: String,
+    /// Container id.
     pub container: String,
+    /// Its address.
     pub address: Ipv4Addr,
+    /// Its hardware address, `02:42:…`.
     pub mac: String,
     /// Name of the interface in the container: `eth0`, `eth1`, ….
     pub interface: String,
     /// The host's end of the veth.
     pub host_interface: String,
+    /// What the names file answers to.
     pub names: Vec<String>,
+    /// The default route goes through this network.
     pub default_route: bool,
     /// With the host ports that were chosen.
     pub ports: Vec<Port>,
@@ -102,7 +122,9 @@ pub struct Endpoint {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
+    /// TCP.
     Tcp,
+    /// UDP.
     Udp,
 }
 
@@ -116,7 +138,9 @@ pub struct Port {
     /// Last of a range of host ports to choose from (only with `host_port` as its first).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_port_end: Option<u16>,
+    /// Port in the container.
     pub container_port: u16,
+    /// Transport.
     pub protocol: Protocol,
 }
 

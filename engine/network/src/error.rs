@@ -8,6 +8,7 @@ use crate::document::Protocol;
 use crate::ipam::Subnet;
 
 /// Error of this crate; each variant says what was being done to what.
+#[allow(missing_docs, reason = "the messages say it")]
 #[derive(Debug, thiserror::Error)]
 pub enum NetworkError {
     #[error("network {0} not found")]

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsRawFd;
-use std::path::PathBuf;
+use std::path::Path;
 
 use futures_util::TryStreamExt;
 use rtnetlink::packet_route::AddressFamily;
@@ -85,7 +85,7 @@ impl Links {
     }
 
     /// In the namespace that `path` names.
-    pub(crate) fn inside(path: &PathBuf) -> Result<Self, NetworkError> {
+    pub(crate) fn inside(path: &Path) -> Result<Self, NetworkError> {
         let runtime = tokio::runtime::Handle::current();
         let connection = netns::enter(path, || {
             let _guard = runtime.enter();
@@ -163,7 +163,7 @@ impl Links {
     pub(crate) async fn make_veth(
         &self,
         veth: &Veth<'_>,
-        namespace: &PathBuf,
+        namespace: &Path,
     ) -> Result<(), NetworkError> {
         let namespace = netns::open(namespace)?;
         let peer: LinkMessage = LinkMessageBuilder::<LinkUnspec>::new()

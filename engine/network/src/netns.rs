@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountPropagationFlags, UnmountFlags};
@@ -12,7 +12,7 @@ use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 use crate::NetworkError;
 
 /// File system type of namespace files (`NSFS_MAGIC`).
-const NSFS_MAGIC: i64 = 0x6e73_6673;
+const NSFS_MAGIC: i128 = 0x6e73_6673;
 
 fn failed(action: &'static str, path: &Path) -> impl Fn(io::Error) -> NetworkError {
     move |source| NetworkError::Namespace { action, path: path.into(), source }
@@ -64,7 +64,7 @@ fn set_defaults() {
 
 /// Whether `path` still names a live namespace; after a reboot only an empty file is there.
 pub(crate) fn is_alive(path: &Path) -> bool {
-    rustix::fs::statfs(path).is_ok_and(|stat| stat.f_type as i64 == NSFS_MAGIC)
+    rustix::fs::statfs(path).is_ok_and(|stat| i128::from(stat.f_type) == NSFS_MAGIC)
 }
 
 /// Give the name up. The kernel removes the namespace and its links when the last process has left.
@@ -109,7 +109,7 @@ pub(crate) fn open(path: &Path) -> Result<OwnedFd, NetworkError> {
 
 /// Run something on a thread that has entered the namespace.
 pub(crate) fn enter<T: Send>(
-    path: &PathBuf,
+    path: &Path,
     work: impl FnOnce() -> io::Result<T> + Send,
 ) -> Result<T, NetworkError> {
     let namespace = open(path)?;

@@ -77,6 +77,7 @@ fn become_program(process: &Process) -> (u8, String) {
     let Some(name) = args.first() else {
         return (OTHER, "no command specified".to_owned());
     };
+    reset_signals();
     if name.contains('/') {
         return explain(name, true, execute(name, &argv, &envp));
     }
@@ -105,6 +106,24 @@ fn explain(name: &str, is_path: bool, error: Errno) -> (u8, String) {
         }
         Errno::NOEXEC => (NOT_EXECUTABLE, format!("exec {name}: exec format error")),
         other => (OTHER, format!("exec {name:?}: {other}")),
+    }
+}
+
+/// What a Rust program ignores, and what its parents blocked, would stay so in the container: a `yes`
+/// that does not die of a closed pipe.
+fn reset_signals() {
+    // The C library keeps two signals to itself, so the kernel is asked. All zeros is its structure for
+    // the default action, and no architecture's is longer.
+    let default = [0_u64; 8];
+    // SAFETY: only dispositions and the mask of this single-threaded process change.
+    unsafe {
+        for signal in 1..=64 {
+            let none = std::ptr::null_mut::<libc::c_void>();
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), none, 8_usize);
+        }
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
     }
 }
 

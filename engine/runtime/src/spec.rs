@@ -25,6 +25,7 @@ pub use options::{
 };
 
 /// Why a description cannot be turned into a specification. The text is shown to users.
+#[allow(missing_docs, reason = "the messages say it")]
 #[derive(Debug, thiserror::Error)]
 pub enum SpecError {
     #[error("no command specified")]

@@ -33,6 +33,7 @@ pub struct ShimConfig {
 /// Where and how to log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogConfig {
+    /// The newest file.
     pub path: PathBuf,
     /// Bytes after which a new file is begun; 0: never.
     pub max_size: u64,

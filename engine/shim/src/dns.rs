@@ -17,18 +17,24 @@ const TYPE_ANY: u16 = 255;
 /// Response codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
+    /// Answered, perhaps with nothing.
     NoError = 0,
+    /// The question is broken.
     FormatError = 1,
+    /// No server could be asked.
     ServerFailure = 2,
+    /// There is no such name.
     NameError = 3,
 }
 
 /// The question of a query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
+    /// Given back in the answer.
     pub id: u16,
     /// Without the final dot; bytes that are not printable ASCII make a name unknown to us.
     pub name: String,
+    /// Type: 1 for A, 28 for AAAA, 12 for PTR.
     pub kind: u16,
     /// Where the question ends in the message.
     end: usize,

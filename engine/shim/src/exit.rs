@@ -8,6 +8,7 @@ use crate::protocol::Exit;
 /// Content of the exit file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExitRecord {
+    /// Code, signal, time.
     pub exit: Exit,
     /// Nanoseconds since the epoch; 0 if it never ran.
     pub started_at: u64,

@@ -13,7 +13,9 @@ pub const MAX_LINES: usize = 4096;
 /// A parsed sources file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sources {
+    /// Names files.
     pub names: Vec<PathBuf>,
+    /// Servers for everything else.
     pub upstreams: Vec<SocketAddr>,
 }
 

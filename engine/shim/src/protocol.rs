@@ -3,7 +3,11 @@
 //! Invariants: what `encode` writes, `decode` reads back equal; a decoder never allocates more than
 //! [`MAX_FRAME`] for a frame and rejects trailing bytes, unknown kinds and over-long strings.
 
+mod wire;
+
 use std::fmt;
+
+use wire::{Reader, Writer};
 
 /// The only version there is so far.
 pub const VERSION: u16 = 1;
@@ -17,8 +21,11 @@ pub const MAX_SESSION: usize = 128;
 /// Which streams a client wants of a session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Streams {
+    /// It writes.
     pub stdin: bool,
+    /// It reads output.
     pub stdout: bool,
+    /// It reads errors.
     pub stderr: bool,
 }
 
@@ -41,7 +48,9 @@ impl Streams {
 /// Size of a terminal in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size {
+    /// Width.
     pub columns: u16,
+    /// Height.
     pub rows: u16,
 }
 
@@ -49,28 +58,66 @@ pub struct Size {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
     /// First frame; answered by [`Response::Hello`] or `Failed(Unsupported)`.
-    Hello { version: u16 },
+    Hello {
+        /// Version of the protocol.
+        version: u16,
+    },
     /// Run the container. Answered by `Started` once its process runs, or `Failed`.
     Start,
     /// Bind this connection to a session. Answered by `Attached` or `Failed`.
-    Attach { session: String, streams: Streams },
+    Attach {
+        /// `""` or the name of an exec.
+        session: String,
+        /// What the client wants.
+        streams: Streams,
+    },
     /// Start a further process and bind this connection to it. `process` is an OCI runtime `process`
     /// object as JSON. Answered by `Started` (output may only follow it) or `Failed`.
-    Exec { session: String, process: Vec<u8>, tty: bool, streams: Streams, size: Option<Size> },
+    Exec {
+        /// `""` or the name of an exec.
+        session: String,
+        /// OCI `process` as JSON.
+        process: Vec<u8>,
+        /// Give it a terminal.
+        tty: bool,
+        /// What the client wants.
+        streams: Streams,
+        /// Of the terminal.
+        size: Option<Size>,
+    },
     /// Bytes for the stdin of the session this connection is bound to. Not answered.
     Stdin(Vec<u8>),
     /// End of those bytes. Not answered.
     StdinEnd,
     /// New size of a session's terminal. Answered by `Ok` or `Failed`.
-    Resize { session: String, size: Size },
+    Resize {
+        /// `""` or the name of an exec.
+        session: String,
+        /// Of the terminal.
+        size: Size,
+    },
     /// Send a signal to a session's process. Answered by `Ok` or `Failed`.
-    Signal { session: String, signal: u8 },
+    Signal {
+        /// `""` or the name of an exec.
+        session: String,
+        /// Its number.
+        signal: u8,
+    },
     /// Answered by `State` or `Failed(NoSession)`.
-    State { session: String },
+    State {
+        /// `""` or the name of an exec.
+        session: String,
+    },
     /// Forget a finished exec. Answered by `Ok`.
-    Forget { session: String },
+    Forget {
+        /// `""` or the name of an exec.
+        session: String,
+    },
     /// Answered by `Exited` when the session has ended and its output is drained.
-    Wait { session: String },
+    Wait {
+        /// `""` or the name of an exec.
+        session: String,
+    },
     /// End the shim of a container that was never started. Answered by `Ok` or `Failed(BadState)`.
     Stop,
 }
@@ -78,20 +125,43 @@ pub enum Request {
 /// What the shim answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Response {
-    Hello { version: u16, pid: u32 },
+    /// Greeting.
+    Hello {
+        /// Version of the protocol.
+        version: u16,
+        /// Process id on the host.
+        pid: u32,
+    },
+    /// Done.
     Ok,
-    Failed { failure: Failure, message: String },
-    Started { pid: u32 },
+    /// Not done.
+    Failed {
+        /// What kind.
+        failure: Failure,
+        /// In words for people.
+        message: String,
+    },
+    /// The program runs.
+    Started {
+        /// Process id on the host.
+        pid: u32,
+    },
+    /// The connection is bound.
     Attached,
+    /// Output.
     Stdout(Vec<u8>),
+    /// Errors.
     Stderr(Vec<u8>),
+    /// As asked.
     State(SessionState),
+    /// The session has ended and its output is drained.
     Exited(Exit),
 }
 
 /// State of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionState {
+    /// Where it is in its life.
     pub status: Status,
     /// Pid in the shim's pid namespace; 0 before there is one.
     pub pid: u32,
@@ -105,9 +175,13 @@ pub struct SessionState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Status {
+    /// Not started.
     Created = 0,
+    /// The helper is at work.
     Starting = 1,
+    /// It runs.
     Running = 2,
+    /// The session has ended and its output is drained.
     Exited = 3,
 }
 
@@ -204,119 +278,6 @@ pub fn next_frame(buffer: &[u8]) -> Result<Option<(&[u8], usize)>, DecodeError> 
         return Err(DecodeError::BadLength);
     }
     Ok(buffer.get(4..4 + length).map(|frame| (frame, 4 + length)))
-}
-
-struct Writer<'a> {
-    out: &'a mut Vec<u8>,
-    start: usize,
-}
-
-impl<'a> Writer<'a> {
-    fn new(out: &'a mut Vec<u8>, kind: u8) -> Self {
-        let start = out.len();
-        out.extend_from_slice(&[0, 0, 0, 0, kind]);
-        Self { out, start }
-    }
-    fn u8(self, value: u8) -> Self {
-        self.out.push(value);
-        self
-    }
-    fn u16(self, value: u16) -> Self {
-        self.out.extend_from_slice(&value.to_le_bytes());
-        self
-    }
-    fn u32(self, value: u32) -> Self {
-        self.out.extend_from_slice(&value.to_le_bytes());
-        self
-    }
-    fn u64(self, value: u64) -> Self {
-        self.out.extend_from_slice(&value.to_le_bytes());
-        self
-    }
-    fn string(self, value: &str) -> Self {
-        let writer = self.u16(value.len() as u16);
-        writer.out.extend_from_slice(value.as_bytes());
-        writer
-    }
-    fn rest(self, value: &[u8]) -> Self {
-        self.out.extend_from_slice(value);
-        self
-    }
-    fn exit(self, exit: &Exit) -> Self {
-        self.u32(exit.code).u8(exit.signal).u8(exit.oom.into()).u64(exit.finished_at)
-    }
-    fn size(self, size: Size) -> Self {
-        self.u16(size.columns).u16(size.rows)
-    }
-    fn finish(self) {
-        let length = (self.out.len() - self.start - 4) as u32;
-        self.out[self.start..self.start + 4].copy_from_slice(&length.to_le_bytes());
-    }
-}
-
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    fn take(&mut self, count: usize) -> Result<&'a [u8], DecodeError> {
-        let (head, tail) = self.0.split_at_checked(count).ok_or(DecodeError::BadBody)?;
-        self.0 = tail;
-        Ok(head)
-    }
-    fn u8(&mut self) -> Result<u8, DecodeError> {
-        Ok(self.take(1)?[0])
-    }
-    fn u16(&mut self) -> Result<u16, DecodeError> {
-        self.take(2).map(|b| u16::from_le_bytes([b[0], b[1]]))
-    }
-    fn u32(&mut self) -> Result<u32, DecodeError> {
-        self.take(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-    }
-    fn u64(&mut self) -> Result<u64, DecodeError> {
-        let mut bytes = [0; 8];
-        bytes.copy_from_slice(self.take(8)?);
-        Ok(u64::from_le_bytes(bytes))
-    }
-    fn bool(&mut self) -> Result<bool, DecodeError> {
-        match self.u8()? {
-            0 => Ok(false),
-            1 => Ok(true),
-            _ => Err(DecodeError::BadValue),
-        }
-    }
-    fn string(&mut self) -> Result<String, DecodeError> {
-        let length = self.u16()?;
-        let bytes = self.take(length.into())?;
-        std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| DecodeError::BadValue)
-    }
-    fn session(&mut self) -> Result<String, DecodeError> {
-        let name = self.string()?;
-        let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-        if name.len() > MAX_SESSION || !name.bytes().all(plain) {
-            return Err(DecodeError::BadValue);
-        }
-        Ok(name)
-    }
-    fn bytes(&mut self) -> Result<Vec<u8>, DecodeError> {
-        let length = self.u32()? as usize;
-        self.take(length).map(<[u8]>::to_vec)
-    }
-    fn rest(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.0).to_vec()
-    }
-    fn size(&mut self) -> Result<Size, DecodeError> {
-        Ok(Size { columns: self.u16()?, rows: self.u16()? })
-    }
-    fn exit(&mut self) -> Result<Exit, DecodeError> {
-        Ok(Exit {
-            code: self.u32()?,
-            signal: self.u8()?,
-            oom: self.bool()?,
-            finished_at: self.u64()?,
-        })
-    }
-    fn end<T>(self, value: T) -> Result<T, DecodeError> {
-        if self.0.is_empty() { Ok(value) } else { Err(DecodeError::BadBody) }
-    }
 }
 
 impl Request {

@@ -369,6 +369,26 @@ fn a_container_is_restarted_in_the_same_place_and_its_log_goes_on() {
 }
 
 #[test]
+fn processes_begin_with_no_signal_ignored_or_blocked() {
+    let command = ["grep", "-E", "Sig(Ign|Blk)", "/proc/self/status"];
+    let mut container = Container::new("");
+    container.spec.args = command.map(str::to_owned).to_vec();
+    container.run();
+    container.finish();
+    let out = container.logged("stdout");
+    assert_eq!(out, "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n");
+    let mut container = Container::new("exec sleep 1000");
+    container.run();
+    let mut client = container.client();
+    let process = exec(&command);
+    assert!(matches!(
+        client.ask(&exec_request(&container, "x", &process)),
+        Response::Started { .. }
+    ));
+    assert_eq!(client.collect().0, out);
+}
+
+#[test]
 fn a_user_can_write_to_its_own_stdout_by_name() {
     let mut container = Container::new("echo by name > /dev/stdout; id -u; id -G");
     container.spec.user = "user".into();

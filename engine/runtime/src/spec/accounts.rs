@@ -14,14 +14,18 @@ const LIMIT: u64 = 1 << 20;
 /// The texts of the two files; empty if an image has none.
 #[derive(Clone, Debug, Default)]
 pub struct Accounts {
+    /// Text of `/etc/passwd`.
     pub passwd: String,
+    /// Text of `/etc/group`.
     pub group: String,
 }
 
 /// Who a process runs as.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
+    /// User.
     pub uid: u32,
+    /// Primary group.
     pub gid: u32,
     /// Supplementary groups.
     pub groups: Vec<u32>,

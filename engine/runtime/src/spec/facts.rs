@@ -26,6 +26,7 @@ pub struct Node {
 /// Gathered facts.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
+    /// The image's users and groups.
     pub accounts: Accounts,
     /// Bounding set of this process, a bit per capability.
     pub capabilities: u64,
@@ -45,6 +46,7 @@ pub struct Facts {
 }
 
 /// A lookup that failed.
+#[allow(missing_docs, reason = "the messages say it")]
 #[derive(Debug, thiserror::Error)]
 pub enum FactsError {
     #[error("reading {path}")]

@@ -43,11 +43,11 @@ pub(super) struct Relay {
 impl Relay {
     /// Ask the first server that can be asked.
     pub(super) fn begin(query: &[u8], asker: Asker, servers: &[SocketAddr]) -> Option<Self> {
-        for tries in 0..servers.len() {
-            if let Ok(transport) = open(query, asker, servers[tries]) {
+        for (place, server) in servers.iter().enumerate() {
+            if let Ok(transport) = open(query, asker, *server) {
                 let deadline = Instant::now() + PATIENCE;
                 let query = query.to_vec();
-                let tries = tries + 1;
+                let tries = place + 1;
                 return Some(Self { query, asker, deadline, done: false, transport, tries });
             }
         }
