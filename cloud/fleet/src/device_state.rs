@@ -139,7 +139,7 @@ struct Own<'a> {
     labels: BTreeMap<String, String>,
 }
 
-fn merged<'a, const N: usize>(layers: [&'a [NamedValue]; N]) -> BTreeMap<String, String> {
+fn merged<const N: usize>(layers: [&[NamedValue]; N]) -> BTreeMap<String, String> {
     layers.into_iter().flatten().map(|v| (v.name.clone(), v.value.clone())).collect()
 }
 
