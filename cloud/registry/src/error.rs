@@ -14,7 +14,7 @@ use crate::path::Repository;
 /// The error codes of the specification that this registry uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-#[allow(missing_docs)]
+#[expect(missing_docs, reason = "each is named as in the specification")]
 pub enum Code {
     BlobUnknown,
     BlobUploadInvalid,
