@@ -1,7 +1,7 @@
 //! Containers in networks: published ports, names, isolation, and what is left when all is gone.
 //!
 //! Every test runs in a network namespace of its own: the test program runs itself again inside one,
-//! for that test only.
+//! for that test only. A mount namespace of its own goes with it, so that a failed test leaves nothing.
 
 mod support;
 
@@ -25,7 +25,7 @@ use support::{Container, wait_until};
 fn isolated(name: &str, body: impl AsyncFnOnce()) {
     if std::env::var_os("MINKE_TEST_ISOLATED").is_none() {
         let status = Command::new("unshare")
-            .args(["--net", "--"])
+            .args(["--net", "--mount", "--"])
             .arg(std::env::current_exe().unwrap())
             .args([name, "--exact", "--nocapture"])
             .env("MINKE_TEST_ISOLATED", "1")
