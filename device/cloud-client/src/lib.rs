@@ -32,7 +32,7 @@ pub use backoff::Backoff;
 pub use config_file::{ConfigFile, ConfigFileError};
 pub use http::{CloudHttp, HttpError, SoftwareVersions};
 pub use log_stream::{LogLine, LogSink, LogStream};
-pub use provision::{Provisioned, provision};
+pub use provision::{Provisioned, mac_addresses, provision};
 pub use random::hex as random_hex;
 pub use report::Reporter;
 pub use target::{PollHealth, Target, TargetFollower};

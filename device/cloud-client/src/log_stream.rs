@@ -150,16 +150,18 @@ impl LogStream {
         }
     }
 
+    fn take_batch(&self) -> io::Result<(Vec<Vec<u8>>, u64)> {
+        let mut spool = self.spool();
+        Ok((spool.next(BATCH)?, spool.take_dropped()))
+    }
+
     /// Opens a request if there is none, and gives it what is there.
     async fn forward(&mut self, request: &mut Option<Request>) -> Result<(), ForwardError> {
         let open = match request {
             Some(open) => open,
             None => request.insert(Request::open(&self.http, &self.uuid)?),
         };
-        let mut spool = self.spool();
-        let mut lines = spool.next(BATCH).map_err(ForwardError::Spool)?;
-        let dropped = spool.take_dropped();
-        drop(spool);
+        let (mut lines, dropped) = self.take_batch().map_err(ForwardError::Spool)?;
         if dropped > 0 {
             let message = format!("Warning: Suppressed {dropped} message(s) due to high load");
             let line = LogLine {

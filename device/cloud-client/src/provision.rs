@@ -232,7 +232,7 @@ fn finish(http: &CloudHttp, id: DeviceId, key: Option<String>) -> Result<(), Pro
 }
 
 /// The hardware addresses of the real links, space separated.
-pub(crate) fn mac_addresses() -> String {
+pub fn mac_addresses() -> String {
     let mut addresses: Vec<String> = std::fs::read_dir("/sys/class/net")
         .into_iter()
         .flatten()
@@ -248,7 +248,7 @@ pub(crate) fn mac_addresses() -> String {
 }
 
 /// Whether a link is the device's own, not one that the engine or a tunnel made.
-pub(crate) fn is_own_link(name: &str) -> bool {
+fn is_own_link(name: &str) -> bool {
     const OTHERS: [&str; 10] = [
         "lo",
         "docker",

@@ -137,12 +137,14 @@ pub struct Reporter {
     http: CloudHttp,
     uuid: DeviceUuid,
     acknowledged: Map<String, Value>,
+    /// The server that acknowledged it: another one knows nothing.
+    endpoint: Option<String>,
 }
 
 impl Reporter {
     /// A reporter for `uuid`; the first report says everything.
     pub fn new(http: CloudHttp, uuid: DeviceUuid) -> Reporter {
-        Reporter { http, uuid, acknowledged: Map::new() }
+        Reporter { http, uuid, acknowledged: Map::new(), endpoint: None }
     }
 
     async fn send(
@@ -168,6 +170,11 @@ impl Reporter {
         let mut held_until: Option<Instant> = None;
         loop {
             let now = as_map(&current.borrow_and_update());
+            let endpoint = self.http.config_file().get().api_endpoint;
+            if self.endpoint != endpoint {
+                self.endpoint = endpoint;
+                self.acknowledged.clear();
+            }
             let part = difference(&self.acknowledged, &now);
             let wake = if part.is_empty() {
                 None

@@ -11,7 +11,8 @@ mod service;
 mod target;
 mod volumes;
 
-pub(crate) use target::{Facts, build_target};
+pub(crate) use features::HOST_PATHS;
+pub(crate) use target::{Built, Facts, HASH_LABEL, SUPERVISOR_GATEWAY, build_target};
 
 #[cfg(test)]
 mod tests;

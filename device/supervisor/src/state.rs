@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use minke_common_model::ids::{AppId, AppUuid, Commit, ReleaseId, ServiceId, ServiceName};
 use minke_common_model::update_strategy::UpdateStrategy;
@@ -73,6 +74,8 @@ pub struct TargetService {
     pub container_name: String,
     pub running: bool,
     pub strategy: UpdateStrategy,
+    /// How long a hand-over waits for the new container's word.
+    pub handover_timeout: Duration,
     pub depends_on: BTreeMap<ServiceName, Condition>,
     pub networks: BTreeSet<NetworkKey>,
     pub volumes: BTreeSet<VolumeKey>,
@@ -150,6 +153,7 @@ pub struct ObservedContainer {
     pub app: AppUuid,
     pub app_id: AppId,
     pub service: ServiceName,
+    pub service_id: Option<ServiceId>,
     /// `None` for a container that another supervisor made.
     pub hash: Option<SpecHash>,
     pub image: LocalImage,

@@ -175,6 +175,7 @@ impl ServiceBuilder<'_> {
             container_name: format!("{}_{image_id}_{release_id}_{commit}", self.name),
             running: self.service.running && fields.truth("running").unwrap_or(true),
             strategy: settings.strategy,
+            handover_timeout: settings.handover_timeout,
             depends_on,
             networks,
             volumes: keys,

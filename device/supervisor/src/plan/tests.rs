@@ -56,6 +56,7 @@ pub(crate) fn service(image: &str, revision: u32) -> TargetService {
         container_name: String::new(),
         running: true,
         strategy: UpdateStrategy::DownloadThenKill,
+        handover_timeout: Default::default(),
         depends_on: BTreeMap::new(),
         networks: BTreeSet::new(),
         volumes: BTreeSet::new(),

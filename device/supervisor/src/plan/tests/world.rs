@@ -125,6 +125,7 @@ impl Device {
             app: app.clone(),
             app_id: target.apps[app].id,
             service: service.clone(),
+            service_id: Some(wanted.id),
             hash: Some(wanted.hash.clone()),
             image: image.clone(),
             name,
