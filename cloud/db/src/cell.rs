@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 use crate::error::{Error, Result};
 use crate::model::{Field, Kind, Link, Resource};
 
-/// Latest time that is taken: the end of year 9999, in milliseconds.
-const MAX_TIME: i64 = 253_402_300_799_999;
+/// Latest time that is taken: the last one that can be printed, two days before the year 10000.
+const MAX_TIME: i64 = 253_402_207_200_999;
 /// Earliest time that is taken: the start of year 1.
 const MIN_TIME: i64 = -62_135_596_800_000;
 /// Largest whole number that JSON readers keep exactly.

@@ -32,7 +32,7 @@ impl Compiler<'_> {
             | F::Substring => self.text_function(scope, function, arguments),
             F::Round | F::Floor | F::Ceiling => self.rounded(scope, function, arguments),
             F::Now => Ok(constant_time(self.now)),
-            F::MaxDateTime => Ok(constant_time(253_402_300_799_999)),
+            F::MaxDateTime => Ok(constant_time(253_402_207_200_999)),
             F::MinDateTime => Ok(constant_time(-62_135_596_800_000)),
             F::TotalSeconds => {
                 let value = self.argument(scope, arguments, 0)?;
