@@ -103,6 +103,12 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// Both engines say it only in words: SQLite "database or disk is full", PostgreSQL the system's own.
+fn is_full(error: &dyn std::error::Error) -> bool {
+    let text = chain(error);
+    ["disk is full", "No space left"].iter().any(|words| text.contains(words))
+}
+
 impl From<minke_cloud_db::Error> for ApiError {
     fn from(error: minke_cloud_db::Error) -> ApiError {
         let text = error.to_string();
@@ -111,6 +117,11 @@ impl From<minke_cloud_db::Error> for ApiError {
             401 => ApiError::Unauthorized(text),
             403 => ApiError::Forbidden(text),
             409 => ApiError::Conflict(text),
+            _ if is_full(&error) => {
+                tracing::error!("{}", chain(&error));
+                let text = "the server's disk is full: nothing was written";
+                ApiError::Unavailable(text.to_owned())
+            }
             _ => ApiError::internal("using the database", error),
         }
     }

@@ -81,6 +81,9 @@ pub fn router(api: Api) -> Router {
         .route("/device/v2/{uuid}/logs", get(logs_out::logs).post(logs_in::batch))
         .route("/device/v2/{uuid}/log-stream", post(logs_in::stream))
         .route("/supervisor/{*path}", post(supervisor_proxy::call))
+        .route("/application/{id}/restart", post(supervisor_proxy::restart_fleet))
+        // As the official Python SDK spells it.
+        .route("/applcation/{id}/restart", post(supervisor_proxy::restart_fleet))
         .route("/services/vpn/auth/{uuid}", get(config::vpn_auth))
         .route("/access/v1/hostos/{uuid}", get(config::host_access))
         // The server and its catalogue.

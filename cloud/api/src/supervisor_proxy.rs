@@ -70,15 +70,30 @@ pub(crate) async fn call(
     if is_single {
         return Ok(pass_on(api.call_device(&targets[0], &call).await?));
     }
-    let answers: Vec<Value> = futures_util::stream::iter(targets)
-        .map(|target| {
-            let (api, call) = (api.clone(), Arc::clone(&call));
-            async move { summary(api.call_device(&target, &call).await) }
-        })
-        .buffer_unordered(PARALLEL)
-        .collect()
-        .await;
+    let answers = api.call_all(targets, &call).await;
     Ok((StatusCode::MULTI_STATUS, Json(answers)).into_response())
+}
+
+/// `POST /application/:id/restart`: restarts the services on every connected device of a fleet.
+pub(crate) async fn restart_fleet(
+    State(api): State<Api>,
+    Path(id): Path<i64>,
+    identity: Identity,
+) -> Result<(), ApiError> {
+    let fleet = Map::from_iter([("appId".to_owned(), json!(id))]);
+    let call = Arc::new(Call {
+        method: Method::POST,
+        path: "v1/restart".to_owned(),
+        data: Some(json!({"appId": id})),
+    });
+    let update = identity.who_may(Verb::Update);
+    if api.row(&update, &format!("application({id})?$select=id")).await?.is_none() {
+        return Err(ApiError::unauthorized());
+    }
+    let mut targets = api.targets(&identity, &fleet).await?;
+    targets.retain(|target| api.ports.notify.connected(&target.uuid));
+    api.call_all(targets, &call).await;
+    Ok(())
 }
 
 fn read_call(path: &str, body: &Map<String, Value>) -> Result<Call, ApiError> {
@@ -155,6 +170,18 @@ impl Api {
             }));
         }
         Ok(targets)
+    }
+
+    /// Calls devices side by side; gives what each answered, in no order.
+    async fn call_all(&self, targets: Vec<Target>, call: &Arc<Call>) -> Vec<Value> {
+        futures_util::stream::iter(targets)
+            .map(|target| {
+                let (api, call) = (self.clone(), Arc::clone(call));
+                async move { summary(api.call_device(&target, &call).await) }
+            })
+            .buffer_unordered(PARALLEL)
+            .collect()
+            .await
     }
 
     async fn call_device(&self, target: &Target, call: &Call) -> Result<Answer, ApiError> {

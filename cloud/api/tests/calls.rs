@@ -64,7 +64,10 @@ async fn device_api() -> u16 {
         let body: Value = serde_json::from_slice(&body).unwrap_or_default();
         axum::Json(json!({"key": query["apikey"], "force": body["force"]}))
     });
-    let router = axum::Router::new().route("/ping", ping).route("/v1/update", update);
+    let router = axum::Router::new()
+        .route("/ping", ping)
+        .route("/v1/update", update.clone())
+        .route("/v1/restart", update);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move { axum::serve(listener, router).await });
@@ -92,6 +95,9 @@ async fn a_call_goes_through_the_tunnel_with_the_devices_secret() {
     assert_eq!(answer[0]["status"], 200);
     assert_eq!(answer.as_array().unwrap().len(), 1, "only who is connected is called");
 
+    let restart = format!("/application/{fleet}/restart");
+    world.post(&restart, token, &json!({})).await.expect(200);
+    world.post(&restart, &world.bob.token, &json!({})).await.expect(401);
     world.post("/supervisor/ping", token, &json!({"uuid": away.uuid})).await.expect(404);
     world.post("/supervisor/ping", &world.bob.token, &ping).await.expect(404);
     world.post("/supervisor/ping", "", &ping).await.expect(401);

@@ -5,6 +5,7 @@ mod arguments;
 mod build_worker;
 mod data_directory;
 mod glue;
+mod memory;
 mod open_registry;
 mod presence;
 mod releases;
@@ -18,6 +19,7 @@ use arguments::{Arguments, Command};
 fn main() -> std::process::ExitCode {
     let arguments = Arguments::parse();
     start_logging(arguments.verbose);
+    memory::give_back();
     // One provider for everything in the process that speaks TLS.
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         tracing::warn!("a TLS provider was installed already");

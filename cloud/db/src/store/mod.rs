@@ -15,7 +15,7 @@ use serde_json::Value;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{AssertSqlSafe, PgPool, Postgres, Row, Sqlite, SqlitePool, Transaction};
+use sqlx::{AssertSqlSafe, Connection, PgPool, Postgres, Row, Sqlite, SqlitePool, Transaction};
 use tokio::sync::broadcast;
 
 pub(crate) use statement::Statement;
@@ -160,8 +160,16 @@ impl Pools {
             .busy_timeout(BUSY)
             .create_if_missing(true);
         let failed = || Error::storage("opening the SQLite database");
+        // A COMMIT that fails (disk full) ends the transaction for SQLite but not for the driver,
+        // which then begins none ever again: such a connection is replaced.
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
+            .after_release(|connection, _| {
+                Box::pin(async move {
+                    connection.ping().await?;
+                    Ok(!connection.is_in_transaction())
+                })
+            })
             .connect_with(options.clone())
             .await
             .map_err(failed())?;
