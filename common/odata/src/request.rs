@@ -59,7 +59,7 @@ fn address(input: &mut Input<'_>) -> ModalResult<Request> {
             if opt(literal("/$count")).parse_next(input)?.is_some() {
                 request.count = true;
             }
-        } else if !winnow::stream::Stream::peek_token(input).is_none() {
+        } else if winnow::stream::Stream::peek_token(input).is_some() {
             return Err(expected(input, "`$count`, `$links/…` or a name"));
         }
     }

@@ -95,7 +95,7 @@ fn rows() -> Vec<(&'static str, Value)> {
         ),
         ("service_install", json!({"id": 801, "device": 301, "installs__service": 601})),
         ("release_image", json!({"id": 701, "is_part_of__release": 401, "image": 501})),
-        ("image_label", json!({"id": 8, "release_image": 701, "label_name": "l", "value": "1"})),
+        ("image_label", json!({"id": 8, "release_image": 701, "label_name": "m", "value": "1"})),
         (
             "release_asset",
             json!({"id": 9, "release": 401, "asset_key": "a", "asset":
