@@ -12,13 +12,13 @@ const MIGRATIONS: [(&str, &str); 1] =
     [("0001_resource_model", include_str!("../../migrations/0001_resource_model.sql"))];
 
 pub(super) async fn run(session: &mut Session) -> Result<()> {
-    let create = "CREATE TABLE IF NOT EXISTS \"migration\" (\"name\" TEXT PRIMARY KEY)";
-    session.execute("making the table of migrations", Statement::raw(create, [])).await?;
     if session.engine() == Engine::Postgres {
-        // Several servers may start at once.
-        let lock = "LOCK TABLE \"migration\" IN EXCLUSIVE MODE";
-        session.execute("locking the table of migrations", Statement::raw(lock, [])).await?;
+        // Several servers may start at once; the number is only ours.
+        let lock = "SELECT pg_advisory_xact_lock(7239846519)";
+        session.run("waiting for the migrations of others", lock, []).await?;
     }
+    let create = "CREATE TABLE IF NOT EXISTS \"migration\" (\"name\" TEXT PRIMARY KEY)";
+    session.run("making the table of migrations", create, []).await?;
     let done: Vec<String> = session
         .texts(
             "reading the table of migrations",

@@ -68,6 +68,8 @@ impl Shared {
 
 const READERS: u32 = 8;
 const POSTGRES_CONNECTIONS: u32 = 16;
+/// How long a server that does not answer, or a pool without a free connection, is waited for.
+const CONNECT: Duration = Duration::from_secs(8);
 const BUSY: Duration = Duration::from_secs(30);
 
 impl Store {
@@ -147,6 +149,7 @@ impl Pools {
             let options: PgConnectOptions = url.parse().map_err(failed)?;
             let pool = PgPoolOptions::new()
                 .max_connections(POSTGRES_CONNECTIONS)
+                .acquire_timeout(CONNECT)
                 .connect_with(options)
                 .await
                 .map_err(Error::storage("connecting to PostgreSQL"))?;

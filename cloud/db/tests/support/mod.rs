@@ -23,7 +23,7 @@ pub struct Twins {
     pub sqlite: Db,
     pub postgres: Db,
     // Dropped last, in this order: the server, then the directory it lives in.
-    _server: postgres::Server,
+    server: postgres::Server,
     _directory: TempDir,
 }
 
@@ -34,7 +34,12 @@ impl Twins {
         // One time for both, or every answer would differ in it.
         let sqlite = open_sqlite(&directory).await.at(NOW);
         let postgres = Db::open(&server.url()).await.expect("PostgreSQL opens").at(NOW);
-        Self { sqlite, postgres, _server: server, _directory: directory }
+        Self { sqlite, postgres, server, _directory: directory }
+    }
+
+    /// Where another program would find the PostgreSQL database.
+    pub fn postgres_url(&self) -> String {
+        self.server.url()
     }
 
     pub fn both(&self) -> [(&'static str, &Db); 2] {
