@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::Router;
-use axum::body::{Body, BodyDataStream};
+use axum::body::Body;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use bytes::Bytes;
 use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
 use serde::Deserialize;
 use serde_json::json;
 use tempfile::TempDir;
@@ -37,6 +38,9 @@ pub fn router(builder: Builder) -> Router {
         .route("/v3/buildFromUrl", post(build_from_url))
         .with_state(builder)
 }
+
+/// A body, piece by piece.
+type Pieced = BoxStream<'static, Result<Bytes, axum::Error>>;
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -101,7 +105,7 @@ async fn build(
     };
     match yes(&query.headless) {
         true => headless(builder, fleet, asked, body).await,
-        false => streamed(builder, fleet, asked, body),
+        false => streamed(builder, fleet, asked, body).await,
     }
 }
 
@@ -111,12 +115,21 @@ async fn build_from_url() -> Response {
     (StatusCode::NOT_IMPLEMENTED, Json(body)).into_response()
 }
 
-/// The answer begins at once and goes on while the project is received and built.
-fn streamed(builder: Builder, fleet: Fleet, asked: Asked, body: Body) -> Response {
+/// The answer begins with the first piece of the project and goes on while the rest is received and
+/// built.
+async fn streamed(builder: Builder, fleet: Fleet, asked: Asked, body: Body) -> Response {
     let (output, receiver) = Output::streamed(builder.limits().log);
+    let mut body = body.into_data_stream();
+    // A client that asks whether it may send (`Expect: 100-continue`) is told so by this first read; an
+    // answer before it would make the client wait.
+    let stall = builder.limits().stall;
+    let first = tokio::time::timeout(stall, body.next()).await.unwrap_or_else(|_| {
+        let text = format!("nothing arrived for {stall:?}; that is the limit");
+        Some(Err(axum::Error::new(io::Error::new(io::ErrorKind::TimedOut, text))))
+    });
+    let mut body = futures_util::stream::iter(first).chain(body).boxed();
     tokio::spawn(async move {
         let end = output.clone();
-        let mut body = body.into_data_stream();
         if let Err(text) = receive_and_run(&builder, fleet, asked, &mut body, &output, None).await {
             tracing::debug!(text, "a push ended without a release");
             let rest = async { while let Some(Ok(_)) = body.next().await {} };
@@ -137,7 +150,7 @@ async fn headless(builder: Builder, fleet: Fleet, asked: Asked, body: Body) -> R
     let (started, release) = oneshot::channel();
     let (failed, reason) = oneshot::channel();
     tokio::spawn(async move {
-        let mut body = body.into_data_stream();
+        let mut body = body.into_data_stream().boxed();
         let result =
             receive_and_run(&builder, fleet, asked, &mut body, &output, Some(started)).await;
         if let Err(text) = result {
@@ -158,7 +171,7 @@ async fn receive_and_run(
     builder: &Builder,
     fleet: Fleet,
     asked: Asked,
-    body: &mut BodyDataStream,
+    body: &mut Pieced,
     output: &Output,
     started: Option<oneshot::Sender<i64>>,
 ) -> Result<(), String> {
@@ -196,10 +209,7 @@ async fn receive_and_run(
 }
 
 /// Unpacks the body into a directory of its own while it arrives.
-async fn receive(
-    builder: &Builder,
-    body: &mut BodyDataStream,
-) -> Result<(TempDir, Unpacked), String> {
+async fn receive(builder: &Builder, body: &mut Pieced) -> Result<(TempDir, Unpacked), String> {
     let directory = builder.directory().map_err(|e| format!("making a directory: {e}"))?;
     let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(16);
     let limits = builder.limits().clone();
@@ -234,11 +244,7 @@ fn unpack(
 }
 
 /// Hands the body over piece by piece; a pause that is too long is an error.
-async fn forward(
-    body: &mut BodyDataStream,
-    sender: mpsc::Sender<io::Result<Bytes>>,
-    stall: Duration,
-) {
+async fn forward(body: &mut Pieced, sender: mpsc::Sender<io::Result<Bytes>>, stall: Duration) {
     loop {
         let piece = match tokio::time::timeout(stall, body.next()).await {
             Ok(None) => return,

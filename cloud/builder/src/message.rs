@@ -142,7 +142,8 @@ impl Output {
     /// A line of one service's build.
     pub async fn service(&self, name: &str, width: usize, text: &str) {
         let tag = format!("[{name}]");
-        self.line(format!("{tag:width$} {text}", width = width + 2), false).await;
+        // As wide as the server's own tags, or wider.
+        self.line(format!("{tag:width$} {text}", width = (width + 2).max(10)), false).await;
     }
 
     /// Something for programs.

@@ -21,6 +21,7 @@ mod cache;
 mod cancel;
 mod commit;
 mod config;
+mod container;
 mod content;
 mod context;
 mod copy;
@@ -41,6 +42,6 @@ mod work;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use container::StepContainers;
 pub(crate) use http::router;
-pub(crate) use runner::{RunBind, RunFailure, RunNetwork, RunStep, Runner};
 pub(crate) use work::{BuildParts, Builder};

@@ -12,6 +12,7 @@ use axum::routing::post;
 use axum::{Json, Router};
 use bytes::Bytes;
 use minke_common_dockerfile::{MAX_BYTES, parse, plan};
+use minke_common_model::image_reference::ImageReference;
 use minke_engine_images::Platform;
 use serde_json::json;
 
@@ -93,9 +94,18 @@ async fn run(build: Build, output: Output, stop: StopOnDrop) {
     };
     build.builder.cache.save(&build.builder.store).await;
     match result {
-        Ok(id) => output.finished(&id.to_string(), &build.request.tags).await,
+        Ok(id) => output.finished(&id.to_string(), &names(&build.request.tags)).await,
         Err(failure) => output.failed(&failure.message, failure.code).await,
     }
+}
+
+/// Tags as Docker says them: `demo` was named `demo:latest`.
+fn names(tags: &[String]) -> Vec<String> {
+    let familiar = |tag: &String| match tag.parse::<ImageReference>() {
+        Ok(reference) => reference.with_default_tag().familiar(),
+        Err(_) => tag.clone(),
+    };
+    tags.iter().map(familiar).collect()
 }
 
 fn dockerfile(context: &Context, request: &BuildRequest) -> Result<String> {

@@ -11,8 +11,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Stat, fchmod, mkdirat,
-    openat, openat2, readlinkat, renameat_with, statat, unlinkat,
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fchmod, mkdirat, openat,
+    openat2, readlinkat, statat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -30,11 +30,6 @@ impl Tree {
     /// The tree below a directory.
     pub(crate) fn open(path: &Path) -> io::Result<Tree> {
         Ok(Tree { top: openat(CWD, path, DIRECTORY, Mode::empty())? })
-    }
-
-    /// Its top.
-    pub(crate) fn top(&self) -> BorrowedFd<'_> {
-        self.top.as_fd()
     }
 
     fn look(&self, path: &str, flags: OFlags) -> io::Result<OwnedFd> {
@@ -215,11 +210,6 @@ pub(crate) fn remove_tree(directory: BorrowedFd<'_>, name: &str) -> io::Result<(
         }
         Err(_) => Ok(unlinkat(directory, name, AtFlags::empty())?),
     }
-}
-
-/// Renames within a tree without replacing anything.
-pub(crate) fn rename(directory: BorrowedFd<'_>, from: &str, to: &str) -> io::Result<()> {
-    Ok(renameat_with(directory, from, directory, to, RenameFlags::NOREPLACE)?)
 }
 
 /// The host's path of an open file or directory.

@@ -44,7 +44,7 @@ pub(crate) struct Builder {
 
 impl Builder {
     /// Opens the directory; removes what builds of an earlier daemon left.
-    pub(crate) fn open(parts: BuildParts) -> Result<Builder> {
+    pub(crate) async fn open(parts: BuildParts) -> Result<Builder> {
         let work = parts.dir.join("work");
         remove(&work).map_err(Error::file("removing", &work))?;
         for path in [&work, &parts.dir.join("mounts")] {

@@ -167,7 +167,7 @@ impl Site {
             dir: dir.path().join("build"),
             pull: PullOptions { patience, ..PullOptions::default() },
         };
-        let routes = crate::build::router(Builder::open(parts).unwrap());
+        let routes = crate::build::router(Builder::open(parts).await.unwrap());
         // The daemon takes the version off the path.
         let router = axum::Router::new().nest("/v1.47", routes);
         let socket = dir.path().join("socket");
