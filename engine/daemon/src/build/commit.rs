@@ -74,18 +74,18 @@ mod tests {
             std::fs::write(path, text).unwrap();
         };
         make(lower.path(), "etc/hosts", "");
-        make(lower.path(), "root/x", "");
+        make(lower.path(), "home/x", "");
         make(upper.path(), "etc/resolv.conf", "");
         make(upper.path(), "etc/hostname", "said something");
         make(upper.path(), "run/secrets/token", "");
-        make(upper.path(), "root/.npm/y", "kept");
+        make(upper.path(), "home/.npm/y", "kept");
         std::fs::create_dir_all(upper.path().join("proc")).unwrap();
         let targets = [
             "/proc",
             "/etc/resolv.conf",
             "/etc/hostname",
             "/run/secrets/token",
-            "/root/.npm",
+            "/home/.npm",
             "/sys",
         ];
         let targets: Vec<String> = targets.iter().map(|t| t.to_string()).collect();
@@ -93,7 +93,7 @@ mod tests {
         for gone in ["proc", "run", "etc/resolv.conf"] {
             assert!(!upper.path().join(gone).exists(), "{gone}");
         }
-        for kept in ["etc/hostname", "root/.npm/y"] {
+        for kept in ["etc/hostname", "home/.npm/y"] {
             assert!(upper.path().join(kept).exists(), "{kept}");
         }
     }

@@ -4,7 +4,7 @@
 //! ```text
 //!   <data>/build/containers/<id>/shim/     the shim's directory
 //!                               /bundle/   config.json
-//!                               /root/     mount point of the overlay
+//!                               /rootfs/   mount point of the overlay
 //!                               /hosts /hostname /resolv.conf
 //! ```
 //! Its end takes everything away, whether it came by itself, by a dropped future, or by a crash: then at
@@ -115,7 +115,7 @@ async fn take_down(daemon: &Daemon, id: &str) {
     if let Err(error) = daemon.networks.release(id).await {
         tracing::warn!(%error, id, "a build step's network stays");
     }
-    if let Err(error) = rootfs::unmount_all(&dir.join("root")) {
+    if let Err(error) = rootfs::unmount_all(&dir.join("rootfs")) {
         tracing::warn!(error = error.message(), id, "a build step's overlay stays");
         return;
     }
@@ -133,11 +133,11 @@ async fn run(
     output: &mpsc::Sender<Bytes>,
 ) -> Result<i32> {
     let dir = container_dir(daemon, id);
-    for name in ["shim", "bundle", "root"] {
+    for name in ["shim", "bundle", "rootfs"] {
         let path = dir.join(name);
         std::fs::create_dir_all(&path).map_err(Error::file("making", &path))?;
     }
-    rootfs::mount(&step.lower, &step.upper, &step.work, &dir.join("root"))?;
+    rootfs::mount(&step.lower, &step.upper, &step.work, &dir.join("rootfs"))?;
     let (network, dns) = join(daemon, id, step.network).await?;
     write_files(&dir, id, step)?;
     let spec = spec(daemon, id, &dir, step, network)?;
@@ -274,7 +274,7 @@ fn spec(
     }));
     Ok(ContainerSpec {
         id: id.to_owned(),
-        rootfs: dir.join("root"),
+        rootfs: dir.join("rootfs"),
         args: step.argv.clone(),
         env: step.env.clone(),
         cwd: step.workdir.clone(),

@@ -3,7 +3,7 @@
 //! ```text
 //!   <data>/build/cache.json     what earlier builds made
 //!               /mounts/…       directories of RUN --mount=type=cache
-//!               /work/<id>/     one build: context, upper directories, mount points; gone with it
+//!               /builds/<id>/    one build: context, upper directories, mount points; gone with it
 //! ```
 
 use std::io;
@@ -45,7 +45,7 @@ pub(crate) struct Builder {
 impl Builder {
     /// Opens the directory; removes what builds of an earlier daemon left.
     pub(crate) async fn open(parts: BuildParts) -> Result<Builder> {
-        let work = parts.dir.join("work");
+        let work = parts.dir.join("builds");
         remove(&work).map_err(Error::file("removing", &work))?;
         for path in [&work, &parts.dir.join("mounts")] {
             std::fs::create_dir_all(path).map_err(Error::file("making", path))?;
@@ -61,7 +61,7 @@ impl Builder {
 
     /// A directory for one build.
     pub(crate) fn workspace(&self) -> Result<Arc<Workspace>> {
-        let path = self.dir.join("work").join(&ids::random()[..16]);
+        let path = self.dir.join("builds").join(&ids::random()[..16]);
         for name in ["context", "empty", "steps", "mounts", "files"] {
             let path = path.join(name);
             std::fs::create_dir_all(&path).map_err(Error::file("making", &path))?;

@@ -18,12 +18,12 @@ async fn stages_run_and_hand_files_over() {
          FROM shell AS make\n\
          ARG WHO=nobody\n\
          ENV GREETING=hello\n\
-         WORKDIR /work/dir\n\
+         WORKDIR /srv/dir\n\
          RUN echo \"$GREETING $WHO\" > out && busybox chown 7:8 out && busybox chmod 640 out\n\
          FROM scratch\n\
          LABEL from=file\n\
-         COPY --from=make /work/dir/out /got/\n\
-         COPY --from=make --chown=1:2 --chmod=444 /work/dir /all\n\
+         COPY --from=make /srv/dir/out /got/\n\
+         COPY --from=make --chown=1:2 --chmod=444 /srv/dir /all\n\
          USER 5\n\
          EXPOSE 80\n\
          VOLUME /data\n\

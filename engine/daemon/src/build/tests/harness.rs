@@ -227,7 +227,7 @@ impl Site {
 
     /// What builds left in their working directory.
     pub(super) fn leftovers(&self) -> usize {
-        std::fs::read_dir(self.dir.path().join("build/work")).unwrap().count()
+        std::fs::read_dir(self.dir.path().join("build/builds")).unwrap().count()
     }
 }
 

@@ -1,0 +1,120 @@
+//! Where a path of a container is, and work done with the container's root as the root.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::thread::UnshareFlags;
+use tokio::sync::{OwnedMutexGuard, oneshot};
+
+use crate::containers::container::Container;
+use crate::containers::document::{MountDocument, MountKind};
+use crate::containers::{exit, mounts, prepare, start};
+use crate::daemon::Daemon;
+use crate::error::Result;
+use crate::rootfs;
+
+/// A root directory and a path below it.
+pub(super) struct Place {
+    root: PathBuf,
+    pub(super) path: PathBuf,
+    pub(super) read_only: bool,
+    /// A container that does not run has its root file system mounted for as long as this lives.
+    mounted: Option<(Daemon, Arc<Container>, OwnedMutexGuard<()>)>,
+}
+
+impl Place {
+    /// Finds a path of a container that runs or not. A container that does not run has its volumes and
+    /// binds looked into directly.
+    pub(super) async fn find(
+        daemon: &Daemon,
+        container: &Arc<Container>,
+        path: &str,
+    ) -> Result<Place> {
+        let absolute = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+        let (pid, readonly_rootfs, all) = {
+            let cell = container.lock();
+            let host = &cell.config.host_config;
+            (cell.state.pid, host.readonly_rootfs, cell.config.mounts.clone())
+        };
+        // The root itself has no clean form of a mount target, and needs none.
+        let clean = mounts::clean_target(&absolute).unwrap_or_else(|_| "/".to_owned());
+        let covering = covering(&all, &clean);
+        let read_only = covering.map_or(readonly_rootfs, |mount| mount.read_only);
+        if pid != 0 {
+            let root = PathBuf::from(format!("/proc/{pid}/root"));
+            return Ok(Place { root, path: absolute.into(), read_only, mounted: None });
+        }
+        if let Some(mount) = covering {
+            let root = match mount.kind {
+                MountKind::Volume => prepare::volume_source(daemon, mount)?,
+                _ => PathBuf::from(&mount.source),
+            };
+            let rest = clean[mount.target.len()..].to_owned();
+            let path = PathBuf::from(format!("/{}", rest.trim_start_matches('/')));
+            return Ok(Place { root, path, read_only, mounted: None });
+        }
+        let lifecycle = container.lock_lifecycle().await;
+        if !container.status().has_process() {
+            start::mount_rootfs(daemon, container)?;
+        }
+        let mounted = Some((daemon.clone(), container.clone(), lifecycle));
+        Ok(Place { root: container.rootfs(), path: absolute.into(), read_only, mounted })
+    }
+
+    /// Takes down what was mounted for it.
+    pub(super) async fn leave(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Some((daemon, container, lifecycle)) = self.mounted.take() else { return };
+        if container.status().has_process() {
+            return;
+        }
+        if let Err(error) = rootfs::unmount_all(&container.rootfs()) {
+            tracing::warn!(container = container.id, error = error.message(), "unmounting failed");
+        }
+        exit::pin_as_stopped(&daemon, &container);
+        drop(lifecycle);
+    }
+}
+
+/// The mount that a path is in.
+fn covering<'a>(mounts: &'a [MountDocument], path: &str) -> Option<&'a MountDocument> {
+    let below = |mount: &&MountDocument| {
+        mount.kind != MountKind::Tmpfs && Path::new(path).starts_with(&mount.target)
+    };
+    mounts.iter().filter(below).max_by_key(|mount| mount.target.len())
+}
+
+/// Runs `work` on a thread whose root directory is the place's.
+pub(super) async fn in_root<T: Send + 'static>(
+    place: &Place,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let root = place.root.clone();
+    let (sender, receiver) = oneshot::channel();
+    std::thread::Builder::new().name("archive".to_owned()).spawn(move || {
+        let result = enter(&root).and_then(|()| work());
+        // Nobody waits any more: fine.
+        let _ = sender.send(result);
+    })?;
+    receiver.await.map_err(io::Error::other)?
+}
+
+fn enter(root: &Path) -> io::Result<()> {
+    // SAFETY: only the root and working directory of this thread, which is new and ends after its work,
+    // stop being shared with the rest of the process.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::FS)? };
+    rustix::process::chroot(root)?;
+    std::env::set_current_dir("/")
+}
+
+impl Container {
+    async fn lock_lifecycle(self: &Arc<Self>) -> OwnedMutexGuard<()> {
+        self.lifecycle.clone().lock_owned().await
+    }
+}

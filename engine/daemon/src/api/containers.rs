@@ -1,0 +1,275 @@
+//! `/containers`.
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{Response, StatusCode};
+use axum::response::IntoResponse;
+use minke_engine_client::wire::{
+    CreateContainer, CreatedContainer, Pruned, UpdateContainer, WaitError, WaitResult,
+};
+use minke_engine_shim::protocol::Size;
+use serde_json::json;
+
+use super::params::{JsonBody, Params};
+use super::reply::{Pieces, json as reply, line};
+use crate::containers::container::{Container, Phase};
+use crate::containers::filter::{self, label_matches};
+use crate::containers::remove::Removal;
+use crate::containers::stop::Stop;
+use crate::containers::{
+    create as make, remove as erase, start as run, stop as halt, update as alter, view,
+};
+use crate::daemon::Daemon;
+use crate::error::{Error, Result};
+use crate::{stamp, volumes};
+
+pub(super) async fn list(State(daemon): State<Daemon>, params: Params) -> Result<Response<Body>> {
+    let filters = params.filters()?;
+    filter::check(&filters)?;
+    let limit = params.number::<i64>("limit")?.filter(|limit| *limit > 0);
+    let all = params.flag("all") || limit.is_some() || filter::wants_stopped(&filters);
+    let size = params.flag("size");
+    let mut rows = Vec::new();
+    for container in daemon.containers.all() {
+        if (all || container.status().counts_as_running())
+            && filter::passes(&daemon, &container, &filters)
+        {
+            rows.push(view::summary(&daemon, &container, size));
+        }
+    }
+    if let Some(limit) = limit {
+        rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    }
+    Ok(reply(&rows))
+}
+
+pub(super) async fn create(
+    State(daemon): State<Daemon>,
+    params: Params,
+    JsonBody(body): JsonBody<CreateContainer>,
+) -> Result<Response<Body>> {
+    let created = make::create(&daemon, params.text("name").unwrap_or_default(), body)?;
+    let body = CreatedContainer { id: created.container.id.clone(), warnings: created.warnings };
+    Ok((StatusCode::CREATED, reply(&body)).into_response())
+}
+
+pub(super) async fn inspect(
+    State(daemon): State<Daemon>,
+    Path(id): Path<String>,
+    params: Params,
+) -> Result<Response<Body>> {
+    let container = daemon.containers.find(&id)?;
+    Ok(reply(&view::details(&daemon, &container, params.flag("size"))))
+}
+
+/// A change goes on to its end also when the client goes away.
+async fn detached<T: Send + 'static>(
+    work: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
+    tokio::spawn(work).await.map_err(Error::system("finishing the call"))?
+}
+
+pub(super) async fn start(
+    State(daemon): State<Daemon>,
+    Path(id): Path<String>,
+) -> Result<StatusCode> {
+    let container = daemon.containers.find(&id)?;
+    detached(async move { run::start(&daemon, &container).await }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn how_to_stop(params: &Params) -> Result<Stop> {
+    Ok(Stop {
+        seconds: params.number("t")?,
+        signal: params.text("signal").unwrap_or_default().to_owned(),
+    })
+}
+
+pub(super) async fn stop(
+    State(daemon): State<Daemon>,
+    Path(id): Path<String>,
+    params: Params,
+) -> Result<StatusCode> {
+    let container = daemon.containers.find(&id)?;
+    let how = how_to_stop(&params)?;
+    detached(async move { halt::stop(&daemon, &container, how).await }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn restart(
+    State(daemon): State<Daemon>,
+    Path(id): Path<String>,
+    params: Params,
+) -> Result<StatusCode> {
+    let container = daemon.containers.find(&id)?;
+    let how = how_to_stop(&params)?;
+    detached(async move { halt::restart(&daemon, &container, how).await }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn kill(
+    State(daemon): State<Daemon>,
+    Path(id): Path<String>,
+    params: Params,
+) -> Result<StatusCode> {
+    let container = daemon.containers.find(&id)?;
+    let signal = params.text("signal").unwrap_or_default().to_owned();
+    detached(async move { halt::kill(&daemon, &container, &signal).await }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn pause(
+    State(daemon): State<Daemon>,
+    Path(id): Path<String>,
+) -> Result<StatusCode> {
+    let container = daemon.containers.find(&id)?;
+    detached(async move { halt::pause(&daemon, &container).await }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn unpause(
+    State(daemon): State<Daemon>,
+    Path(id): Path<String>,
+) -> Result<StatusCode> {
+    let container = daemon.containers.find(&id)?;
+    detached(async move { halt::unpause(&daemon, &container).await }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn rename(
+    State(daemon): State<Daemon>,
+    Path(id): Path<String>,
+    params: Params,
+) -> Result<StatusCode> {
+    let container = daemon.containers.find(&id)?;
+    let name = params.text("name").unwrap_or_default().to_owned();
+    detached(async move { alter::rename(&daemon, &container, &name).await }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn update(
+    State(daemon): State<Daemon>,
+    Path(id): Path<String>,
+    JsonBody(body): JsonBody<UpdateContainer>,
+) -> Result<Response<Body>> {
+    let container = daemon.containers.find(&id)?;
+    detached(async move { alter::update(&daemon, &container, body).await }).await?;
+    Ok(reply(&json!({ "Warnings": [] })))
+}
+
+pub(super) async fn remove(
+    State(daemon): State<Daemon>,
+    Path(id): Path<String>,
+    params: Params,
+) -> Result<StatusCode> {
+    if params.flag("link") {
+        return Err(Error::Invalid("removing links is not supported by this engine".to_owned()));
+    }
+    let container = daemon.containers.find(&id)?;
+    let how = Removal { force: params.flag("force"), volumes: params.flag("v") };
+    detached(async move { erase::remove(&daemon, &container, how).await }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// What a wait waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Condition {
+    NotRunning,
+    NextExit,
+    Removed,
+}
+
+pub(super) async fn wait(
+    State(daemon): State<Daemon>,
+    Path(id): Path<String>,
+    params: Params,
+) -> Result<Response<Body>> {
+    let condition = match params.text("condition").unwrap_or_default() {
+        "" | "not-running" => Condition::NotRunning,
+        "next-exit" => Condition::NextExit,
+        "removed" => Condition::Removed,
+        other => return Err(Error::Invalid(format!("invalid condition: {other:?}"))),
+    };
+    let container = daemon.containers.find(&id)?;
+    // Armed here, before the answer's head goes out: what happens from now on is seen.
+    let mut phase = container.phase.subscribe();
+    let exits = phase.borrow_and_update().exits;
+    drop(container);
+    let pieces = Pieces::of(|sender| async move {
+        let over = |phase: &Phase| match condition {
+            Condition::NotRunning => !phase.running || phase.removed,
+            Condition::NextExit => phase.exits > exits || phase.removed,
+            Condition::Removed => phase.removed,
+        };
+        let result = match phase.wait_for(over).await {
+            Ok(phase) => WaitResult {
+                status_code: phase.exit_code,
+                error: (!phase.error.is_empty())
+                    .then(|| WaitError { message: phase.error.clone() }),
+            },
+            // The container was removed between two looks.
+            Err(_) => WaitResult::default(),
+        };
+        let _: Result<(), _> = sender.send(line(&result)).await;
+    });
+    Ok(pieces.answer("application/json"))
+}
+
+/// Reads `h` and `w`.
+pub(super) fn terminal_size(params: &Params) -> Result<Size> {
+    let number = |name: &str| -> Result<u16> {
+        let missing = || Error::Invalid(format!("the parameter {name} is missing"));
+        params.number(name)?.ok_or_else(missing)
+    };
+    Ok(Size { rows: number("h")?, columns: number("w")? })
+}
+
+pub(super) async fn resize(
+    State(daemon): State<Daemon>,
+    Path(id): Path<String>,
+    params: Params,
+) -> Result<StatusCode> {
+    let container = daemon.containers.find(&id)?;
+    let size = terminal_size(&params)?;
+    if container.status().has_process() {
+        let mut connection = container.connect().await?;
+        let resized = connection.resize("", size).await;
+        resized.map_err(Error::system("resizing the terminal"))?;
+    } else {
+        container.lock().early_size = Some(size);
+    }
+    Ok(StatusCode::OK)
+}
+
+pub(super) async fn prune(State(daemon): State<Daemon>, params: Params) -> Result<Response<Body>> {
+    let filters = params.filters()?;
+    filter::check_keys(&filters, &["label", "label!", "until"])?;
+    let until = match filters.get("until").and_then(|values| values.first()) {
+        Some(text) => Some(
+            stamp::parse_query(text, stamp::now())
+                .ok_or_else(|| Error::Invalid(format!("invalid filter 'until={text}'")))?,
+        ),
+        None => None,
+    };
+    let passes = |container: &Container| {
+        let cell = container.lock();
+        let labels = &cell.config.config.labels;
+        let with = filters.get("label").into_iter().flatten();
+        let without = filters.get("label!").into_iter().flatten();
+        until.is_none_or(|until| cell.config.created_at <= until)
+            && with.into_iter().all(|label| label_matches(labels, label))
+            && !without.into_iter().any(|label| label_matches(labels, label))
+    };
+    let mut pruned = Pruned { containers_deleted: Some(Vec::new()), ..Pruned::default() };
+    for container in daemon.containers.all() {
+        if container.status().counts_as_running() || !passes(&container) {
+            continue;
+        }
+        let size = volumes::disk_usage(&container.dir.join("upper"));
+        if erase::remove(&daemon, &container, Removal::default()).await.is_ok() {
+            pruned.space_reclaimed += size as i64;
+            pruned.containers_deleted.get_or_insert_default().push(container.id.clone());
+        }
+    }
+    Ok(reply(&pruned))
+}

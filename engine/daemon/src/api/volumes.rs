@@ -1,0 +1,110 @@
+//! `/volumes`.
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{Response, StatusCode};
+use axum::response::IntoResponse;
+use minke_engine_client::wire::{CreateVolume, Pruned, VolumeList};
+
+use super::params::{JsonBody, Params};
+use super::reply::json;
+use crate::containers::filter::{Filters, check_keys, label_matches};
+use crate::daemon::Daemon;
+use crate::error::{Error, Result};
+use crate::events::Attributes;
+use crate::volumes::{VolumeDocument, disk_usage};
+
+fn driver() -> Attributes {
+    Attributes::from([("driver".to_owned(), "local".to_owned())])
+}
+
+pub(super) async fn list(State(daemon): State<Daemon>, params: Params) -> Result<Response<Body>> {
+    let filters = params.filters()?;
+    check_keys(&filters, &["dangling", "driver", "label", "name"])?;
+    let volumes = daemon.volumes.list()?;
+    let shown = volumes.iter().filter(|volume| passes(&daemon, &filters, volume));
+    let volumes = shown.map(|volume| daemon.volumes.show(volume)).collect();
+    Ok(json(&VolumeList { volumes, warnings: Vec::new() }))
+}
+
+fn passes(daemon: &Daemon, filters: &Filters, volume: &VolumeDocument) -> bool {
+    filters.iter().all(|(key, values)| {
+        if key == "label" {
+            return values.iter().all(|value| label_matches(&volume.labels, value));
+        }
+        values.is_empty()
+            || values.iter().any(|value| match key.as_str() {
+                "name" => volume.name.contains(value.as_str()),
+                "driver" => value == "local",
+                "dangling" => {
+                    let dangling = daemon.volume_users(&volume.name).is_empty();
+                    matches!(value.as_str(), "true" | "1") == dangling
+                }
+                _ => false,
+            })
+    })
+}
+
+pub(super) async fn create(
+    State(daemon): State<Daemon>,
+    JsonBody(body): JsonBody<CreateVolume>,
+) -> Result<Response<Body>> {
+    let (volume, new) = daemon.volumes.create(&body)?;
+    if new {
+        daemon.events.publish("volume", "create", &volume.name, driver());
+    }
+    Ok((StatusCode::CREATED, json(&daemon.volumes.show(&volume))).into_response())
+}
+
+pub(super) async fn inspect(
+    State(daemon): State<Daemon>,
+    Path(name): Path<String>,
+) -> Result<Response<Body>> {
+    let volume = daemon.volumes.get(&name)?;
+    Ok(json(&daemon.volumes.show(&volume)))
+}
+
+pub(super) async fn remove(
+    State(daemon): State<Daemon>,
+    Path(name): Path<String>,
+    params: Params,
+) -> Result<StatusCode> {
+    match daemon.volumes.get(&name) {
+        Ok(_) => {}
+        Err(Error::NotFound(_)) if params.flag("force") => return Ok(StatusCode::NO_CONTENT),
+        Err(error) => return Err(error),
+    }
+    let users = daemon.volume_users(&name);
+    if !users.is_empty() {
+        let users = users.join(", ");
+        return Err(Error::Conflict(format!("remove {name}: volume is in use - [{users}]")));
+    }
+    daemon.volumes.remove(&name)?;
+    daemon.events.publish("volume", "destroy", &name, driver());
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn prune(State(daemon): State<Daemon>, params: Params) -> Result<Response<Body>> {
+    let filters = params.filters()?;
+    check_keys(&filters, &["all", "label", "label!"])?;
+    let all = filters.get("all").into_iter().flatten().any(|v| matches!(v.as_str(), "true" | "1"));
+    let mut pruned = Pruned { volumes_deleted: Some(Vec::new()), ..Pruned::default() };
+    for volume in daemon.volumes.list()? {
+        let with = filters.get("label").into_iter().flatten();
+        let without = filters.get("label!").into_iter().flatten();
+        let passes = with.into_iter().all(|label| label_matches(&volume.labels, label))
+            && !without.into_iter().any(|label| label_matches(&volume.labels, label));
+        // Volumes with names are somebody's data: they go only if all are asked for.
+        let named = !volume.is_anonymous() && !all;
+        if named || !passes || !daemon.volume_users(&volume.name).is_empty() {
+            continue;
+        }
+        let size = disk_usage(&daemon.volumes.data(&volume.name));
+        if daemon.volumes.remove(&volume.name).is_ok() {
+            daemon.events.publish("volume", "destroy", &volume.name, driver());
+            pruned.space_reclaimed += size as i64;
+            pruned.volumes_deleted.get_or_insert_default().push(volume.name);
+        }
+    }
+    Ok(json(&pruned))
+}

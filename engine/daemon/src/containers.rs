@@ -1,0 +1,48 @@
+//! Containers: what they are, how they start and end, and what becomes of them.
+//!
+//! ```text
+//!   created ──start──> running ──exit──> exited ──start──> running …
+//!                        │  ^ └──pause/unpause──> paused
+//!                     exit│ │back-off over
+//!                        v  │
+//!                     restarting ──stop──> exited            (any but running) ──remove──> gone
+//! ```
+//! Each container has a directory `containers/<id>`:
+//!
+//! | what | |
+//! |---|---|
+//! | `config.json` | [`document::ConfigDocument`]: what was asked for; a directory without it is a leftover |
+//! | `state.json` | [`document::StateDocument`]: what has happened; missing: created, never started |
+//! | `upper`, `work`, `rootfs` | the overlay's parts and where it is mounted while the container runs |
+//! | `hosts`, `hostname`, `resolv.conf`, `dns` | files for the container and for its shim's name service |
+//! | `shim/`, `bundle/` | the shim's directory, the runtime specification |
+//! | `<id>-json.log` | the log |
+//! | `execs/` | what is known of execs |
+//!
+//! Invariants: a document is written before the change it tells of is published; one lifecycle change
+//! of a container goes on at a time (its `lifecycle` lock); waits are told of an end only when network
+//! and mounts of the container are gone, so that whoever waited can start or remove it at once.
+
+pub(crate) mod adopt;
+pub(crate) mod container;
+pub(crate) mod create;
+pub(crate) mod document;
+pub(crate) mod exec;
+pub(crate) mod exit;
+mod files;
+pub(crate) mod filter;
+mod health;
+pub(crate) mod membership;
+pub(crate) mod mounts;
+mod ports;
+pub(crate) mod prepare;
+pub(crate) mod registry;
+pub(crate) mod remove;
+mod restart;
+pub(crate) mod signals;
+pub(crate) mod start;
+pub(crate) mod stop;
+pub(crate) mod sweep;
+pub(crate) mod update;
+mod validate;
+pub(crate) mod view;

@@ -1,0 +1,195 @@
+//! One container as the daemon holds it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use minke_engine_client::wire::HostNetwork;
+use minke_engine_shim::protocol::{Size, Streams};
+use tokio::sync::{oneshot, watch};
+use tokio::task::AbortHandle;
+
+use super::document::{ConfigDocument, StateDocument, Status};
+use super::exec::Exec;
+use crate::durable;
+use crate::error::{Error, Result};
+use crate::events::Attributes;
+use crate::shim::Connection;
+
+/// One container.
+pub(crate) struct Container {
+    pub(crate) id: String,
+    pub(crate) dir: PathBuf,
+    cell: Mutex<Cell>,
+    /// Held through a start, a stop, a removal: one at a time.
+    pub(crate) lifecycle: Arc<tokio::sync::Mutex<()>>,
+    /// What waits look at.
+    pub(crate) phase: watch::Sender<Phase>,
+}
+
+/// What changes about a container.
+pub(crate) struct Cell {
+    pub(crate) config: ConfigDocument,
+    pub(crate) state: StateDocument,
+    /// Clients that attached before the start.
+    pub(crate) pending: Vec<PendingAttach>,
+    /// A terminal size that came before the terminal.
+    pub(crate) early_size: Option<Size>,
+    pub(crate) execs: BTreeMap<String, Exec>,
+    pub(crate) tasks: Tasks,
+    /// Stops the restart policy for the end that comes.
+    pub(crate) stopping: bool,
+}
+
+/// A client that waits for the start.
+pub(crate) struct PendingAttach {
+    pub(crate) streams: Streams,
+    pub(crate) bound: oneshot::Sender<Connection>,
+}
+
+/// What runs in the background for a container; replacing or dropping ends it.
+#[derive(Default)]
+pub(crate) struct Tasks {
+    pub(crate) restart: Option<AbortHandle>,
+    pub(crate) health: Option<AbortHandle>,
+}
+
+impl Tasks {
+    pub(crate) fn end_all(&mut self) {
+        for task in [self.restart.take(), self.health.take()].into_iter().flatten() {
+            task.abort();
+        }
+    }
+}
+
+/// What waits look at.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Phase {
+    pub(crate) running: bool,
+    /// How often it came to a final end since this daemon holds it.
+    pub(crate) exits: u64,
+    pub(crate) removed: bool,
+    pub(crate) exit_code: i64,
+    /// Why it could not start or be removed.
+    pub(crate) error: String,
+}
+
+impl Container {
+    pub(crate) fn new(dir: PathBuf, config: ConfigDocument, state: StateDocument) -> Container {
+        let phase = Phase {
+            running: state.status.counts_as_running(),
+            exit_code: state.exit_code,
+            ..Phase::default()
+        };
+        Container {
+            id: config.id.clone(),
+            dir,
+            cell: Mutex::new(Cell {
+                config,
+                state,
+                pending: Vec::new(),
+                early_size: None,
+                execs: BTreeMap::new(),
+                tasks: Tasks::default(),
+                stopping: false,
+            }),
+            lifecycle: Arc::default(),
+            phase: watch::Sender::new(phase),
+        }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Cell> {
+        self.cell.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        self.lock().state.status
+    }
+
+    pub(crate) fn name(&self) -> String {
+        self.lock().config.name.clone()
+    }
+
+    /// The shim's directory.
+    pub(crate) fn shim_dir(&self) -> PathBuf {
+        self.dir.join("shim")
+    }
+
+    pub(crate) fn rootfs(&self) -> PathBuf {
+        self.dir.join("rootfs")
+    }
+
+    pub(crate) fn log_path(&self) -> PathBuf {
+        self.dir.join(format!("{}-json.log", self.id))
+    }
+
+    /// Changes the configuration, durably.
+    pub(crate) fn change_config(&self, change: impl FnOnce(&mut ConfigDocument)) -> Result<()> {
+        let mut cell = self.lock();
+        let mut config = cell.config.clone();
+        change(&mut config);
+        durable::write_json(&self.dir.join("config.json"), &config)?;
+        cell.config = config;
+        Ok(())
+    }
+
+    /// Changes the state, durably.
+    pub(crate) fn change_state(&self, change: impl FnOnce(&mut StateDocument)) -> Result<()> {
+        let mut cell = self.lock();
+        let mut state = cell.state.clone();
+        change(&mut state);
+        state.version = super::document::VERSION;
+        durable::write_json(&self.dir.join("state.json"), &state)?;
+        cell.state = state;
+        Ok(())
+    }
+
+    /// Changes the state even if it cannot be written: for what is so whether the disk takes it or
+    /// not.
+    pub(crate) fn record_state(&self, change: impl Fn(&mut StateDocument)) {
+        if let Err(error) = self.change_state(&change) {
+            tracing::error!(
+                container = self.id,
+                error = error.message(),
+                "the container's state cannot be stored"
+            );
+            change(&mut self.lock().state);
+        }
+    }
+
+    /// A connection to the running container's shim.
+    pub(crate) async fn connect(&self) -> Result<Connection> {
+        if !self.status().has_process() {
+            return Err(self.not_running());
+        }
+        Connection::open(&self.shim_dir()).await.map_err(Error::system("reaching the container"))
+    }
+
+    pub(crate) fn not_running(&self) -> Error {
+        Error::Conflict(format!("container {} is not running", self.id))
+    }
+
+    /// What every event about it says.
+    pub(crate) fn attributes(&self) -> Attributes {
+        let cell = self.lock();
+        let mut attributes: Attributes = cell.config.config.labels.clone();
+        attributes.insert("image".to_owned(), cell.config.config.image.clone());
+        attributes.insert("name".to_owned(), cell.config.name.clone());
+        attributes
+    }
+
+    /// Whether its network namespace is its own.
+    pub(crate) fn has_own_network(&self) -> bool {
+        let cell = self.lock();
+        !matches!(cell.config.host_config.network(), HostNetwork::Host | HostNetwork::Container(_))
+    }
+}
+
+/// Makes a container's directories.
+pub(crate) fn make_directories(dir: &Path) -> Result<()> {
+    for name in ["upper", "work", "rootfs", "shim", "bundle"] {
+        let path = dir.join(name);
+        std::fs::create_dir_all(&path).map_err(Error::file("making", &path))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,152 @@
+//! What is stored of a container: one document of what was asked, one of what happened.
+
+use std::collections::BTreeMap;
+
+use minke_engine_client::wire::{ContainerConfig, EndpointSettings, Health, HostConfig};
+use serde::{Deserialize, Serialize};
+
+/// Version of both documents.
+pub(crate) const VERSION: u32 = 1;
+
+/// What was asked for: `config.json`. Changes by rename, update and network connect only.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct ConfigDocument {
+    pub(crate) version: u32,
+    pub(crate) id: String,
+    /// Without the leading slash.
+    pub(crate) name: String,
+    /// Nanoseconds since 1970.
+    pub(crate) created_at: i64,
+    /// `sha256:…`.
+    pub(crate) image_id: String,
+    /// With what the image adds.
+    pub(crate) config: ContainerConfig,
+    /// As it was asked for.
+    pub(crate) host_config: HostConfig,
+    /// Wanted networks by name, as asked for.
+    pub(crate) networks: BTreeMap<String, EndpointSettings>,
+    pub(crate) mounts: Vec<MountDocument>,
+}
+
+/// One mount of a container.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct MountDocument {
+    pub(crate) kind: MountKind,
+    /// Clean absolute path in the container.
+    pub(crate) target: String,
+    /// Of a volume.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) volume: String,
+    /// Directory inside the volume.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) subpath: String,
+    /// Of a bind.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) source: String,
+    #[serde(default)]
+    pub(crate) read_only: bool,
+    #[serde(default)]
+    pub(crate) propagation: String,
+    /// The options as written in a bind's short form.
+    #[serde(default)]
+    pub(crate) mode: String,
+    /// An empty volume is not filled from the image.
+    #[serde(default)]
+    pub(crate) no_copy: bool,
+    /// Without what is mounted below the source.
+    #[serde(default)]
+    pub(crate) non_recursive: bool,
+    /// The source of a bind is made if it is missing.
+    #[serde(default)]
+    pub(crate) make_source: bool,
+    /// Options of a tmpfs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) options: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum MountKind {
+    #[default]
+    Bind,
+    Volume,
+    Tmpfs,
+}
+
+impl MountKind {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            MountKind::Bind => "bind",
+            MountKind::Volume => "volume",
+            MountKind::Tmpfs => "tmpfs",
+        }
+    }
+}
+
+/// Where a container is in its life.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Status {
+    #[default]
+    Created,
+    Running,
+    Paused,
+    /// Ended, and will be started again after the back-off.
+    Restarting,
+    Removing,
+    Exited,
+    /// Could not be removed as a whole.
+    Dead,
+}
+
+impl Status {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Status::Created => "created",
+            Status::Running => "running",
+            Status::Paused => "paused",
+            Status::Restarting => "restarting",
+            Status::Removing => "removing",
+            Status::Exited => "exited",
+            Status::Dead => "dead",
+        }
+    }
+
+    /// Whether it has a shim.
+    pub(crate) fn has_process(self) -> bool {
+        matches!(self, Status::Running | Status::Paused)
+    }
+
+    /// Whether Docker calls it running: it is, or is about to be.
+    pub(crate) fn counts_as_running(self) -> bool {
+        self.has_process() || self == Status::Restarting
+    }
+}
+
+/// What has happened to a container: `state.json`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct StateDocument {
+    pub(crate) version: u32,
+    pub(crate) status: Status,
+    /// 0 while there is no process.
+    pub(crate) pid: u32,
+    /// Nanoseconds since 1970; 0 is never.
+    pub(crate) started_at: i64,
+    pub(crate) finished_at: i64,
+    pub(crate) exit_code: i64,
+    pub(crate) oom_killed: bool,
+    pub(crate) error: String,
+    pub(crate) restart_count: i64,
+    /// Somebody stopped it: `unless-stopped` does not start it again.
+    pub(crate) manually_stopped: bool,
+    /// Milliseconds of the last back-off.
+    pub(crate) backoff: u64,
+    /// Of the boot in which it was started.
+    pub(crate) boot_id: String,
+    /// What it got in its networks, by name; kept after the end until the next start.
+    pub(crate) endpoints: BTreeMap<String, EndpointSettings>,
+    /// Published ports as they were given: `80/tcp` to (address, host port).
+    pub(crate) ports: BTreeMap<String, Vec<(String, u16)>>,
+    #[serde(default)]
+    pub(crate) health: Option<Health>,
+}

@@ -1,0 +1,212 @@
+//! What happens when a container ends.
+//!
+//! Order: the shim's word (or, if it was killed, what its cgroups hold), network and mounts, the
+//! document, the events, then whoever waits; after that the restart policy or the auto-removal.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use minke_engine_images::Use;
+use minke_engine_shim::exit::ExitRecord;
+use minke_engine_shim::protocol::{Exit, Response};
+use minke_engine_shim::{cgroup, identity};
+
+use super::container::Container;
+use super::document::Status;
+use super::remove::{self, Removal};
+use super::restart::{self, End};
+use super::start;
+use crate::daemon::Daemon;
+use crate::shim::Connection;
+use crate::{rootfs, stamp};
+
+/// How long the remains of a container whose shim was killed may take to die.
+const CLEAN_UP: Duration = Duration::from_secs(5);
+
+/// Waits in the background for the container's end. `waiting` has asked for it already.
+pub(crate) fn watch(daemon: &Daemon, container: &Arc<Container>, mut waiting: Connection) {
+    let (daemon, container) = (daemon.clone(), container.clone());
+    tokio::spawn(async move {
+        let exit = match waiting.reader.next().await {
+            Ok(Some(Response::Exited(exit))) => Some(exit),
+            _ => None,
+        };
+        ended(&daemon, &container, exit).await;
+    });
+}
+
+/// The shim's record of the end, or what must be assumed without one.
+pub(crate) async fn settle(container: &Container, exit: Option<Exit>) -> Exit {
+    if let Some(exit) = exit {
+        return exit;
+    }
+    let dir = container.shim_dir();
+    // A shim that is about to write its record is let finish.
+    for _ in 0..200 {
+        let alive = std::fs::read_to_string(dir.join("shim.pid"))
+            .is_ok_and(|text| identity::is_alive(&text));
+        if !alive {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let record = std::fs::read_to_string(dir.join("exit")).ok();
+    if let Some(record) = record.and_then(|text| ExitRecord::parse(&text)) {
+        return record.exit;
+    }
+    kill_remains(&dir, &container.id).await;
+    Exit { code: 137, signal: 9, oom: false, finished_at: stamp::now() as u64 }
+}
+
+/// Kills what is left of a container whose shim is gone, by its cgroups.
+pub(crate) async fn kill_remains(shim_dir: &Path, id: &str) {
+    let directories = cgroup::listed(shim_dir);
+    let cleaned =
+        tokio::task::spawn_blocking(move || cgroup::kill_and_remove(&directories, CLEAN_UP));
+    if !matches!(cleaned.await, Ok(Ok(()))) {
+        tracing::warn!(container = id, "the cgroups of a container could not be removed");
+    }
+}
+
+/// Brings a container that ran to its end.
+pub(crate) async fn ended(daemon: &Daemon, container: &Arc<Container>, exit: Option<Exit>) {
+    let exit = settle(container, exit).await;
+    take_down(daemon, container).await;
+    container.lock().tasks.end_all();
+    let wait = {
+        let cell = container.lock();
+        let end = End {
+            exit_code: i64::from(exit.code),
+            ran_for: exit.finished_at as i64 - cell.state.started_at,
+            asked_for: cell.stopping,
+            restarts: cell.state.restart_count,
+            last_wait: cell.state.backoff,
+        };
+        restart::after_end(&cell.config.host_config.restart_policy, end)
+    };
+    container.record_state(|state| {
+        state.status = if wait.is_some() { Status::Restarting } else { Status::Exited };
+        state.pid = 0;
+        state.exit_code = i64::from(exit.code);
+        state.oom_killed = exit.oom;
+        state.finished_at = exit.finished_at as i64;
+        if let Some(wait) = wait {
+            state.backoff = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+            state.restart_count += 1;
+        }
+        if let Some(health) = &mut state.health {
+            health.status = "unhealthy".to_owned();
+        }
+    });
+    publish_end(daemon, container, exit);
+    match wait {
+        Some(wait) => restart_after(daemon, container, wait),
+        None => finish(daemon, container, i64::from(exit.code)),
+    }
+}
+
+fn publish_end(daemon: &Daemon, container: &Container, exit: Exit) {
+    let mut attributes = container.attributes();
+    if exit.oom {
+        daemon.events.publish("container", "oom", &container.id, attributes.clone());
+    }
+    let ran = exit.finished_at as i64 - container.lock().state.started_at;
+    attributes.insert("exitCode".to_owned(), exit.code.to_string());
+    attributes.insert("execDuration".to_owned(), (ran.max(0) / 1_000_000_000).to_string());
+    daemon.events.publish("container", "die", &container.id, attributes);
+}
+
+/// Tells whoever waits, and removes what asked to be removed.
+fn finish(daemon: &Daemon, container: &Arc<Container>, exit_code: i64) {
+    container.phase.send_modify(|phase| {
+        phase.running = false;
+        phase.exits += 1;
+        phase.exit_code = exit_code;
+    });
+    let auto_remove = container.lock().config.host_config.auto_remove;
+    if auto_remove {
+        let (daemon, container) = (daemon.clone(), container.clone());
+        tokio::spawn(async move {
+            let removal = Removal { force: true, volumes: true };
+            if let Err(error) = remove::remove(&daemon, &container, removal).await {
+                tracing::warn!(
+                    container = container.id,
+                    error = error.message(),
+                    "a container could not be removed after its end"
+                );
+            }
+        });
+    }
+}
+
+/// Starts a container again after its back-off.
+pub(crate) fn restart_after(daemon: &Daemon, container: &Arc<Container>, wait: Duration) {
+    let (owner, daemon) = (container.clone(), daemon.clone());
+    // The timer is its own task so that cancelling it can never cut a start in half.
+    let timer = tokio::spawn(async move {
+        tokio::time::sleep(wait).await;
+        tokio::spawn(async move { start_again(&daemon, &owner).await });
+    });
+    container.lock().tasks.restart = Some(timer.abort_handle());
+}
+
+async fn start_again(daemon: &Daemon, container: &Arc<Container>) {
+    let _lifecycle = container.lifecycle.lock().await;
+    if container.status() != Status::Restarting || container.lock().stopping {
+        return;
+    }
+    if let Err(error) = start::start_locked(daemon, container, true).await {
+        let message = error.message();
+        tracing::warn!(container = container.id, error = message, "a restart failed");
+        let wait = {
+            let cell = container.lock();
+            let end = End {
+                exit_code: cell.state.exit_code,
+                ran_for: 0,
+                asked_for: cell.stopping,
+                restarts: cell.state.restart_count,
+                last_wait: cell.state.backoff,
+            };
+            restart::after_end(&cell.config.host_config.restart_policy, end)
+        };
+        if let Some(wait) = wait {
+            container.record_state(|state| {
+                state.status = Status::Restarting;
+                state.restart_count += 1;
+                state.backoff = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+            });
+            container.phase.send_modify(|phase| phase.running = true);
+            restart_after(daemon, container, wait);
+        }
+    }
+}
+
+/// Takes network and mounts of a container down. Goes on after a failure: what is left is found at
+/// the next start of the engine.
+pub(crate) async fn take_down(daemon: &Daemon, container: &Container) {
+    if container.has_own_network()
+        && let Err(error) = daemon.networks.release(&container.id).await
+    {
+        let error: crate::error::Error = error.into();
+        tracing::warn!(
+            container = container.id,
+            error = error.message(),
+            "leaving networks failed"
+        );
+    }
+    if let Err(error) = rootfs::unmount_all(&container.rootfs()) {
+        tracing::warn!(container = container.id, error = error.message(), "unmounting failed");
+    }
+    pin_as_stopped(daemon, container);
+}
+
+/// Says that a container which does not run has its image.
+pub(crate) fn pin_as_stopped(daemon: &Daemon, container: &Container) {
+    let image = container.lock().config.image_id.parse();
+    if let Ok(image) = image
+        && daemon.images.pin(&image, &container.id, Use::Stopped).is_err()
+    {
+        tracing::debug!(container = container.id, "the image of a container is gone");
+    }
+}

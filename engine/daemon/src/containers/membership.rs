@@ -1,0 +1,93 @@
+//! Puts existing containers into networks and takes them out.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use minke_engine_client::wire::{EndpointSettings, HostNetwork};
+use minke_engine_network::{NetworkError, NetworkRecord};
+
+use super::container::Container;
+use super::start::attach_options;
+use crate::daemon::Daemon;
+use crate::error::{Error, Result};
+use crate::networks::show_endpoint;
+
+/// Puts a container into a network; at once if it runs.
+pub(crate) async fn connect(
+    daemon: &Daemon,
+    container: &Arc<Container>,
+    record: &NetworkRecord,
+    asked: EndpointSettings,
+) -> Result<()> {
+    let _lifecycle = container.lifecycle.lock().await;
+    let (known, own) = {
+        let cell = container.lock();
+        let mode = cell.config.host_config.network();
+        let own =
+            !matches!(mode, HostNetwork::Host | HostNetwork::None | HostNetwork::Container(_));
+        (cell.config.networks.contains_key(&record.name), own)
+    };
+    if !own {
+        return Err(Error::Forbidden(
+            "container sharing network namespace with another container or host cannot be connected to any other network"
+                .to_owned(),
+        ));
+    }
+    if known {
+        let (container, network) = (container.name(), record.name.clone());
+        return Err(NetworkError::AlreadyAttached { container, network }.into());
+    }
+    if container.status().has_process() {
+        let alone = container.lock().state.endpoints.is_empty();
+        let options = attach_options(container, &record.id, &asked, alone, &mut Vec::new())?;
+        let endpoint = daemon.networks.attach(options).await?;
+        let shown = show_endpoint(&asked, record, &endpoint);
+        container.change_state(|state| {
+            state.endpoints.insert(record.name.clone(), shown);
+        })?;
+    }
+    container.change_config(|config| {
+        config.networks.insert(record.name.clone(), asked);
+    })?;
+    tell(daemon, container, record, "connect");
+    Ok(())
+}
+
+/// Takes a container out of a network; at once if it runs.
+pub(crate) async fn disconnect(
+    daemon: &Daemon,
+    container: &Arc<Container>,
+    record: &NetworkRecord,
+    force: bool,
+) -> Result<()> {
+    let _lifecycle = container.lifecycle.lock().await;
+    let known = container.lock().config.networks.contains_key(&record.name);
+    if !known && !force {
+        let (container, network) = (container.name(), record.name.clone());
+        return Err(NetworkError::NotAttached { container, network }.into());
+    }
+    if container.status().has_process() {
+        match daemon.networks.detach(&container.id, &record.id).await {
+            Ok(()) => {}
+            Err(NetworkError::NotAttached { .. }) if force => {}
+            Err(error) => return Err(error.into()),
+        }
+        container.change_state(|state| {
+            state.endpoints.remove(&record.name);
+        })?;
+    }
+    container.change_config(|config| {
+        config.networks.remove(&record.name);
+    })?;
+    tell(daemon, container, record, "disconnect");
+    Ok(())
+}
+
+fn tell(daemon: &Daemon, container: &Container, record: &NetworkRecord, action: &str) {
+    let attributes = BTreeMap::from([
+        ("container".to_owned(), container.id.clone()),
+        ("name".to_owned(), record.name.clone()),
+        ("type".to_owned(), "bridge".to_owned()),
+    ]);
+    daemon.events.publish("network", action, &record.id, attributes);
+}

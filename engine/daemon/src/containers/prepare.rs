@@ -1,0 +1,219 @@
+//! A container's documents as the runtime wants them.
+
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+
+use minke_engine_client::wire::{HostConfig, HostNetwork};
+use minke_engine_runtime::spec::{
+    ContainerSpec, DeviceRequest, Mount, MountKind as SpecMount, Namespace, NetNamespace,
+    Resources, Ulimit,
+};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+
+use super::container::Container;
+use super::document::{ConfigDocument, MountDocument, MountKind};
+use crate::daemon::Daemon;
+use crate::error::{Error, Result};
+
+/// The files that are mounted over the image's.
+pub(super) const OWN_FILES: [(&str, &str); 3] =
+    [("hosts", "/etc/hosts"), ("hostname", "/etc/hostname"), ("resolv.conf", "/etc/resolv.conf")];
+
+/// What the runtime is told of a container.
+pub(crate) fn spec(daemon: &Daemon, container: &Container) -> Result<ContainerSpec> {
+    let document = container.lock().config.clone();
+    let host = &document.host_config;
+    let config = &document.config;
+    let mut args = config.entrypoint.clone().unwrap_or_default();
+    args.extend(config.cmd.clone().unwrap_or_default());
+    let mut spec = ContainerSpec {
+        id: container.id.clone(),
+        rootfs: container.rootfs(),
+        readonly_rootfs: host.readonly_rootfs,
+        args,
+        env: config.env.clone(),
+        cwd: config.working_dir.clone(),
+        user: config.user.clone(),
+        group_add: host.group_add.clone(),
+        tty: config.tty,
+        hostname: config.hostname.clone(),
+        domainname: config.domainname.clone(),
+        network: network(daemon, &document)?,
+        pid: shared(daemon, &host.pid_mode, "pid")?,
+        ipc: shared(daemon, &host.ipc_mode, "ipc")?,
+        uts: shared(daemon, &host.uts_mode, "uts")?,
+        cgroup_namespace: match host.cgroupns_mode.as_str() {
+            "host" => Some(Namespace::Host),
+            "private" => Some(Namespace::Private),
+            _ => None,
+        },
+        mounts: mounts(daemon, container, &document)?,
+        privileged: host.privileged,
+        cap_add: host.cap_add.clone(),
+        cap_drop: host.cap_drop.clone(),
+        devices: devices(host),
+        device_cgroup_rules: host.resources.device_cgroup_rules.clone(),
+        resources: resources(&host.resources),
+        oom_score_adj: i32::try_from(host.oom_score_adj).unwrap_or_default(),
+        shm_size: host.shm_size.max(0) as u64,
+        sysctls: host.sysctls.clone(),
+        ulimits: ulimits(host),
+        masked_paths: host.masked_paths.clone(),
+        readonly_paths: host.readonly_paths.clone(),
+        cgroup_path: cgroup_path(daemon, host, &container.id),
+        ..ContainerSpec::default()
+    };
+    for option in &host.security_opt {
+        match option.as_str() {
+            "no-new-privileges" | "no-new-privileges=true" | "no-new-privileges:true" => {
+                spec.no_new_privileges = true;
+            }
+            "seccomp=unconfined" | "seccomp:unconfined" => spec.seccomp_unconfined = true,
+            "systempaths=unconfined" => {
+                spec.masked_paths = Some(Vec::new());
+                spec.readonly_paths = Some(Vec::new());
+            }
+            _ => {}
+        }
+    }
+    Ok(spec)
+}
+
+fn cgroup_path(daemon: &Daemon, host: &HostConfig, id: &str) -> String {
+    match host.resources.cgroup_parent.trim_end_matches('/') {
+        "" => format!("{}/{id}", daemon.cgroup_parent()),
+        parent => format!("{parent}/{id}"),
+    }
+}
+
+fn network(daemon: &Daemon, document: &ConfigDocument) -> Result<NetNamespace> {
+    Ok(match document.host_config.network() {
+        HostNetwork::Host => NetNamespace::Host,
+        HostNetwork::Container(other) => NetNamespace::Path(namespace_of(daemon, other, "net")?),
+        _ => NetNamespace::Path(daemon.networks.namespace(&document.id)?.netns),
+    })
+}
+
+/// A namespace that is private, the host's, or another container's.
+fn shared(daemon: &Daemon, mode: &str, kind: &str) -> Result<Namespace> {
+    match mode.strip_prefix("container:") {
+        Some(other) => Ok(Namespace::Path(namespace_of(daemon, other, kind)?)),
+        None if mode == "host" => Ok(Namespace::Host),
+        None => Ok(Namespace::Private),
+    }
+}
+
+fn namespace_of(daemon: &Daemon, name: &str, kind: &str) -> Result<PathBuf> {
+    let other = daemon.containers.find(name)?;
+    let pid = other.lock().state.pid;
+    if pid == 0 {
+        return Err(Error::Conflict(format!(
+            "cannot join the {kind} namespace of a container that is not running: {}",
+            other.id
+        )));
+    }
+    Ok(PathBuf::from(format!("/proc/{pid}/ns/{kind}")))
+}
+
+fn mounts(daemon: &Daemon, container: &Container, document: &ConfigDocument) -> Result<Vec<Mount>> {
+    let mut mounts = Vec::new();
+    let files = match document.host_config.network() {
+        HostNetwork::Container(other) => daemon.containers.find(other)?.dir.clone(),
+        _ => container.dir.clone(),
+    };
+    for (file, target) in OWN_FILES {
+        let own = document.mounts.iter().any(|mount| mount.target == target);
+        let source = files.join(file);
+        if !own && source.exists() {
+            mounts.push(Mount {
+                kind: SpecMount::Bind { source, recursive: false, propagation: String::new() },
+                target: target.to_owned(),
+                readonly: false,
+            });
+        }
+    }
+    for mount in &document.mounts {
+        mounts.push(spec_mount(daemon, mount)?);
+    }
+    Ok(mounts)
+}
+
+fn spec_mount(daemon: &Daemon, mount: &MountDocument) -> Result<Mount> {
+    let kind = match mount.kind {
+        MountKind::Tmpfs => SpecMount::Tmpfs { options: mount.options.clone() },
+        MountKind::Bind => SpecMount::Bind {
+            source: PathBuf::from(&mount.source),
+            recursive: !mount.non_recursive,
+            propagation: mount.propagation.clone(),
+        },
+        MountKind::Volume => SpecMount::Bind {
+            source: volume_source(daemon, mount)?,
+            recursive: true,
+            propagation: mount.propagation.clone(),
+        },
+    };
+    Ok(Mount { kind, target: mount.target.clone(), readonly: mount.read_only })
+}
+
+/// The directory of a volume, or the one inside it that was asked for.
+pub(crate) fn volume_source(daemon: &Daemon, mount: &MountDocument) -> Result<PathBuf> {
+    let data = daemon.volumes.data(&mount.volume);
+    if mount.subpath.is_empty() {
+        return Ok(data);
+    }
+    // What is in a volume was put there by containers: a link must not lead to the host's files.
+    let inside = || -> std::io::Result<PathBuf> {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let root = rustix::fs::open(&data, flags | OFlags::DIRECTORY, Mode::empty())?;
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let found =
+            rustix::fs::openat2(&root, Path::new(&mount.subpath), flags, Mode::empty(), resolve)?;
+        std::fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd()))
+    };
+    inside().map_err(|error| {
+        Error::Invalid(format!(
+            "cannot access path {} of volume {}: {error}",
+            mount.subpath, mount.volume
+        ))
+    })
+}
+
+fn devices(host: &HostConfig) -> Vec<DeviceRequest> {
+    let devices = host.resources.devices.iter();
+    devices
+        .map(|device| DeviceRequest {
+            host: PathBuf::from(&device.path_on_host),
+            container: match device.path_in_container.as_str() {
+                "" => device.path_on_host.clone(),
+                path => path.to_owned(),
+            },
+            permissions: device.cgroup_permissions.clone(),
+        })
+        .collect()
+}
+
+fn ulimits(host: &HostConfig) -> Vec<Ulimit> {
+    let limits = host.resources.ulimits.iter();
+    limits
+        .map(|limit| Ulimit { name: limit.name.clone(), soft: limit.soft, hard: limit.hard })
+        .collect()
+}
+
+fn resources(limits: &minke_engine_client::wire::Resources) -> Resources {
+    let some = |value: i64| (value != 0).then_some(value);
+    Resources {
+        memory: some(limits.memory),
+        memory_swap: some(limits.memory_swap),
+        memory_reservation: some(limits.memory_reservation),
+        memory_swappiness: limits.memory_swappiness.and_then(|value| u64::try_from(value).ok()),
+        oom_kill_disable: limits.oom_kill_disable.unwrap_or(false),
+        nano_cpus: limits.nano_cpus,
+        cpu_shares: limits.cpu_shares.max(0) as u64,
+        cpu_period: limits.cpu_period.max(0) as u64,
+        cpu_quota: limits.cpu_quota,
+        cpuset_cpus: limits.cpuset_cpus.clone(),
+        cpuset_mems: limits.cpuset_mems.clone(),
+        pids: limits.pids_limit.filter(|limit| *limit > 0),
+        ..Resources::default()
+    }
+}

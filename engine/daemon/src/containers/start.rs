@@ -1,0 +1,400 @@
+//! Starts containers.
+//!
+//! Order: root file system, network, files, volumes, shim, attached clients, the process, the
+//! document, the event. Whatever fails takes down what came before it, and the container is as it was,
+//! with the reason in its state.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use minke_engine_client::wire::{EndpointSettings, HostNetwork};
+use minke_engine_images::Use;
+use minke_engine_network::{AttachOptions, Endpoint};
+use minke_engine_shim::config::{DnsConfig, LogConfig, ShimConfig};
+use minke_engine_shim::protocol::{Request, Streams};
+
+use super::container::{Container, PendingAttach};
+use super::document::{MountDocument, MountKind, Status};
+use super::files::{self, HostResolver};
+use super::{exit, health, ports, prepare, validate};
+use crate::daemon::Daemon;
+use crate::error::{Error, Result};
+use crate::launch::{Launch, spawn_shim};
+use crate::networks::show_endpoint;
+use crate::shim::{Connection, ShimError};
+use crate::{durable, rootfs, stamp, volumes};
+
+/// Starts a container for somebody who asked for it.
+pub(crate) async fn start(daemon: &Daemon, container: &Arc<Container>) -> Result<()> {
+    let _lifecycle = container.lifecycle.lock().await;
+    match container.status() {
+        Status::Running | Status::Paused => return Err(Error::NotModified),
+        Status::Removing | Status::Dead => {
+            return Err(Error::Conflict(
+                "container is marked for removal and cannot be started".to_owned(),
+            ));
+        }
+        Status::Created | Status::Exited | Status::Restarting => {}
+    }
+    container.lock().tasks.end_all();
+    start_locked(daemon, container, false).await
+}
+
+/// Starts a container whose lifecycle lock is held. `again`: the restart policy asks.
+pub(crate) async fn start_locked(
+    daemon: &Daemon,
+    container: &Arc<Container>,
+    again: bool,
+) -> Result<()> {
+    let started = bring_up(daemon, container, again).await;
+    let Err(error) = started else { return Ok(()) };
+    container.lock().pending.clear();
+    exit::take_down(daemon, container).await;
+    let exit_code = match &error {
+        Error::Start { failure, .. } => i64::from(failure.exit_code()),
+        _ => 128,
+    };
+    let message = error.message();
+    container.record_state(|state| {
+        if state.status != Status::Created {
+            state.status = Status::Exited;
+        }
+        state.pid = 0;
+        state.exit_code = exit_code;
+        state.error = message.clone();
+    });
+    container.phase.send_modify(|phase| {
+        phase.running = false;
+        phase.exits += 1;
+        phase.exit_code = exit_code;
+        phase.error = message;
+    });
+    Err(error)
+}
+
+async fn bring_up(daemon: &Daemon, container: &Arc<Container>, again: bool) -> Result<()> {
+    super::container::make_directories(&container.dir)?;
+    mount_rootfs(daemon, container)?;
+    let network = join_networks(daemon, container).await?;
+    write_files(daemon, container, &network)?;
+    fill_volumes(daemon, container)?;
+    let spec = prepare::spec(daemon, container)?;
+    let launch = Launch {
+        dir: &container.shim_dir(),
+        spec: &spec,
+        config: shim_config(container, &network)?,
+    };
+    // What a shim that was killed left behind would be taken for news of this run.
+    let _ = std::fs::remove_file(container.shim_dir().join("exit"));
+    spawn_shim(&daemon.programs, launch).await?;
+    run(daemon, container, again, network.endpoints).await?;
+    health::begin(daemon, container);
+    Ok(())
+}
+
+/// Connects who waits, then starts the process and records it.
+async fn run(
+    daemon: &Daemon,
+    container: &Arc<Container>,
+    again: bool,
+    endpoints: BTreeMap<String, (EndpointSettings, Endpoint)>,
+) -> Result<()> {
+    let dir = container.shim_dir();
+    let mut waiting = Connection::open(&dir).await.map_err(start_error)?;
+    let wait = Request::Wait { session: String::new() };
+    waiting.writer.send(&wait).await.map_err(|error| start_error(error.into()))?;
+    let pending: Vec<PendingAttach> = std::mem::take(&mut container.lock().pending);
+    for attach in pending.into_iter().filter(|attach| !attach.bound.is_closed()) {
+        let mut connection = Connection::open(&dir).await.map_err(start_error)?;
+        connection.attach("", attach.streams).await.map_err(start_error)?;
+        // Who has gone in between needs nothing any more.
+        let _ = attach.bound.send(connection);
+    }
+    let mut control = Connection::open(&dir).await.map_err(start_error)?;
+    let size = container.lock().early_size.take();
+    if let Some(size) = size {
+        control.resize("", size).await.map_err(start_error)?;
+    }
+    let pid = control.start().await.map_err(start_error)?;
+    let given: Vec<_> = endpoints.values().flat_map(|(_, e)| e.ports.clone()).collect();
+    let shown: BTreeMap<_, _> =
+        endpoints.into_iter().map(|(name, (shown, _))| (name, shown)).collect();
+    container.lock().stopping = false;
+    container.record_state(|state| {
+        state.status = Status::Running;
+        state.pid = pid;
+        state.started_at = stamp::now();
+        state.error = String::new();
+        state.oom_killed = false;
+        state.exit_code = 0;
+        state.boot_id = daemon.boot_id.clone();
+        state.endpoints = shown.clone();
+        state.ports = ports::given(&given);
+        state.health = None;
+        if !again {
+            state.manually_stopped = false;
+            state.restart_count = 0;
+            state.backoff = 0;
+        }
+    });
+    container.phase.send_modify(|phase| {
+        phase.running = true;
+        phase.error.clear();
+    });
+    daemon.events.publish("container", "start", &container.id, container.attributes());
+    exit::watch(daemon, container, waiting);
+    Ok(())
+}
+
+fn start_error(error: ShimError) -> Error {
+    match error {
+        ShimError::Failed { failure, message } => Error::Start { failure, message },
+        other => Error::system("starting the container")(other),
+    }
+}
+
+/// Mounts the overlay of image and container.
+pub(crate) fn mount_rootfs(daemon: &Daemon, container: &Container) -> Result<()> {
+    let image = container.lock().config.image_id.clone();
+    let image = image.parse().map_err(Error::system("reading the image's id"))?;
+    daemon.images.pin(&image, &container.id, Use::Running)?;
+    let lower = daemon.images.lower_dirs(&image)?;
+    rootfs::unmount_all(&container.rootfs())?;
+    let (upper, work) = (container.dir.join("upper"), container.dir.join("work"));
+    rootfs::mount(&lower, &upper, &work, &container.rootfs())
+}
+
+/// What a container got in its networks.
+#[derive(Default)]
+struct Joined {
+    endpoints: BTreeMap<String, (EndpointSettings, Endpoint)>,
+    /// Files for the shim's name service, when it is needed.
+    dns: Option<DnsConfig>,
+    gateway: Option<String>,
+}
+
+async fn join_networks(daemon: &Daemon, container: &Arc<Container>) -> Result<Joined> {
+    if !container.has_own_network() {
+        return Ok(Joined::default());
+    }
+    let document = container.lock().config.clone();
+    let upstreams: Vec<SocketAddr> = document
+        .host_config
+        .dns
+        .iter()
+        .filter_map(|server| Some(SocketAddr::new(server.parse::<IpAddr>().ok()?, 53)))
+        .collect();
+    daemon.networks.release(&container.id).await?;
+    let namespace = daemon.networks.make_namespace(&container.id, &upstreams).await?;
+    let mut joined = Joined::default();
+    if document.host_config.network() == HostNetwork::None {
+        return Ok(joined);
+    }
+    let mut ports = ports::published(&document.config, &document.host_config)?;
+    let mut named = false;
+    for name in in_order(&document) {
+        let record = daemon.networks.get(&name)?;
+        let asked = document.networks.get(&name).cloned().unwrap_or_default();
+        let first = joined.endpoints.is_empty();
+        let options = attach_options(container, &record.id, &asked, first, &mut ports)?;
+        let endpoint = daemon.networks.attach(options).await?;
+        named |= record.dns;
+        if first {
+            joined.gateway = Some(record.gateway.to_string());
+        }
+        let shown = show_endpoint(&asked, &record, &endpoint);
+        let attributes = BTreeMap::from([
+            ("container".to_owned(), container.id.clone()),
+            ("name".to_owned(), record.name.clone()),
+            ("type".to_owned(), "bridge".to_owned()),
+        ]);
+        daemon.events.publish("network", "connect", &record.id, attributes);
+        joined.endpoints.insert(record.name, (shown, endpoint));
+    }
+    // Also where the host's resolver can only be reached from the host.
+    if named || (document.host_config.dns.is_empty() && host_resolver().servers.is_empty()) {
+        joined.dns = Some(DnsConfig { netns: namespace.netns, sources: namespace.dns });
+    }
+    Ok(joined)
+}
+
+/// The network of the network mode first: it gets the default route and the published ports.
+fn in_order(document: &super::document::ConfigDocument) -> Vec<String> {
+    let first = match document.host_config.network() {
+        HostNetwork::Named(name) => name,
+        _ => "bridge",
+    };
+    let mut names: Vec<String> = document.networks.keys().cloned().collect();
+    names.sort_by_key(|name| name != first);
+    names
+}
+
+/// How a container asks for a place in a network.
+pub(crate) fn attach_options(
+    container: &Container,
+    network: &str,
+    asked: &EndpointSettings,
+    first: bool,
+    ports: &mut Vec<minke_engine_network::Port>,
+) -> Result<AttachOptions> {
+    let ipam = asked.ipam_config.clone().unwrap_or_default();
+    let address = match ipam.ipv4_address.as_str() {
+        "" => None,
+        text => Some(text.parse().map_err(|_| {
+            Error::Invalid(format!("invalid IPv4 address {text:?} for the container"))
+        })?),
+    };
+    if !ipam.ipv6_address.is_empty() {
+        return Err(Error::Invalid("IPv6 addresses are not supported by this engine".to_owned()));
+    }
+    let mac_text = match asked.mac_address.as_str() {
+        "" => container.lock().config.config.mac_address.clone(),
+        text => text.to_owned(),
+    };
+    Ok(AttachOptions {
+        network: network.to_owned(),
+        container: container.id.clone(),
+        address,
+        mac: if mac_text.is_empty() { None } else { Some(parse_mac(&mac_text)?) },
+        names: dns_names(container, asked),
+        default_route: first,
+        ports: if first { std::mem::take(ports) } else { Vec::new() },
+    })
+}
+
+/// What a container is called in a network.
+pub(crate) fn dns_names(container: &Container, asked: &EndpointSettings) -> Vec<String> {
+    let cell = container.lock();
+    let mut names = vec![cell.config.name.clone()];
+    names.extend(asked.aliases.iter().flatten().cloned());
+    names.push(container.id[..12].to_owned());
+    names.push(cell.config.config.hostname.clone());
+    let mut seen = std::collections::BTreeSet::new();
+    names.retain(|name| !name.is_empty() && seen.insert(name.clone()));
+    names
+}
+
+fn parse_mac(text: &str) -> Result<[u8; 6]> {
+    let mut mac = [0u8; 6];
+    let parts: Vec<&str> = text.split([':', '-']).collect();
+    let read = |part: &&str| u8::from_str_radix(part, 16).ok();
+    let bytes: Option<Vec<u8>> = parts.iter().map(read).collect();
+    match bytes {
+        Some(bytes) if bytes.len() == 6 => mac.copy_from_slice(&bytes),
+        _ => return Err(Error::Invalid(format!("invalid MAC address {text:?}"))),
+    }
+    Ok(mac)
+}
+
+fn host_resolver() -> HostResolver {
+    HostResolver::parse(&std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default())
+}
+
+fn write_files(daemon: &Daemon, container: &Container, network: &Joined) -> Result<()> {
+    let document = container.lock().config.clone();
+    let host = &document.host_config;
+    let mode = host.network();
+    if matches!(mode, HostNetwork::Container(_)) {
+        return Ok(());
+    }
+    let write =
+        |name: &str, text: &str| durable::write_soon(&container.dir.join(name), text.as_bytes());
+    let own: Vec<String> = network.endpoints.values().map(|(_, e)| e.address.to_string()).collect();
+    let mut hostname = document.config.hostname.clone();
+    if mode == HostNetwork::Host {
+        let system = rustix::system::uname();
+        if document.config.hostname == container.id[..12] {
+            hostname = system.nodename().to_string_lossy().into_owned();
+        }
+    }
+    let config = minke_engine_client::wire::ContainerConfig {
+        hostname: hostname.clone(),
+        ..document.config.clone()
+    };
+    let links = links(daemon, &host.links);
+    write("hosts", &files::hosts(&config, host, &own, network.gateway.as_deref(), &links))?;
+    write("hostname", &format!("{hostname}\n"))?;
+    if mode == HostNetwork::Host && host.dns.is_empty() {
+        let own = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+        return write("resolv.conf", &own);
+    }
+    write("resolv.conf", &files::resolv_conf(host, &host_resolver(), network.dns.is_some()))
+}
+
+/// Addresses of linked containers: name and alias of each.
+fn links(daemon: &Daemon, links: &[String]) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for link in links {
+        let (name, alias) = link.split_once(':').unwrap_or((link, link));
+        let Ok(other) = daemon.containers.find(name) else { continue };
+        let cell = other.lock();
+        if let Some(endpoint) = cell.state.endpoints.values().next() {
+            let alias = alias.rsplit('/').next().unwrap_or(alias);
+            found.push((endpoint.ip_address.clone(), format!("{alias} {}", cell.config.name)));
+        }
+    }
+    found
+}
+
+/// Makes missing bind sources, and fills new volumes from the image at the first start.
+fn fill_volumes(daemon: &Daemon, container: &Container) -> Result<()> {
+    let (mounts, first): (Vec<MountDocument>, bool) = {
+        let cell = container.lock();
+        (cell.config.mounts.clone(), cell.state.started_at == 0)
+    };
+    for mount in mounts {
+        match mount.kind {
+            MountKind::Bind if mount.make_source => {
+                let source = PathBuf::from(&mount.source);
+                if !source.exists() {
+                    std::fs::create_dir_all(&source).map_err(Error::file("making", &source))?;
+                }
+            }
+            MountKind::Volume => {
+                let data = daemon.volumes.data(&mount.volume);
+                std::fs::create_dir_all(&data).map_err(Error::file("making", &data))?;
+                if first && !mount.no_copy && mount.subpath.is_empty() {
+                    volumes::fill_from_image(&container.rootfs(), &mount.target, &data)
+                        .map_err(Error::file("filling the volume", &data))?;
+                }
+            }
+            MountKind::Bind | MountKind::Tmpfs => {}
+        }
+    }
+    Ok(())
+}
+
+fn shim_config(container: &Container, network: &Joined) -> Result<ShimConfig> {
+    let cell = container.lock();
+    let config = &cell.config.config;
+    let (max_size, max_files) = validate::log_limits(&cell.config.host_config)?;
+    let log = (cell.config.host_config.log_config.kind != "none").then(|| LogConfig {
+        path: container.log_path(),
+        max_size,
+        max_files,
+    });
+    Ok(ShimConfig {
+        id: container.id.clone(),
+        runtime: PathBuf::new(),
+        bundle: container.dir.join("bundle"),
+        tty: config.tty,
+        stdin: config.open_stdin,
+        stdin_once: config.stdin_once,
+        log,
+        dns: network.dns.clone(),
+    })
+}
+
+/// Registers a client that attaches before the start.
+pub(crate) fn attach_early(
+    container: &Container,
+    streams: Streams,
+) -> tokio::sync::oneshot::Receiver<Connection> {
+    let (bound, receiver) = tokio::sync::oneshot::channel();
+    let mut cell = container.lock();
+    cell.pending.retain(|attach| !attach.bound.is_closed());
+    cell.pending.push(PendingAttach { streams, bound });
+    receiver
+}

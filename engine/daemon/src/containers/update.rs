@@ -1,0 +1,157 @@
+//! Changes containers: name, limits, restart policy.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use minke_engine_client::wire::{Resources, UpdateContainer};
+use minke_engine_shim::cgroup;
+
+use super::container::Container;
+use super::{start, validate};
+use crate::daemon::Daemon;
+use crate::error::{Error, Result};
+use crate::names;
+
+/// Gives a container another name; names in its networks follow.
+pub(crate) async fn rename(daemon: &Daemon, container: &Arc<Container>, name: &str) -> Result<()> {
+    let name = name.strip_prefix('/').unwrap_or(name);
+    if name.is_empty() {
+        return Err(Error::Invalid("Neither old nor new names may be empty".to_owned()));
+    }
+    names::check_container(name)?;
+    let _lifecycle = container.lifecycle.lock().await;
+    let old = container.name();
+    daemon.containers.take_name(name, &container.id)?;
+    if let Err(error) = container.change_config(|config| name.clone_into(&mut config.name)) {
+        daemon.containers.release_name(name, &container.id);
+        return Err(error);
+    }
+    daemon.containers.release_name(&old, &container.id);
+    let endpoints: Vec<String> = container.lock().state.endpoints.keys().cloned().collect();
+    if container.status().has_process() {
+        for network in endpoints {
+            let asked = container.lock().config.networks.get(&network).cloned();
+            let new_names = start::dns_names(container, &asked.unwrap_or_default());
+            daemon.networks.rename(&container.id, &network, new_names).await?;
+        }
+    }
+    let mut attributes = container.attributes();
+    attributes.insert("oldName".to_owned(), format!("/{old}"));
+    daemon.events.publish("container", "rename", &container.id, attributes);
+    Ok(())
+}
+
+/// Changes limits and restart policy; limits of a running container take effect at once.
+pub(crate) async fn update(
+    daemon: &Daemon,
+    container: &Arc<Container>,
+    body: UpdateContainer,
+) -> Result<()> {
+    let _lifecycle = container.lifecycle.lock().await;
+    let (mut resources, auto_remove) = {
+        let cell = container.lock();
+        let host = &cell.config.host_config;
+        (host.resources.clone(), host.auto_remove)
+    };
+    merge(&mut resources, &body.resources);
+    validate::check_resources(&resources)?;
+    let policy = body.restart_policy.filter(|policy| !policy.name.is_empty());
+    if let Some(policy) = &policy {
+        validate::check_policy(&policy.name, policy.maximum_retry_count)?;
+        if auto_remove && policy.name != "no" {
+            return Err(Error::Invalid(
+                "Restart policy cannot be updated because AutoRemove is enabled for the container"
+                    .to_owned(),
+            ));
+        }
+    }
+    if container.status().has_process() {
+        apply(container, &resources)?;
+    }
+    container.change_config(|config| {
+        config.host_config.resources = resources;
+        if let Some(policy) = policy {
+            config.host_config.restart_policy = policy;
+        }
+    })?;
+    daemon.events.publish("container", "update", &container.id, container.attributes());
+    Ok(())
+}
+
+fn merge(own: &mut Resources, new: &Resources) {
+    for (own, new) in [
+        (&mut own.cpu_shares, new.cpu_shares),
+        (&mut own.memory, new.memory),
+        (&mut own.nano_cpus, new.nano_cpus),
+        (&mut own.cpu_period, new.cpu_period),
+        (&mut own.cpu_quota, new.cpu_quota),
+        (&mut own.memory_reservation, new.memory_reservation),
+        (&mut own.memory_swap, new.memory_swap),
+    ] {
+        if new != 0 {
+            *own = new;
+        }
+    }
+    for (own, new) in
+        [(&mut own.cpuset_cpus, &new.cpuset_cpus), (&mut own.cpuset_mems, &new.cpuset_mems)]
+    {
+        if !new.is_empty() {
+            new.clone_into(own);
+        }
+    }
+    if new.pids_limit.is_some() {
+        own.pids_limit = new.pids_limit;
+    }
+}
+
+/// Writes limits into a running container's cgroups.
+fn apply(container: &Container, limits: &Resources) -> Result<()> {
+    let directories = cgroup::listed(&container.shim_dir());
+    let set = |names: &[&str], value: String| -> Result<()> {
+        for directory in &directories {
+            for path in names.iter().map(|name| directory.join(name)) {
+                if path.exists() {
+                    return write(&path, &value);
+                }
+            }
+        }
+        Ok(())
+    };
+    if limits.memory > 0 {
+        // The limit of memory and swap must never be below the other on version 1.
+        let both = if limits.memory_swap != 0 { limits.memory_swap } else { limits.memory * 2 };
+        let memory = || set(&["memory.limit_in_bytes", "memory.max"], limits.memory.to_string());
+        let swap = || set(&["memory.memsw.limit_in_bytes"], both.to_string());
+        memory().or_else(|_| swap().and_then(|()| memory()))?;
+        swap()?;
+    }
+    if limits.cpu_shares > 0 {
+        set(&["cpu.shares"], limits.cpu_shares.to_string())?;
+        let weight = 1 + (limits.cpu_shares - 2).max(0) * 9999 / 262_142;
+        set(&["cpu.weight"], weight.to_string())?;
+    }
+    let (quota, period) = match limits.nano_cpus {
+        0 => (limits.cpu_quota, if limits.cpu_period > 0 { limits.cpu_period } else { 100_000 }),
+        nano => (nano / 10_000, 100_000),
+    };
+    if quota > 0 {
+        set(&["cpu.cfs_period_us"], period.to_string())?;
+        set(&["cpu.cfs_quota_us"], quota.to_string())?;
+        set(&["cpu.max"], format!("{quota} {period}"))?;
+    }
+    if !limits.cpuset_cpus.is_empty() {
+        set(&["cpuset.cpus"], limits.cpuset_cpus.clone())?;
+    }
+    if !limits.cpuset_mems.is_empty() {
+        set(&["cpuset.mems"], limits.cpuset_mems.clone())?;
+    }
+    if let Some(pids) = limits.pids_limit {
+        let value = if pids > 0 { pids.to_string() } else { "max".to_owned() };
+        set(&["pids.max"], value)?;
+    }
+    Ok(())
+}
+
+fn write(path: &Path, value: &str) -> Result<()> {
+    std::fs::write(path, value).map_err(Error::file("setting", path))
+}

@@ -1,0 +1,333 @@
+//! Checks what a container asks of its host. What this engine does not do is refused by name: a
+//! container that silently lacks a limit or a device is worse than none.
+
+use minke_engine_client::wire::{ContainerConfig, HostConfig, HostNetwork, Resources};
+use serde_json::Value;
+
+use super::signals;
+use crate::error::{Error, Result};
+
+/// Smallest memory limit, bytes: the runtime helper itself needs about this much.
+const LEAST_MEMORY: i64 = 6 << 20;
+
+/// Checks the whole of a create request.
+pub(crate) fn check(config: &ContainerConfig, host: &HostConfig) -> Result<()> {
+    check_unknown(host)?;
+    check_words(host)?;
+    check_resources(&host.resources)?;
+    check_network_mode(config, host)?;
+    check_restart_policy(host)?;
+    check_health(config)?;
+    if !config.working_dir.is_empty() && !config.working_dir.starts_with('/') {
+        return Err(Error::Invalid(format!(
+            "the working directory '{}' is invalid, it needs to be an absolute path",
+            config.working_dir
+        )));
+    }
+    if config.stop_timeout.is_some_and(|seconds| seconds < -1) {
+        return Err(Error::Invalid("StopTimeout must be -1 or more".to_owned()));
+    }
+    signals::parse(&config.stop_signal, signals::TERM)?;
+    for variable in &config.env {
+        if variable.is_empty() || variable.starts_with('=') || variable.contains('\0') {
+            return Err(Error::Invalid(format!("invalid environment variable: {variable:?}")));
+        }
+    }
+    Ok(())
+}
+
+fn unsupported(what: &str, value: &str) -> Error {
+    Error::Invalid(format!("{what}: {value:?} is not supported by this engine"))
+}
+
+/// Whether a value only says "not given".
+fn says_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Bool(true) => false,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty() || text == "default",
+        Value::Array(items) => items.iter().all(says_nothing),
+        Value::Object(fields) => fields.values().all(says_nothing),
+    }
+}
+
+fn check_unknown(host: &HostConfig) -> Result<()> {
+    match host.other.iter().find(|(_, value)| !says_nothing(value)) {
+        Some((name, _)) => {
+            Err(Error::Invalid(format!("HostConfig.{name} is not supported by this engine")))
+        }
+        None => Ok(()),
+    }
+}
+
+fn check_words(host: &HostConfig) -> Result<()> {
+    let one_of = |what: &str, value: &str, known: &[&str]| {
+        let shared = value.strip_prefix("container:").is_some_and(|name| !name.is_empty());
+        let ok = known.contains(&value) || (shared && known.contains(&"container:"));
+        if ok { Ok(()) } else { Err(unsupported(what, value)) }
+    };
+    one_of("VolumeDriver", &host.volume_driver, &["", "local"])?;
+    one_of("Runtime", &host.runtime, &["", "minke", "runc", "io.containerd.runc.v2"])?;
+    one_of("UsernsMode", &host.userns_mode, &["", "host"])?;
+    one_of("UTSMode", &host.uts_mode, &["", "host", "private"])?;
+    one_of("PidMode", &host.pid_mode, &["", "host", "private", "container:"])?;
+    one_of("IpcMode", &host.ipc_mode, &["", "private", "shareable", "host", "container:"])?;
+    one_of("CgroupnsMode", &host.cgroupns_mode, &["", "private", "host"])?;
+    one_of("LogConfig.Type", &host.log_config.kind, &["", "json-file", "none"])?;
+    if host.init == Some(true) {
+        return Err(unsupported("Init", "true"));
+    }
+    for name in host.log_config.config.keys() {
+        if !matches!(name.as_str(), "max-size" | "max-file") {
+            return Err(unsupported("log option", name));
+        }
+    }
+    log_limits(host)?;
+    for option in &host.security_opt {
+        let (name, value) = option.split_once(['=', ':']).unwrap_or((option, ""));
+        let known = matches!(
+            (name, value),
+            ("no-new-privileges", "" | "true" | "false")
+                | ("seccomp" | "apparmor" | "systempaths", "unconfined")
+                | ("seccomp", "builtin")
+                | ("label", _)
+        );
+        if !known {
+            return Err(unsupported("security option", option));
+        }
+    }
+    let parent = &host.resources.cgroup_parent;
+    if !parent.is_empty() && (!parent.starts_with('/') || parent.contains("..")) {
+        return Err(unsupported("CgroupParent", parent));
+    }
+    if !(-1000..=1000).contains(&host.oom_score_adj) {
+        return Err(Error::Invalid(format!(
+            "Invalid value {}, range for oom score adj is [-1000, 1000]",
+            host.oom_score_adj
+        )));
+    }
+    if host.shm_size < 0 {
+        return Err(Error::Invalid("SHM size can not be less than 0".to_owned()));
+    }
+    Ok(())
+}
+
+/// Largest size of a log file (0: any) and how many are kept.
+pub(crate) fn log_limits(host: &HostConfig) -> Result<(u64, u32)> {
+    let option = |name: &str| host.log_config.config.get(name).map(String::as_str);
+    let size = match option("max-size") {
+        None | Some("-1") => 0,
+        Some(text) => parse_size(text)
+            .ok_or_else(|| Error::Invalid(format!("invalid value {text:?} of max-size")))?,
+    };
+    let files = match option("max-file") {
+        None => 1,
+        Some(text) => {
+            text.parse().ok().filter(|count| (1..=1000).contains(count)).ok_or_else(|| {
+                Error::Invalid(format!("invalid value {text:?} of max-file: want 1 to 1000"))
+            })?
+        }
+    };
+    if files > 1 && size == 0 {
+        return Err(Error::Invalid("max-file cannot be set without max-size".to_owned()));
+    }
+    Ok((size, files))
+}
+
+/// Reads `10m`, `1.5g`, `4096`: powers of 1024.
+pub(crate) fn parse_size(text: &str) -> Option<u64> {
+    let lower = text.trim().to_ascii_lowercase();
+    let lower = lower.strip_suffix('b').unwrap_or(&lower);
+    let (digits, shift) = match lower.as_bytes().last()? {
+        b'k' => (&lower[..lower.len() - 1], 10),
+        b'm' => (&lower[..lower.len() - 1], 20),
+        b'g' => (&lower[..lower.len() - 1], 30),
+        b't' => (&lower[..lower.len() - 1], 40),
+        _ => (lower, 0),
+    };
+    let value: f64 = digits.parse().ok()?;
+    let bytes = value * (1u64 << shift) as f64;
+    (bytes >= 0.0 && bytes < u64::MAX as f64).then_some(bytes as u64)
+}
+
+/// Checks limits; also of an update.
+pub(crate) fn check_resources(limits: &Resources) -> Result<()> {
+    let invalid = |text: &str| Err(Error::Invalid(text.to_owned()));
+    if limits.memory != 0 && limits.memory < LEAST_MEMORY {
+        return invalid("Minimum memory limit allowed is 6MB");
+    }
+    if limits.memory_swap > 0 && limits.memory == 0 {
+        return invalid("You should always set the Memory limit when using Memoryswap limit");
+    }
+    if limits.memory_swap > 0 && limits.memory_swap < limits.memory {
+        return invalid("Minimum memoryswap limit should be larger than memory limit");
+    }
+    if limits.memory_reservation > 0
+        && limits.memory > 0
+        && limits.memory < limits.memory_reservation
+    {
+        return invalid("Minimum memory limit can not be less than memory reservation limit");
+    }
+    if limits.memory_swappiness.is_some_and(|value| !(-1..=100).contains(&value)) {
+        return invalid("Invalid value for memory swappiness: valid range is 0-100");
+    }
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    if limits.nano_cpus < 0 || limits.nano_cpus as u128 > cores as u128 * 1_000_000_000 {
+        return Err(Error::Invalid(format!(
+            "range of CPUs is from 0.01 to {cores}.00, as there are only {cores} CPUs available"
+        )));
+    }
+    if limits.nano_cpus > 0 && (limits.cpu_period > 0 || limits.cpu_quota > 0) {
+        return invalid(
+            "Conflicting options: Nano CPUs and CPU Period or Quota cannot both be set",
+        );
+    }
+    if limits.cpu_period != 0 && !(1000..=1_000_000).contains(&limits.cpu_period) {
+        return invalid(
+            "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)",
+        );
+    }
+    if limits.cpu_quota > 0 && limits.cpu_quota < 1000 {
+        return invalid("CPU cfs quota can not be less than 1ms (i.e. 1000)");
+    }
+    if limits.cpu_shares < 0 {
+        return invalid("CpuShares can not be less than 0");
+    }
+    for (what, list) in [("cpuset cpus", &limits.cpuset_cpus), ("cpuset mems", &limits.cpuset_mems)]
+    {
+        if !list.bytes().all(|byte| byte.is_ascii_digit() || byte == b',' || byte == b'-') {
+            return Err(Error::Invalid(format!("Invalid value {list} for {what}")));
+        }
+    }
+    Ok(())
+}
+
+fn check_network_mode(config: &ContainerConfig, host: &HostConfig) -> Result<()> {
+    let conflict = |what: &str| {
+        Err(Error::Invalid(format!("conflicting options: {what} and the network mode")))
+    };
+    match host.network() {
+        HostNetwork::Container(_) => {
+            if !config.hostname.is_empty() {
+                return conflict("hostname");
+            }
+            if !host.port_bindings.is_empty() || host.publish_all_ports {
+                return conflict("port publishing");
+            }
+            if !config.exposed_ports.is_empty() {
+                return conflict("port exposing");
+            }
+            if !host.dns.is_empty() {
+                return conflict("dns");
+            }
+            if !host.extra_hosts.is_empty() {
+                return conflict("custom host-to-IP mapping");
+            }
+            Ok(())
+        }
+        HostNetwork::Host if host.uts_mode == "host" && !config.hostname.is_empty() => {
+            conflict("hostname")
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_restart_policy(host: &HostConfig) -> Result<()> {
+    let policy = &host.restart_policy;
+    check_policy(&policy.name, policy.maximum_retry_count)?;
+    if host.auto_remove && !matches!(policy.name.as_str(), "" | "no") {
+        return Err(Error::Invalid(
+            "can't create 'AutoRemove' container with restart policy".to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+/// Checks a restart policy; also of an update.
+pub(crate) fn check_policy(name: &str, retries: i64) -> Result<()> {
+    let text = match (name, retries) {
+        ("on-failure", 0..) | ("" | "no" | "always" | "unless-stopped", 0) => return Ok(()),
+        ("on-failure", _) => "invalid restart policy: maximum retry count cannot be negative",
+        ("" | "no" | "always" | "unless-stopped", _) => {
+            "invalid restart policy: maximum retry count can only be used with 'on-failure'"
+        }
+        _ => {
+            return Err(Error::Invalid(format!(
+                "invalid restart policy: unknown policy '{name}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
+            )));
+        }
+    };
+    Err(Error::Invalid(text.to_owned()))
+}
+
+fn check_health(config: &ContainerConfig) -> Result<()> {
+    let Some(health) = &config.healthcheck else { return Ok(()) };
+    for (name, value) in [
+        ("Interval", health.interval),
+        ("Timeout", health.timeout),
+        ("StartPeriod", health.start_period),
+        ("StartInterval", health.start_interval),
+    ] {
+        if value != 0 && value < 1_000_000 {
+            return Err(Error::Invalid(format!("{name} in Healthcheck cannot be less than 1ms")));
+        }
+    }
+    if health.retries < 0 {
+        return Err(Error::Invalid("Retries in Healthcheck cannot be negative".to_owned()));
+    }
+    match health.test.first().map(String::as_str) {
+        None | Some("NONE" | "CMD" | "CMD-SHELL") => Ok(()),
+        Some(other) => {
+            Err(Error::Invalid(format!("Unknown type {other:?} in Healthcheck (try 'CMD')")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use minke_engine_client::wire::CreateContainer;
+
+    fn check_json(text: &str) -> Result<()> {
+        let body: CreateContainer = serde_json::from_str(text).unwrap();
+        check(&body.config, &body.host_config)
+    }
+
+    #[test]
+    fn what_the_engine_cannot_do_is_refused_by_name() {
+        let refused = |host: &str, name: &str| {
+            let error = check_json(&format!(r#"{{"HostConfig":{host}}}"#)).unwrap_err();
+            assert!(error.to_string().contains(name), "{error}");
+        };
+        refused(r#"{"DeviceRequests":[{"Count":-1}]}"#, "DeviceRequests");
+        refused(r#"{"KernelMemory":1000000}"#, "KernelMemory");
+        refused(r#"{"Init":true}"#, "Init");
+        refused(r#"{"SecurityOpt":["seccomp={}"]}"#, "seccomp");
+        refused(r#"{"LogConfig":{"Type":"journald"}}"#, "journald");
+        refused(r#"{"Runtime":"nvidia"}"#, "nvidia");
+        refused(r#"{"Memory":1000}"#, "6MB");
+        refused(r#"{"NanoCpus":1000000000000}"#, "range of CPUs");
+        refused(r#"{"RestartPolicy":{"Name":"sometimes"}}"#, "sometimes");
+        refused(r#"{"AutoRemove":true,"RestartPolicy":{"Name":"always"}}"#, "AutoRemove");
+    }
+
+    #[test]
+    fn what_a_go_client_sends_for_nothing_is_nothing() {
+        check_json(
+            r#"{"Env":null,"HostConfig":{"Binds":null,"ContainerIDFile":"","LogConfig":{"Type":"","Config":{}},
+            "ConsoleSize":[0,0],"Isolation":"","BlkioWeight":0,"BlkioWeightDevice":[],"DeviceRequests":null,
+            "KernelMemory":0,"CpuRealtimePeriod":0,"IOMaximumBandwidth":0,"Cgroup":"","StorageOpt":null,
+            "Init":null,"MaskedPaths":null,"PidsLimit":0,"OomKillDisable":false,"Memory":0}}"#,
+        )
+        .unwrap();
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(parse_size("10m"), Some(10 << 20));
+        assert_eq!(parse_size("1.5kB"), Some(1536));
+        assert_eq!(parse_size("77"), Some(77));
+        assert_eq!(parse_size("x"), None);
+    }
+}

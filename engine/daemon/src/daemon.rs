@@ -1,0 +1,127 @@
+//! The parts of a running daemon, put together.
+
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use minke_engine_images as images;
+use minke_engine_network::Networks;
+use rustix::fs::FlockOperation;
+
+use crate::containers::registry::Registry;
+use crate::durable;
+use crate::error::{Error, Result};
+use crate::events::Events;
+use crate::launch::Programs;
+use crate::options::EngineOptions;
+use crate::volumes::Volumes;
+
+/// A daemon. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Daemon(Arc<Parts>);
+
+/// What a daemon is made of.
+pub(crate) struct Parts {
+    pub(crate) options: EngineOptions,
+    /// Tells engines on one host apart: 12 hex digits, made at the first start.
+    pub(crate) id: String,
+    pub(crate) boot_id: String,
+    pub(crate) programs: Programs,
+    pub(crate) images: images::Store,
+    pub(crate) networks: Networks,
+    pub(crate) volumes: Volumes,
+    pub(crate) containers: Registry,
+    pub(crate) events: Events,
+}
+
+impl Deref for Daemon {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+/// Holds the data directory for one daemon.
+pub(crate) struct DataLock {
+    _file: std::fs::File,
+}
+
+/// Takes the data directory; fails if another daemon has it.
+pub(crate) fn lock_data(data: &Path) -> Result<DataLock> {
+    std::fs::create_dir_all(data).map_err(Error::file("making", data))?;
+    let path = data.join("engine.lock");
+    let file = std::fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(Error::file("opening", &path))?;
+    rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+        Error::Conflict(format!("another engine uses the data directory {}", data.display()))
+    })?;
+    Ok(DataLock { _file: file })
+}
+
+impl Daemon {
+    /// Opens what is in the data directory; nothing is changed in the kernel yet.
+    pub(crate) async fn open(options: EngineOptions) -> Result<Daemon> {
+        let data = options.data.clone();
+        for name in ["containers", "volumes", "run"] {
+            let path = data.join(name);
+            std::fs::create_dir_all(&path).map_err(Error::file("making", &path))?;
+        }
+        let id = engine_id(&data)?;
+        let store = images::Options { keep_blobs: options.build_worker, ..Default::default() };
+        let images = images::Store::open(data.join("images"), store).await?;
+        let networks = Networks::open(&data, &data.join("run"), &id)?;
+        Ok(Daemon(Arc::new(Parts {
+            id,
+            boot_id: boot_id(),
+            programs: Programs::find()?,
+            images,
+            networks,
+            volumes: Volumes::open(&data.join("volumes"))?,
+            containers: Registry::default(),
+            events: Events::new(),
+            options,
+        })))
+    }
+
+    /// Where containers are kept.
+    pub(crate) fn containers_dir(&self) -> PathBuf {
+        self.options.data.join("containers")
+    }
+
+    /// The parent of every container's cgroup, below the root of each hierarchy.
+    pub(crate) fn cgroup_parent(&self) -> String {
+        format!("/minke/{}", self.id)
+    }
+
+    /// How to reach registries.
+    pub(crate) fn pull_options(&self) -> images::PullOptions {
+        images::PullOptions {
+            mirrors: self.options.registry_mirrors.clone(),
+            insecure: self.options.insecure_registries.clone(),
+            ..Default::default()
+        }
+    }
+}
+
+fn engine_id(data: &Path) -> Result<String> {
+    let path = data.join("engine-id");
+    match std::fs::read_to_string(&path) {
+        Ok(text) if text.trim().len() == 12 => return Ok(text.trim().to_owned()),
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(Error::file("reading", path)(error)),
+    }
+    let id = crate::ids::random()[..12].to_owned();
+    durable::write(&path, id.as_bytes())?;
+    Ok(id)
+}
+
+fn boot_id() -> String {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    text.trim().to_owned()
+}

@@ -1,0 +1,102 @@
+//! Brings up a shim with its container: what containers and build steps have in common.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use minke_engine_runtime::spec::{self, ContainerSpec, Facts};
+use minke_engine_shim::config::ShimConfig;
+use tokio::io::AsyncReadExt;
+use tokio::process::Command;
+
+use crate::durable;
+use crate::error::{Error, Result};
+
+/// The programs that run containers.
+#[derive(Debug, Clone)]
+pub(crate) struct Programs {
+    /// This program: `<it> runtime …` is the runtime helper.
+    pub(crate) runtime: PathBuf,
+    pub(crate) shim: PathBuf,
+}
+
+impl Programs {
+    /// Finds `minke-shim` by `MINKE_SHIM` or beside this program.
+    pub(crate) fn find() -> Result<Programs> {
+        let runtime = std::env::current_exe().map_err(Error::file("finding", "/proc/self/exe"))?;
+        let shim = match std::env::var_os("MINKE_SHIM") {
+            Some(path) => PathBuf::from(path),
+            None => beside(&runtime, "minke-shim"),
+        };
+        Ok(Programs { runtime, shim })
+    }
+}
+
+/// The program of this name in the directory of another, or (for test programs) in the one above.
+fn beside(program: &Path, name: &str) -> PathBuf {
+    let directories = program.ancestors().skip(1).take(2);
+    let mut candidates = directories.map(|directory| directory.join(name));
+    let first = candidates.next().unwrap_or_else(|| PathBuf::from(name));
+    if first.exists() { first } else { candidates.next().filter(|p| p.exists()).unwrap_or(first) }
+}
+
+/// What a shim is started with.
+pub(crate) struct Launch<'a> {
+    /// The shim's directory.
+    pub(crate) dir: &'a Path,
+    pub(crate) spec: &'a ContainerSpec,
+    pub(crate) config: ShimConfig,
+}
+
+/// Writes the bundle and starts the shim. The container itself starts by [`crate::shim`].
+pub(crate) async fn spawn_shim(programs: &Programs, launch: Launch<'_>) -> Result<()> {
+    write_bundle(launch.spec, &launch.config.bundle)?;
+    let config = ShimConfig { runtime: programs.runtime.clone(), ..launch.config };
+    let text = config.print().map_err(Error::file("writing", launch.dir.join("shim.conf")))?;
+    durable::write_soon(&launch.dir.join("shim.conf"), &text)?;
+    let mut child = Command::new(&programs.shim)
+        .arg(launch.dir)
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(Error::file("starting", &programs.shim))?;
+    let mut ready = String::new();
+    if let Some(mut stdout) = child.stdout.take() {
+        // What it says is what counts; a broken pipe is said as "not ready".
+        let _ = stdout.read_to_string(&mut ready).await;
+    }
+    let stderr = child.stderr.take();
+    if ready == "ready\n" {
+        // It is our child until we end: somebody must take its exit status.
+        tokio::spawn(async move { child.wait().await });
+        return Ok(());
+    }
+    let mut reason = String::new();
+    if let Some(stderr) = stderr {
+        let _ = stderr.take(4096).read_to_string(&mut reason).await;
+    }
+    let _ = child.wait().await;
+    Err(Error::System {
+        doing: format!("starting the shim of {}", config.id),
+        source: reason.trim().to_owned().into(),
+    })
+}
+
+/// Writes the runtime specification of a container whose root file system is mounted.
+fn write_bundle(container: &ContainerSpec, bundle: &Path) -> Result<()> {
+    let facts = gather(container)?;
+    let document = spec::build(container, &facts)?;
+    let bytes = serde_json::to_vec(&document).map_err(Error::system("writing config.json"))?;
+    durable::write_soon(&bundle.join("config.json"), &bytes)
+}
+
+/// Looks up what a specification needs to know.
+pub(crate) fn gather(container: &ContainerSpec) -> Result<Facts> {
+    match Facts::gather(container) {
+        Ok(facts) => Ok(facts),
+        Err(error) => {
+            Err(Error::System { doing: "preparing the container".to_owned(), source: error.into() })
+        }
+    }
+}

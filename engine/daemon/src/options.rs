@@ -1,0 +1,19 @@
+//! What a daemon is told at its start.
+
+use std::path::PathBuf;
+
+/// How to run an engine.
+#[derive(Debug, Clone, Default)]
+pub struct EngineOptions {
+    /// Everything the engine keeps is below this directory.
+    pub data: PathBuf,
+    /// Where the API's unix socket is made.
+    pub socket: PathBuf,
+    /// Base URLs that are asked for images of docker.io before Docker Hub, in this order.
+    pub registry_mirrors: Vec<String>,
+    /// Registries (`host:port`) that may be asked without TLS.
+    pub insecure_registries: Vec<String>,
+    /// The engine only builds and pushes: it keeps layers' compressed bytes after unpacking (a push
+    /// need not compress again), and nothing of it stays in the kernel when it ends.
+    pub build_worker: bool,
+}

@@ -1,0 +1,157 @@
+//! The socket: listens, reads each request's head, and hands it to who answers it.
+//!
+//! A connection carries one request. Its head is read here before hyper sees it, because some calls
+//! take the whole connection over (attach, exec), also without asking for an upgrade, which hyper does
+//! not give away. The socket answers `/_ping` before the engine's state is read; every other call
+//! waits until that is done.
+
+mod gate;
+mod head;
+pub(crate) mod hijack;
+mod rewind;
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::daemon::{Daemon, lock_data};
+use crate::options::EngineOptions;
+use crate::{api, containers};
+pub(crate) use gate::Gate;
+use rewind::Rewind;
+
+/// How long a client may take to send a request's head.
+const HEAD_TIME: Duration = Duration::from_secs(30);
+
+/// Runs an engine until it gets SIGTERM or SIGINT. Containers go on when it ends.
+pub fn run(options: EngineOptions) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .thread_keep_alive(Duration::from_secs(1))
+        .build()
+        .context("making the runtime")?;
+    let result = runtime.block_on(serve(options));
+    // Blocking work that goes on (an unpack, say) is as safe to cut off as a crash.
+    runtime.shutdown_background();
+    result
+}
+
+/// Removes what an engine with this data directory left on the machine: containers and their anonymous
+/// volumes, mounts, networks, rules and cgroups. Images and named volumes stay.
+pub fn clean_up(options: EngineOptions) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("making the runtime")?;
+    runtime.block_on(async {
+        let _lock = lock_data(&options.data)?;
+        let daemon = Daemon::open(options)
+            .await
+            .map_err(|error| anyhow::anyhow!("{}", error.message()))
+            .context("opening the engine's data")?;
+        containers::sweep::leave_nothing(&daemon).await;
+        Ok(())
+    })
+}
+
+async fn serve(options: EngineOptions) -> anyhow::Result<()> {
+    let _lock = lock_data(&options.data)?;
+    let listener = bind(&options.socket)?;
+    let socket = options.socket.clone();
+    let mut terminate = signal(SignalKind::terminate()).context("handling SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("handling SIGINT")?;
+    let gate = Gate::new();
+    let opened = open(options, gate.clone());
+    tokio::pin!(opened);
+    let mut opening = true;
+    let result = loop {
+        // Every arm is cancel-safe but the opening, which is polled to its end.
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    tokio::spawn(connection(stream, gate.clone()));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection was not accepted");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            },
+            done = &mut opened, if opening => {
+                opening = false;
+                if let Err(error) = done {
+                    break Err(error);
+                }
+            }
+            _ = terminate.recv() => break Ok(()),
+            _ = interrupt.recv() => break Ok(()),
+        }
+    };
+    // A socket that nobody listens on tells a client more slowly that there is no engine.
+    let _ = std::fs::remove_file(&socket);
+    if let Some(daemon) = gate.now()
+        && daemon.options.build_worker
+    {
+        containers::sweep::leave_nothing(&daemon).await;
+    }
+    result
+}
+
+fn bind(socket: &Path) -> anyhow::Result<UnixListener> {
+    if let Some(parent) = socket.parent() {
+        std::fs::create_dir_all(parent).with_context(|| format!("making {}", parent.display()))?;
+    }
+    // The data directory is locked by us: a socket that is there is a dead engine's.
+    let _ = std::fs::remove_file(socket);
+    let listener =
+        UnixListener::bind(socket).with_context(|| format!("listening on {}", socket.display()))?;
+    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o660))
+        .with_context(|| format!("setting the mode of {}", socket.display()))?;
+    Ok(listener)
+}
+
+/// Reads the engine's state, puts the kernel in line with it, and opens the gate.
+async fn open(options: EngineOptions, gate: Gate) -> anyhow::Result<()> {
+    let say = |error: crate::error::Error| anyhow::anyhow!("{}", error.message());
+    let daemon = Daemon::open(options).await.map_err(say).context("opening the engine's data")?;
+    if daemon.options.build_worker {
+        containers::sweep::leave_nothing(&daemon).await;
+    }
+    containers::adopt::adopt_all(&daemon).await.map_err(say).context("taking over what runs")?;
+    if let Err(error) = daemon.ensure_default_network().await {
+        // Containers with other networks can do without.
+        tracing::error!(error = error.message(), "there is no default network");
+    }
+    let router = api::router(&daemon).await.map_err(say)?;
+    gate.open(daemon.clone(), router);
+    if let Some(warning) = daemon.networks.detect_forward_drop().await {
+        tracing::warn!("{warning}");
+    }
+    Ok(())
+}
+
+async fn connection(mut stream: UnixStream, gate: Gate) {
+    let read = tokio::time::timeout(HEAD_TIME, head::read(&mut stream)).await;
+    let Ok(Ok(Some((head, bytes)))) = read else { return };
+    if let Some(target) = hijack::target(&head) {
+        hijack::serve(stream, head, bytes, target, gate).await;
+        return;
+    }
+    let service = hyper::service::service_fn(move |request| {
+        let gate = gate.clone();
+        async move { Ok::<_, std::convert::Infallible>(api::answer(request, gate).await) }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(Rewind::new(bytes, stream)), service)
+        .with_upgrades();
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "a connection broke");
+    }
+}

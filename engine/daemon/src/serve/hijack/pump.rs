@@ -1,0 +1,160 @@
+//! Moves bytes between a client and a session of a container's shim.
+
+use std::time::Duration;
+
+use minke_engine_shim::protocol::{CHUNK, Request, Response};
+use rustix::event::{PollFd, PollFlags, poll};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::net::unix::ReadHalf;
+
+use super::DetachKeys;
+use crate::shim::{Connection, Reader, Writer};
+
+/// How often it is looked whether a client that has ended its input is still there.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// How the bytes are to be treated.
+pub(crate) struct Terminal {
+    /// Output is one raw stream.
+    pub(crate) tty: bool,
+    /// The client's bytes are the session's input.
+    pub(crate) stdin: bool,
+    /// Keys that detach.
+    pub(crate) keys: Option<DetachKeys>,
+}
+
+/// How it came to an end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// The session's process ended with this code and all its output is through.
+    Exited(i64),
+    /// The client typed the keys.
+    Detached,
+    /// The client or the shim is gone.
+    Gone,
+}
+
+/// A chunk of output in Docker's frame.
+pub(crate) fn frame(stderr: bool, bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(8 + bytes.len());
+    out.extend_from_slice(&[if stderr { 2 } else { 1 }, 0, 0, 0]);
+    out.extend_from_slice(&(bytes.len() as u32).to_be_bytes());
+    out.extend_from_slice(bytes);
+    out
+}
+
+/// Moves bytes until the end. `to_the_end`: goes on without the client until the process has ended,
+/// so that its exit code is known.
+pub(crate) async fn pump(
+    client: &mut UnixStream,
+    early: Vec<u8>,
+    connection: Connection,
+    mut terminal: Terminal,
+    to_the_end: bool,
+) -> Outcome {
+    let Connection { mut reader, mut writer } = connection;
+    let (from_client, mut to_client) = client.split();
+    let tty = terminal.tty;
+    // Input is dropped when output ends and the other way round: neither holds anything that the
+    // other side would miss then.
+    let outcome = tokio::select! {
+        outcome = output(&mut reader, &mut to_client, tty) => outcome,
+        outcome = input(from_client, early, &mut writer, &mut terminal) => outcome,
+    };
+    match outcome {
+        Outcome::Exited(_) => outcome,
+        _ if to_the_end => {
+            // The end of a client is the end of its input.
+            let _ = writer.send(&Request::StdinEnd).await;
+            Outcome::Exited(drain_reader(&mut reader).await)
+        }
+        _ => outcome,
+    }
+}
+
+async fn output(reader: &mut Reader, client: &mut (impl AsyncWrite + Unpin), tty: bool) -> Outcome {
+    loop {
+        let (stderr, bytes) = match reader.next().await {
+            Ok(Some(Response::Stdout(bytes))) => (false, bytes),
+            Ok(Some(Response::Stderr(bytes))) => (true, bytes),
+            Ok(Some(Response::Exited(exit))) => return Outcome::Exited(i64::from(exit.code)),
+            Ok(Some(_)) => continue,
+            Ok(None) | Err(_) => return Outcome::Gone,
+        };
+        let bytes = if tty { bytes } else { frame(stderr, &bytes) };
+        if client.write_all(&bytes).await.is_err() {
+            return Outcome::Gone;
+        }
+    }
+}
+
+/// Passes the client's bytes on. Ends only when the client detaches or is gone for good.
+async fn input(
+    mut client: ReadHalf<'_>,
+    mut bytes: Vec<u8>,
+    session: &mut Writer,
+    terminal: &mut Terminal,
+) -> Outcome {
+    loop {
+        if terminal.stdin && !bytes.is_empty() {
+            let detached = match &mut terminal.keys {
+                Some(keys) => {
+                    let (onward, detached) = keys.feed(&bytes);
+                    bytes = onward;
+                    detached
+                }
+                None => false,
+            };
+            for piece in bytes.chunks(CHUNK) {
+                if session.send(&Request::Stdin(piece.to_vec())).await.is_err() {
+                    // The session is at its end: its last output is still on the way.
+                    return std::future::pending().await;
+                }
+            }
+            if detached {
+                return Outcome::Detached;
+            }
+        }
+        bytes.clear();
+        match client.read_buf(&mut bytes).await {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(_) => return Outcome::Gone,
+        }
+    }
+    if terminal.stdin {
+        // A session that is at its end needs no end of input.
+        let _ = session.send(&Request::StdinEnd).await;
+    }
+    hung_up(client.as_ref()).await;
+    Outcome::Gone
+}
+
+/// Resolves when the other side has closed the connection, not only its own direction.
+pub(super) async fn hung_up(client: &UnixStream) {
+    loop {
+        let mut descriptors = [PollFd::new(client, PollFlags::empty())];
+        let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+        let answer = poll(&mut descriptors, Some(&now));
+        if answer.is_ok() && descriptors[0].revents().contains(PollFlags::HUP) {
+            return;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Reads a session to its end; its exit code.
+pub(super) async fn drain(mut connection: Connection) -> i64 {
+    drain_reader(&mut connection.reader).await
+}
+
+async fn drain_reader(reader: &mut Reader) -> i64 {
+    loop {
+        match reader.next().await {
+            Ok(Some(Response::Exited(exit))) => return i64::from(exit.code),
+            Ok(Some(_)) => {}
+            Ok(None) | Err(_) => return 137,
+        }
+    }
+}
