@@ -12,10 +12,10 @@ mod target;
 mod volumes;
 
 pub(crate) use features::HOST_PATHS;
-pub(crate) use target::{Built, Facts, HASH_LABEL, SUPERVISOR_GATEWAY, build_target};
+pub(crate) use target::{Facts, HASH_LABEL, SUPERVISOR_GATEWAY, build_target};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 /// What was left out, for the log.
 pub(crate) type Warnings = Vec<String>;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use minke_common_model::ids::{AppUuid, DeviceUuid, ServiceName};
 use minke_common_model::update_strategy::UpdateStrategy;

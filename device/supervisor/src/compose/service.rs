@@ -10,7 +10,7 @@ use minke_engine_client::wire::{
 use serde_json::{Map, Value};
 
 use super::Warnings;
-use super::fields::{Fields, bytes, pairs, scalar, split_words};
+use super::fields::{Fields, pairs, scalar};
 use super::ports;
 use super::volumes::Mounts;
 use crate::state::{Condition, NetworkKey};
@@ -264,14 +264,4 @@ fn health(fields: Fields) -> Option<HealthConfig> {
         start_interval: check.duration("start_interval").unwrap_or(0),
         retries: check.number("retries").unwrap_or(0),
     })
-}
-
-#[cfg(test)]
-pub(super) fn words(line: &str) -> Vec<String> {
-    split_words(line)
-}
-
-#[cfg(test)]
-pub(super) fn size(text: &str) -> Option<i64> {
-    bytes(text)
 }
