@@ -350,13 +350,14 @@ fn is_semver(text: &str) -> bool {
     let core = text.split(['-', '+']).next().unwrap_or("");
     let parts: Vec<&str> = core.split('.').collect();
     let number = |p: &&str| !p.is_empty() && p.len() < 10 && p.bytes().all(|b| b.is_ascii_digit());
-    parts.len() == 3 && parts.iter().all(|p| number(&p))
+    parts.len() == 3 && parts.iter().all(number)
 }
 
+/// Build variables by service; those of `None` are every service's.
+pub(crate) type Variables = BTreeMap<Option<String>, Vec<(String, String)>>;
+
 /// Build variables of `.balena/balena.yml`: for every service, and for one.
-pub(crate) fn build_variables(
-    root: &Path,
-) -> Result<BTreeMap<Option<String>, Vec<(String, String)>>, ProjectError> {
+pub(crate) fn build_variables(root: &Path) -> Result<Variables, ProjectError> {
     let file = ".balena/balena.yml";
     let mut out = BTreeMap::new();
     let Some(text) = optional_text(root, file)? else { return Ok(out) };

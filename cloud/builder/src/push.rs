@@ -19,7 +19,7 @@ use crate::message::Output;
 use crate::ports::{
     Fleet, ImageRow, ImageUpdate, NewImage, NewRelease, Outcome, ReleaseError, ReleaseRow, Status,
 };
-use crate::project::{self, Project, ProjectError, Source, Wishes};
+use crate::project::{self, Project, ProjectError, Source, Variables, Wishes};
 use crate::report;
 use crate::secrets;
 use crate::service::{self, Built, Job};
@@ -217,7 +217,7 @@ impl Push {
     fn arguments(
         &self,
         project: &Project,
-        variables: &BTreeMap<Option<String>, Vec<(String, String)>>,
+        variables: &Variables,
     ) -> BTreeMap<String, BTreeMap<String, String>> {
         let mut out = BTreeMap::new();
         for service in &project.services {
