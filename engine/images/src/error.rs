@@ -68,6 +68,9 @@ pub enum Error {
         #[source]
         source: Box<LayerError>,
     },
+    /// A tar that is not yet known by a digest.
+    #[error("unpacking")]
+    Unpack(#[source] Box<LayerError>),
     /// A layer that is being made from a directory.
     #[error("packing {}", .path.display())]
     Pack {

@@ -65,7 +65,7 @@ struct Checker {
 impl Checker {
     fn entries<R: Read>(&mut self, tar: &mut TarReader<R>) -> Result<(), LayerError> {
         let mut raw = Vec::new();
-        while let Some(entry) = tar.next(&mut raw)? {
+        while let Some(entry) = tar.entry(&mut raw)? {
             let mut left = entry.size;
             while left > 0 {
                 let piece = tar.stream.piece(left)?;

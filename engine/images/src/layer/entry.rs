@@ -50,6 +50,9 @@ pub struct Sparse {
     pub segments: Vec<(u64, u64)>,
 }
 
+/// Name and value of an extended attribute.
+pub type Attribute = (Vec<u8>, Vec<u8>);
+
 /// One entry with all its headers applied.
 #[derive(Debug, Clone)]
 pub struct Entry {
@@ -72,7 +75,7 @@ pub struct Entry {
     /// Major and minor number of a device.
     pub device: (u32, u32),
     /// Extended attributes.
-    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub xattrs: Vec<Attribute>,
     /// Where the contents go in a file with holes.
     pub sparse: Option<Sparse>,
 }
@@ -114,7 +117,7 @@ impl<R: Read> TarReader<R> {
     ///
     /// Nothing is returned at the end of the tar, with the blocks that end it in `raw`; what follows in
     /// the stream belongs to no entry.
-    pub fn next(&mut self, raw: &mut Vec<u8>) -> Result<Option<Entry>, LayerError> {
+    pub fn entry(&mut self, raw: &mut Vec<u8>) -> Result<Option<Entry>, LayerError> {
         let mut extensions = Extensions::default();
         loop {
             let offset = self.stream.offset();
@@ -144,7 +147,7 @@ impl<R: Read> TarReader<R> {
                 }
                 _ => {
                     self.count()?;
-                    return self.entry(header, extensions, offset, raw).map(Some);
+                    return self.make_entry(header, extensions, offset, raw).map(Some);
                 }
             }
         }
@@ -207,7 +210,7 @@ impl<R: Read> TarReader<R> {
         Ok(name)
     }
 
-    fn entry(
+    fn make_entry(
         &mut self,
         header: &Header,
         extensions: Extensions,
@@ -215,7 +218,8 @@ impl<R: Read> TarReader<R> {
         raw: &mut Vec<u8>,
     ) -> Result<Entry, LayerError> {
         let pax = extensions.pax.unwrap_or_else(|| self.global.clone());
-        let wrong = |why| move |_| LayerError::Header { offset, why };
+        let wrong = |why| LayerError::Header { offset, why };
+        let old = header.as_old();
         let name = pax.path.or(extensions.long_name);
         let name = name.unwrap_or_else(|| header.path_bytes().into_owned());
         let link = pax
@@ -231,25 +235,23 @@ impl<R: Read> TarReader<R> {
         };
         let (seconds, nanos) = match pax.mtime {
             Some(time) => time,
-            None => (header.mtime().map_err(wrong("its time is no number"))? as i64, 0),
+            None => (number(&old.mtime).ok_or_else(|| wrong("its time is no number"))?, 0),
         };
-        let device = |number: std::io::Result<Option<u32>>| number.ok().flatten().unwrap_or(0);
+        let owner = |said: Option<u64>, field: &[u8]| {
+            said.or_else(|| u64::try_from(number(field)?).ok())
+                .ok_or_else(|| wrong("its owner or group is no number"))
+        };
+        let mode = number(&old.mode).ok_or_else(|| wrong("its mode is no number"))?;
         let mut entry = Entry {
             name,
             kind,
-            mode: header.mode().map_err(wrong("its mode is no number"))? & 0o7777,
-            uid: pax
-                .uid
-                .map_or_else(|| header.uid(), Ok)
-                .map_err(wrong("its owner is no number"))?,
-            gid: pax
-                .gid
-                .map_or_else(|| header.gid(), Ok)
-                .map_err(wrong("its group is no number"))?,
+            mode: mode as u32 & 0o7777,
+            uid: owner(pax.uid, &old.uid)?,
+            gid: owner(pax.gid, &old.gid)?,
             mtime: Mtime { seconds, nanos },
             size,
             link: link.unwrap_or_default(),
-            device: (device(header.device_major()), device(header.device_minor())),
+            device: device(header),
             xattrs: pax.xattrs,
             sparse: None,
         };
@@ -366,7 +368,38 @@ impl<R: Read> TarReader<R> {
 }
 
 fn header_size(header: &Header, offset: u64) -> Result<u64, LayerError> {
-    header.entry_size().map_err(|_| LayerError::Header { offset, why: "its size is no number" })
+    let size = number(&header.as_old().size).and_then(|size| u64::try_from(size).ok());
+    size.ok_or(LayerError::Header { offset, why: "its size is no number" })
+}
+
+/// Octal digits, or big-endian binary where the first bit is set. Nothing at all means 0.
+fn number(field: &[u8]) -> Option<i64> {
+    let (&first, rest) = field.split_first()?;
+    if first & 0x80 != 0 {
+        let is_negative = first & 0x40 != 0;
+        let start = i128::from(first & 0x3f) - if is_negative { 0x40 } else { 0 };
+        let value = rest
+            .iter()
+            .try_fold(start, |value, byte| value.checked_mul(256)?.checked_add(i128::from(*byte)));
+        return i64::try_from(value?).ok();
+    }
+    let is_blank = |b: &u8| matches!(b, b' ' | 0);
+    let from = field.iter().position(|b| !is_blank(b)).unwrap_or(field.len());
+    let digits = field[from..].split(is_blank).next()?;
+    digits.iter().try_fold(0i64, |value, digit| match digit {
+        b'0'..=b'7' => value.checked_mul(8)?.checked_add(i64::from(digit - b'0')),
+        _ => None,
+    })
+}
+
+fn device(header: &Header) -> (u32, u32) {
+    let (major, minor) = match (header.as_ustar(), header.as_gnu()) {
+        (Some(ustar), _) => (&ustar.dev_major, &ustar.dev_minor),
+        (_, Some(gnu)) => (&gnu.dev_major, &gnu.dev_minor),
+        _ => return (0, 0),
+    };
+    let small = |field: &[u8]| number(field).and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
+    (small(major), small(minor))
 }
 
 fn is_old_directory(header: &Header, name: &[u8]) -> bool {
@@ -420,5 +453,21 @@ fn check_size(entry: &Entry, limits: &Limits, offset: u64) -> Result<(), LayerEr
         Ok(())
     } else {
         Err(LayerError::Header { offset, why: "the pieces of a file do not add up to its size" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_read_as_docker_reads_them() {
+        assert_eq!(number(b"0000644\0"), Some(0o644));
+        assert_eq!(number(b"   644 \0"), Some(0o644));
+        assert_eq!(number(b"\0\0\0\0\0\0\0\0"), Some(0));
+        assert_eq!(number(b"00000008"), None);
+        assert_eq!(number(b"\x80\0\0\0\0\x20\0\0"), Some(0x20_0000));
+        assert_eq!(number(b"\xff\xff\xff\xff\xff\xff\xff\xfe"), Some(-2));
+        assert_eq!(number(b"\xbf\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"), None);
     }
 }

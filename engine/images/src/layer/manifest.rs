@@ -249,7 +249,7 @@ impl Manifest {
     }
 
     /// The next record; nothing after the last.
-    pub fn next(&mut self) -> Result<Option<Record>, LayerError> {
+    pub fn record(&mut self) -> Result<Option<Record>, LayerError> {
         read_record(&mut self.frame).map_err(|_| LayerError::Manifest("a record cannot be read"))
     }
 }

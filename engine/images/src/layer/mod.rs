@@ -27,7 +27,7 @@ use std::io;
 use std::path::PathBuf;
 
 pub use check::check;
-pub use entry::{Entry, Kind, Mtime, Sparse, TarReader};
+pub use entry::{Attribute, Entry, Kind, Mtime, Sparse, TarReader};
 pub use manifest::{Change, Changed, Footer, Manifest, ManifestWriter, Record};
 pub use pack::{Packed, pack};
 pub use rebuild::Rebuilt;

@@ -11,6 +11,7 @@ use rustix::fs::{
 };
 use tar::{EntryType, Header};
 
+use crate::layer::entry::Attribute;
 use crate::layer::unpack::{OPAQUE, OPAQUE_XATTR, WHITEOUT, is_whiteout};
 use crate::layer::{LayerError, names};
 use crate::options::Limits;
@@ -155,7 +156,7 @@ impl<W: Write> Packer<'_, W> {
         stat: Option<&Stat>,
         size: u64,
         link: &[u8],
-        xattrs: &[(Vec<u8>, Vec<u8>)],
+        xattrs: &[Attribute],
     ) -> Result<(), LayerError> {
         self.packed.entries += 1;
         if self.packed.entries > self.limits.entries {
@@ -259,7 +260,7 @@ fn is_opaque(fd: &OwnedFd) -> bool {
 }
 
 /// The attributes that belong into an image: capabilities and the user's own.
-fn attributes(fd: impl AsFd, path: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, LayerError> {
+fn attributes(fd: impl AsFd, path: &[u8]) -> Result<Vec<Attribute>, LayerError> {
     let mut listed = vec![0u8; 64 << 10];
     let length = match flistxattr(&fd, &mut listed[..]) {
         Ok(length) => length,

@@ -68,7 +68,7 @@ impl Rebuilt {
     }
 
     fn advance(&mut self) -> Result<State, LayerError> {
-        Ok(match self.manifest.next()? {
+        Ok(match self.manifest.record()? {
             None => State::Done,
             Some(Record::Raw(bytes)) => State::Raw(io::Cursor::new(bytes)),
             Some(Record::Contents { entry, path, size, hash, pieces }) => {

@@ -52,7 +52,7 @@ pub fn unpack<R: Read>(
     let mut unpacker = Unpacker::new(layer)?;
     let mut tar = TarReader::new(source, *limits);
     let mut raw = Vec::new();
-    while let Some(entry) = tar.next(&mut raw)? {
+    while let Some(entry) = tar.entry(&mut raw)? {
         unpacker.number = tar.entries();
         unpacker.raw(&mut raw)?;
         unpacker.entry(&entry, &mut tar)?;

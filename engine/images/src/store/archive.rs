@@ -101,12 +101,9 @@ impl Inner {
         let reader = BufReader::with_capacity(128 << 10, reader);
         let inflated = Inflated::new(reader).map_err(|error| wrong(&error))?;
         let limits = self.options.limits;
-        match layer::unpack(inflated, &staging.path, &limits) {
-            Ok(_) => {}
-            Err(error) => {
-                let error = Error::Layer { layer: sha256(b""), source: Box::new(error) };
-                return Err(if error.is_no_space() { error } else { wrong(&error) });
-            }
+        if let Err(error) = layer::unpack(inflated, &staging.path, &limits) {
+            let error = Error::Unpack(Box::new(error));
+            return Err(if error.is_no_space() { error } else { wrong(&error) });
         }
         let archive = Unpacked::at(&staging.path.join(VIEW))?;
         let images = archive.images()?;
@@ -380,6 +377,8 @@ fn file_header(size: u64) -> tar::Header {
     let mut header = tar::Header::new_ustar();
     header.set_size(size);
     header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
     header.set_mtime(0);
     header
 }

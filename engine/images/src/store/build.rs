@@ -109,7 +109,7 @@ impl Inner {
         with_blob: bool,
     ) -> Result<(DiffId, u64, Hold), Error> {
         let staging = self.staging()?;
-        let failed = |source| Error::Layer { layer: sha256(b""), source: Box::new(source) };
+        let failed = |source| Error::Unpack(Box::new(source));
         let compressed = match with_blob {
             true => Some(Compressed::create(staging.path.with_extension("blob"))?),
             false => None,

@@ -166,7 +166,7 @@ impl Inner {
         Ok(Staging { path })
     }
 
-    fn new_name(&self, directory: &str) -> PathBuf {
+    pub(crate) fn new_name(&self, directory: &str) -> PathBuf {
         loop {
             let number = self.next_name.fetch_add(1, Ordering::Relaxed);
             let path = self.dir.join(directory).join(number.to_string());
@@ -193,6 +193,13 @@ impl Inner {
         change: impl FnOnce(&mut Index) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let _one_at_a_time = self.index_lock.lock().unwrap_or_else(PoisonError::into_inner);
+        self.change_locked(change)
+    }
+
+    fn change_locked<T>(
+        &self,
+        change: impl FnOnce(&mut Index) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let before = self.state().index.clone();
         let mut index = before.clone();
         let result = change(&mut index)?;
@@ -213,6 +220,7 @@ impl Inner {
         config: Arc<ImageConfig>,
         change: impl FnOnce(&mut Index),
     ) -> Result<(), Error> {
+        let _one_at_a_time = self.index_lock.lock().unwrap_or_else(PoisonError::into_inner);
         let images = self.sub("images");
         let known = self.state().configs.contains_key(&id);
         if !known {
@@ -222,7 +230,7 @@ impl Inner {
             // Before the index: whoever sees the image finds its configuration.
             self.state().configs.insert(id, config);
         }
-        let installed = self.change_index(|index| {
+        let installed = self.change_locked(|index| {
             index.images.entry(id).or_default().hidden = false;
             change(index);
             Ok(())

@@ -44,6 +44,9 @@ impl Drop for PendingGuard {
 impl PendingGuard {
     /// The image is here: nothing needs to be kept for it.
     pub(crate) fn done(self) {
+        if self.inner.state().pulls.get(&self.image).is_some_and(|count| *count > 1) {
+            return;
+        }
         let path = path(&self.inner, &self.image);
         if let Err(error) = fs::remove_file(&path)
             && error.kind() != io::ErrorKind::NotFound
@@ -65,7 +68,7 @@ impl Pending {
         *inner.state().pulls.entry(image).or_default() += 1;
         let guard = PendingGuard { inner: Arc::clone(inner), image };
         let path = path(inner, &image);
-        let new = inner.sub("staging").join(format!("{}.pending", image.hex()));
+        let new = inner.new_name("staging");
         let bytes = serde_json::to_vec(&self).map_err(|e| Error::io("writing", &path, e.into()))?;
         fs::write(&new, bytes)
             .and_then(|()| fs::rename(&new, &path))

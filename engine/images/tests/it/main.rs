@@ -1,5 +1,9 @@
 //! The store against real registries, real tars and a real disk.
 
+mod faults;
 mod hostile;
+mod lifecycle;
+mod pull;
+mod registry;
 mod roundtrip;
 mod tars;
