@@ -116,9 +116,56 @@ pub(crate) fn mismatch(base: &BaseImage, has: &str, fleet: &Fleet, needs: &Proce
     )
 }
 
+/// What is said when an image cannot be pulled. An engine that has found the image, but not for this
+/// processor, says what there is in brackets.
+pub(crate) fn unavailable(
+    base: &BaseImage,
+    platform: &str,
+    reason: &str,
+    fleet: &Fleet,
+    needs: &Processor,
+) -> String {
+    let offered = reason.split_once("(it has ").and_then(|(_, rest)| rest.strip_suffix(')'));
+    match offered {
+        Some(has) if base.platform.is_none() => mismatch(base, has, fleet, needs),
+        _ => format!(
+            "{}: the image `{}` cannot be had for {platform}: {reason}",
+            base.place, base.reference
+        ),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wrong_processor_names_image_what_it_has_and_what_is_needed() {
+        let base = BaseImage {
+            reference: "box:1".into(),
+            platform: None,
+            place: "api/Dockerfile: line 3".into(),
+        };
+        let fleet = Fleet {
+            id: 1,
+            slug: "o/f".into(),
+            name: "f".into(),
+            user: None,
+            device_type: "raspberrypi4-64".into(),
+            architecture: "aarch64".into(),
+            multicontainer: true,
+            build_variables: Vec::new(),
+        };
+        let needs = Processor::of_slug("aarch64").unwrap();
+        let reason = "no matching manifest for linux/arm64 in the manifest list entries (it has linux/amd64)";
+        assert_eq!(
+            unavailable(&base, "linux/arm64", reason, &fleet, &needs),
+            "api/Dockerfile: line 3: the image `box:1` is for linux/amd64, but devices of type \
+             raspberrypi4-64 (aarch64) need linux/arm64"
+        );
+        let gone = unavailable(&base, "linux/arm64", "manifest unknown", &fleet, &needs);
+        assert!(gone.ends_with("cannot be had for linux/arm64: manifest unknown"), "{gone}");
+    }
 
     #[test]
     fn a_processor_runs_its_own_and_older_ones() {

@@ -279,11 +279,13 @@ impl Push {
         }
         self.output.info(format!("Pulling base image {}", base.reference)).await;
         let platform = base.platform.clone().unwrap_or_else(|| processor.platform.to_owned());
-        service::pull(client, &base.reference, &platform, registries).await.map_err(|e| {
-            Failure::Base(format!(
-                "{}: the image `{}` cannot be had for {platform}: {e}",
-                base.place, base.reference
-            ))
+        let pulled = service::pull(client, &base.reference, &platform, registries).await;
+        pulled.map_err(|error| {
+            let reason = match error {
+                minke_engine_client::Error::Refused { message, .. } => message,
+                other => other.to_string(),
+            };
+            Failure::Base(bases::unavailable(base, &platform, &reason, &self.fleet, processor))
         })?;
         match look().await.map_err(engine)? {
             Some(image) if fits(&image) => Ok(()),
