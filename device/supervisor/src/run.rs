@@ -186,6 +186,8 @@ async fn serve(options: SupervisorOptions) -> anyhow::Result<()> {
         logs_wanted,
         narrator: narrator.clone(),
         wake: wake.clone(),
+        // A target that was known before this process is nothing new.
+        told: targeting::releases(follower.latest().borrow().as_deref()),
     };
     let reporting = reporting::Reporting {
         keys,

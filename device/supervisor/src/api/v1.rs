@@ -192,7 +192,7 @@ pub(super) async fn app(
         .map(|(name, value)| (name.to_owned(), json!(value)))
         .collect();
     let release = target.and_then(|target| target.release.as_ref());
-    let image_id = container.name.rsplitn(4, '_').nth(2).and_then(|id| id.parse::<u64>().ok());
+    let image_id = container.name.rsplit('_').nth(2).and_then(|id| id.parse::<u64>().ok());
     Ok(Json(json!({
         "appId": app,
         "commit": release.map(|release| release.commit.clone()),

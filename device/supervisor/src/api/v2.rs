@@ -167,7 +167,7 @@ fn by_image_id(app: &TargetApp, reported: &AppReport) -> Map<String, Value> {
     for (name, service) in &app.services {
         let state = reported.releases.values().find_map(|release| release.services.get(name));
         let Some(state) = state else { continue };
-        let image_id = service.container_name.rsplitn(4, '_').nth(2).unwrap_or_default();
+        let image_id = service.container_name.rsplit('_').nth(2).unwrap_or_default();
         services.insert(
             image_id.to_owned(),
             json!({
@@ -349,7 +349,7 @@ fn named_service(api: &Api, app: AppId, fields: &Fields) -> Result<ServiceName, 
         (Some(name), _) => services.keys().find(|it| it.as_str() == name),
         (None, Some(image)) => services
             .iter()
-            .find(|(_, it)| it.container_name.rsplitn(4, '_').nth(2) == Some(&image))
+            .find(|(_, it)| it.container_name.rsplit('_').nth(2) == Some(&image))
             .map(|(name, _)| name),
         (None, None) => return Err(ApiError::Missing("serviceName or imageId")),
     };

@@ -19,7 +19,7 @@ pub(crate) fn facts(dir: &std::path::Path) -> Facts {
         api_endpoint: Some("http://10.0.0.1".into()),
         device_key: Some("key".into()),
         listen_port: 48484,
-        supervisor_gateway: target::SUPERVISOR_GATEWAY,
+        supervisor_gateway: SUPERVISOR_GATEWAY,
         lock_root: "/tmp/balena-supervisor".into(),
         engine_socket: "/run/engine.sock".into(),
         host_paths: BTreeSet::from(["/lib/modules".into(), "/sys".into()]),

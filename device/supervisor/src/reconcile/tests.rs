@@ -257,7 +257,7 @@ async fn a_service_that_was_asked_to_stop_stays_stopped_and_starts_again() {
     world.settled().await;
     let id = world.id_of("web").await;
     let key = ("7".parse().unwrap(), "web".parse().unwrap());
-    world.memory.wish(|wishes| drop(wishes.stopped.insert(key)));
+    world.memory.wish(|wishes| assert!(wishes.stopped.insert(key)));
     world.wake.notify_one();
     let status_of = |status: &Status| {
         status.observed.containers.get(&ContainerId(id.clone())).map(|c| c.status)
@@ -277,7 +277,7 @@ async fn purge_empties_the_volumes_and_brings_the_app_back() {
     let world = World::new();
     world.want("c1", weather("web1"));
     world.settled().await;
-    world.memory.wish(|wishes| drop(wishes.purge.insert("app1".parse().unwrap())));
+    world.memory.wish(|wishes| assert!(wishes.purge.insert("app1".parse().unwrap())));
     world.wake.notify_one();
     let purged = |status: &Status| status.observed.containers.is_empty() && status.round > 0;
     world.status.subscribe().wait_for(purged).await.unwrap();
