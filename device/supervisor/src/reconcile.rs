@@ -26,7 +26,7 @@ use crate::state::{ContainerId, Observed, Target};
 use crate::step::{Step, Wait};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 /// First wait after a failure; it doubles.
 const FIRST_RETRY: Duration = Duration::from_millis(500);

@@ -1,1 +1,257 @@
+//! The device API over a socket, with the loop and an engine in memory behind it.
 
+use std::net::SocketAddr;
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::compose::tests::facts;
+use crate::reconcile::tests::world::{World, device, weather};
+
+fn client() -> reqwest::Client {
+    // The second test of a process finds it installed.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::new()
+}
+
+struct Device {
+    world: World,
+    address: SocketAddr,
+    keys: ApiKeys,
+    look: Arc<Notify>,
+}
+
+impl Device {
+    /// A device that runs the weather app.
+    async fn running() -> Device {
+        let world = World::new();
+        let target = device("c1", weather("web1"));
+        world.want_device(&target);
+        world.settled().await;
+        let keys = facts(world.path()).api_keys;
+        let look = Arc::new(Notify::new());
+        let view = DeviceView {
+            uuid: Some("aabbccddee".parse().unwrap()),
+            name: "quiet-dawn".into(),
+            arch: "amd64".into(),
+            device_type: "qemux86-64".into(),
+            device: target,
+            ..DeviceView::default()
+        };
+        let progress = Default::default();
+        let mut applied = Default::default();
+        let status = world.status.borrow().clone();
+        crate::report::note_applied(&status, &mut applied);
+        let apps = crate::report::View {
+            device: &view.device,
+            rejected: &view.rejected,
+            status: &status,
+            progress: &progress,
+            applied: &applied,
+        };
+        let report = DeviceReport { apps: Some(apps.apps()), ..DeviceReport::default() };
+        let api = Arc::new(Api {
+            keys: keys.clone(),
+            status: world.status.subscribe(),
+            report: watch::channel(report).1,
+            view: watch::channel(Arc::new(view)).1,
+            memory: world.memory.clone(),
+            wake: world.wake.clone(),
+            look: look.clone(),
+            health: watch::channel(None).1,
+            keeper: Keeper::new(&world.path().join("keeper.sock")),
+            is_managed: true,
+        });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, router(api)).await });
+        Device { world, address, keys, look }
+    }
+
+    async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        key: &str,
+        body: Value,
+    ) -> (StatusCode, String) {
+        let mut request =
+            client().request(method, format!("http://{}{path}", self.address)).bearer_auth(key);
+        if !body.is_null() {
+            request = request.json(&body);
+        }
+        let response = request.send().await.unwrap();
+        (response.status(), response.text().await.unwrap())
+    }
+
+    async fn get(&self, path: &str) -> Value {
+        let (status, text) = self.call(Method::GET, path, &self.keys.global(), Value::Null).await;
+        assert_eq!(status, StatusCode::OK, "{path}: {text}");
+        serde_json::from_str(&text).unwrap_or_else(|_| Value::String(text))
+    }
+
+    async fn post(&self, path: &str, body: Value) -> (StatusCode, String) {
+        self.call(Method::POST, path, &self.keys.global(), body).await
+    }
+}
+
+#[tokio::test]
+async fn only_ping_and_health_are_open() {
+    let device = Device::running().await;
+    for path in ["/ping", "/v1/healthy"] {
+        let (status, text) = device.call(Method::GET, path, "wrong", Value::Null).await;
+        assert_eq!((status, text.as_str()), (StatusCode::OK, "OK"));
+    }
+    for path in ["/v1/device", "/v2/version", "/v2/state/status", "/v2/applications/state"] {
+        let (status, _) = device.call(Method::GET, path, "wrong", Value::Null).await;
+        assert_eq!(status, StatusCode::UNAUTHORIZED, "{path}");
+    }
+    let path = format!("/v2/version?apikey={}", device.keys.global());
+    assert_eq!(device.call(Method::GET, &path, "wrong", Value::Null).await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_services_key_is_for_its_own_app_and_not_for_the_device() {
+    let device = Device::running().await;
+    let own = device.keys.for_service(AppId::new(7), &"web".parse().unwrap());
+    let other = device.keys.for_service(AppId::new(8), &"web".parse().unwrap());
+    for (path, key, expected) in [
+        ("/v2/applications/7/restart-service", &own, StatusCode::OK),
+        ("/v2/applications/7/restart-service", &other, StatusCode::UNAUTHORIZED),
+        ("/v1/reboot", &own, StatusCode::UNAUTHORIZED),
+        ("/v1/regenerate-api-key", &own, StatusCode::UNAUTHORIZED),
+    ] {
+        let body = json!({"serviceName": "web"});
+        let (status, text) = device.call(Method::POST, path, key, body).await;
+        assert_eq!(status, expected, "{path}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn state_is_told_in_every_shape() {
+    let device = Device::running().await;
+    assert_eq!(device.get("/v1/device").await["update_pending"], false);
+    assert_eq!(device.get("/v1/device").await["commit"], "c1");
+    let status = device.get("/v2/state/status").await;
+    assert_eq!((&status["appState"], &status["release"]), (&json!("applied"), &json!("c1")));
+    assert_eq!(status["containers"].as_array().unwrap().len(), 3);
+    let apps = device.get("/v2/applications/state").await;
+    assert_eq!(apps["weather"]["services"]["web"]["status"], "Running");
+    assert_eq!(apps["weather"]["updateStatus"], "done");
+    let app = device.get("/v2/applications/7/state").await;
+    assert_eq!(app["local"]["7"]["services"]["101"]["status"], "Running");
+    assert_eq!(device.get("/v2/device/name").await["deviceName"], "quiet-dawn");
+    assert_eq!(device.get("/v2/version").await["version"], crate::VERSION);
+    let id = device.get("/v2/containerId?serviceName=web").await["containerId"].clone();
+    assert_eq!(id, device.world.id_of("web").await);
+    let missing = device
+        .call(Method::GET, "/v2/applications/9/state", &device.keys.global(), Value::Null)
+        .await;
+    assert_eq!(missing.0, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn an_update_is_looked_for_at_once() {
+    let device = Device::running().await;
+    let looked = device.look.clone();
+    let waiting = tokio::spawn(async move { looked.notified().await });
+    assert_eq!(device.post("/v1/update", json!({})).await.0, StatusCode::NO_CONTENT);
+    tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_restart_makes_new_containers_and_answers_when_they_run() {
+    let device = Device::running().await;
+    let (web, db) = (device.world.id_of("web").await, device.world.id_of("db").await);
+    let body = json!({"serviceName": "web"});
+    let (status, text) = device.post("/v2/applications/7/restart-service", body).await;
+    assert_eq!(status, StatusCode::OK, "{text}");
+    assert_ne!(device.world.id_of("web").await, web);
+    assert_eq!(device.world.id_of("db").await, db);
+    assert_eq!(device.post("/v1/restart", json!({"appId": "7"})).await.0, StatusCode::OK);
+    assert_ne!(device.world.id_of("db").await, db);
+    assert!(device.world.containers().await.iter().all(|(_, state)| state == "running"));
+    assert_eq!(device.post("/v1/restart", json!({})).await.0, StatusCode::BAD_REQUEST);
+    let body = json!({"serviceName": "nobody"});
+    let (status, _) = device.post("/v2/applications/7/restart-service", body).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_service_is_stopped_and_started_by_name_or_image() {
+    let device = Device::running().await;
+    let state = async |device: &Device| device.world.containers().await.last().unwrap().1.clone();
+    let (status, text) =
+        device.post("/v2/applications/7/stop-service", json!({"imageId": 101})).await;
+    assert_eq!(status, StatusCode::OK, "{text}");
+    assert_eq!(state(&device).await, "exited");
+    let body = json!({"serviceName": "web"});
+    assert_eq!(device.post("/v2/applications/7/start-service", body).await.0, StatusCode::OK);
+    assert_eq!(state(&device).await, "running");
+}
+
+#[tokio::test]
+async fn purge_answers_when_the_app_is_back_with_empty_volumes() {
+    let device = Device::running().await;
+    let (status, text) = device.post("/v1/purge", json!({"appId": 7})).await;
+    assert_eq!((status, text.as_str()), (StatusCode::OK, r#"{"Data":"OK","Error":""}"#));
+    let history = device.world.engine.history();
+    assert_eq!(history.iter().filter(|line| line.starts_with("volume destroy")).count(), 1);
+    assert!(device.world.containers().await.iter().all(|(_, state)| state == "running"));
+}
+
+#[tokio::test]
+async fn a_lock_is_423_and_force_breaks_it() {
+    let device = Device::running().await;
+    let lock = device.world.path().join("locks/services/7/db/updates.lock");
+    std::fs::write(&lock, "").unwrap();
+    let round = device.world.status.borrow().round;
+    device.world.wake.notify_one();
+    device.world.status.subscribe().wait_for(|status| status.round > round).await.unwrap();
+    for path in ["/v2/applications/7/restart", "/v2/applications/7/purge"] {
+        let (status, text) = device.post(path, json!({})).await;
+        assert_eq!(status, StatusCode::LOCKED, "{path}");
+        assert!(text.contains("\"status\":\"failed\""), "{text}");
+    }
+    assert_eq!(device.post("/v1/reboot", json!({})).await.0, StatusCode::LOCKED);
+    let web = device.world.id_of("web").await;
+    let (status, text) = device.post("/v2/applications/7/restart", json!({"force": true})).await;
+    assert_eq!(status, StatusCode::OK, "{text}");
+    assert_ne!(device.world.id_of("web").await, web);
+}
+
+#[tokio::test]
+async fn a_keeper_that_is_away_is_an_error_and_not_a_promise() {
+    let device = Device::running().await;
+    let (status, text) = device.post("/v1/reboot", json!({})).await;
+    assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert!(text.contains("keeper"), "{text}");
+}
+
+#[tokio::test]
+async fn bodies_may_be_forms() {
+    let device = Device::running().await;
+    let response = client()
+        .post(format!("http://{}/v1/restart", device.address))
+        .bearer_auth(device.keys.global())
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body("appId=7&force=%31")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_new_key_ends_the_old_one() {
+    let device = Device::running().await;
+    let old = device.keys.global();
+    let (status, new) = device.post("/v1/regenerate-api-key", Value::Null).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(
+        device.call(Method::GET, "/v2/version", &old, Value::Null).await.0,
+        StatusCode::UNAUTHORIZED
+    );
+    assert_eq!(device.call(Method::GET, "/v2/version", &new, Value::Null).await.0, StatusCode::OK);
+}

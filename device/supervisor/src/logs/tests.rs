@@ -40,3 +40,119 @@ fn what_comes_after_a_line_is_one_nanosecond_later() {
     assert_eq!(after(1_795_233_600_999_999_999), "1795233601.000000000");
     assert_eq!(after(1_000_000_041), "1.000000042");
 }
+
+mod following {
+    use std::path::Path;
+
+    use minke_device_cloud_client::{CloudHttp, ConfigFile, LogStream, SoftwareVersions};
+
+    use super::super::*;
+    use crate::reconcile::tests::world::{World, weather};
+
+    /// A sink whose lines stay on disk: nobody sends them.
+    fn sink(dir: &Path) -> (LogStream, LogSink) {
+        let versions = SoftwareVersions {
+            supervisor: String::new(),
+            os_version: String::new(),
+            os_variant: String::new(),
+        };
+        let config = ConfigFile::open(&dir.join("config.json")).unwrap();
+        let http = CloudHttp::new(config, versions).unwrap();
+        LogStream::new(http, "aabb".parse().unwrap(), &dir.join("spool")).unwrap()
+    }
+
+    fn spooled(dir: &Path) -> Vec<serde_json::Value> {
+        let mut paths: Vec<_> =
+            std::fs::read_dir(dir.join("spool")).unwrap().flatten().map(|e| e.path()).collect();
+        paths.retain(|path| path.extension().is_some_and(|extension| extension == "ndjson"));
+        paths.sort();
+        let text: String =
+            paths.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    async fn wait_for(dir: &Path, count: usize) -> Vec<serde_json::Value> {
+        let waited = async {
+            while spooled(dir).len() < count {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(20), waited).await;
+        assert!(waited.is_ok(), "{:?}", spooled(dir));
+        spooled(dir)
+    }
+
+    /// The engine in memory keeps lines as they are: the time is the test's to write.
+    fn say(world: &World, id: &str, source: LogSource, second: u32, text: &str) {
+        world.engine.say(id, source, &format!("2026-11-21T04:00:{second:02}Z {text}"));
+    }
+
+    fn collector(world: &World, sink: &LogSink) -> tokio::task::JoinHandle<()> {
+        let wanted = Arc::new(AtomicBool::new(true));
+        let path = world.path().join("log-cursors");
+        let status = world.status.subscribe();
+        tokio::spawn(
+            LogCollector::new(world.engine.clone(), sink.clone(), status, wanted, path).run(),
+        )
+    }
+
+    #[tokio::test]
+    async fn what_services_say_is_taken_also_what_was_said_while_nobody_listened() {
+        let world = World::new();
+        world.want("c1", weather("web1"));
+        world.settled().await;
+        let web = world.id_of("web").await;
+        say(&world, &web, LogSource::Stdout, 1, "before");
+        let (_stream, sink) = sink(world.path());
+        let task = collector(&world, &sink);
+        wait_for(world.path(), 1).await;
+        say(&world, &web, LogSource::Stdout, 2, "live");
+        let lines = wait_for(world.path(), 2).await;
+        assert_eq!(lines[0]["message"], "before");
+        assert_eq!(lines[0]["serviceId"], 1);
+        assert!(lines[0].get("isSystem").is_none());
+
+        // The supervisor dies; what is said meanwhile is taken by the next, and nothing is lost.
+        task.abort();
+        let _ = task.await;
+        say(&world, &web, LogSource::Stdout, 3, "meanwhile");
+        let task = collector(&world, &sink);
+        let said =
+            |lines: &[serde_json::Value]| lines.iter().any(|line| line["message"] == "meanwhile");
+        tokio::time::timeout(Duration::from_secs(20), async {
+            while !said(&spooled(world.path())) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await
+        .unwrap();
+        task.abort();
+    }
+
+    #[tokio::test]
+    async fn the_last_words_of_a_container_are_taken_and_only_once() {
+        let world = World::new();
+        world.want("c1", weather("web1"));
+        world.settled().await;
+        let once = world.id_of("once").await;
+        let (_stream, sink) = sink(world.path());
+        let task = collector(&world, &sink);
+        say(&world, &once, LogSource::Stderr, 4, "first");
+        wait_for(world.path(), 1).await;
+        say(&world, &once, LogSource::Stderr, 5, "last");
+        world.engine.exit(&once, 0);
+        wait_for(world.path(), 2).await;
+        // Looks that find it ended do not take it again.
+        for _ in 0..3 {
+            let round = world.status.borrow().round;
+            world.wake.notify_one();
+            world.status.subscribe().wait_for(|status| status.round > round).await.unwrap();
+        }
+        let db = world.id_of("db").await;
+        say(&world, &db, LogSource::Stdout, 6, "after");
+        let lines = wait_for(world.path(), 3).await;
+        let messages: Vec<_> = lines.iter().map(|line| line["message"].as_str().unwrap()).collect();
+        assert_eq!(messages, ["first", "last", "after"]);
+        task.abort();
+    }
+}
