@@ -347,9 +347,26 @@ fn may_pass(status: StatusCode) -> bool {
 /// Failures that the next try would only repeat.
 fn is_hopeless(error: &RegistryError) -> bool {
     match error {
-        RegistryError::Transport { source, .. } => source.is_redirect() || source.is_builder(),
+        RegistryError::Transport { source, .. } => {
+            source.is_redirect() || source.is_builder() || is_tls_refusal(source)
+        }
         _ => false,
     }
+}
+
+/// Whether the other side does not speak TLS, or not one that is acceptable: asking again changes
+/// nothing, and a registry that may go without TLS is asked that way next.
+fn is_tls_refusal(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.is::<rustls::Error>() {
+            return true;
+        }
+        // An I/O error's source leaves out the error that it wraps.
+        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        cause = wrapped.map(|inner| inner as &(dyn std::error::Error + 'static)).or(error.source());
+    }
+    false
 }
 
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
@@ -364,6 +381,24 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_server_without_tls_is_not_asked_again_with_it() {
+        use std::io::{Read, Write};
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 1024]);
+            stream.write_all(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n").unwrap();
+        });
+        let asked = Client::new().get(format!("https://{address}/v2/")).send().await;
+        server.join().unwrap();
+        assert!(is_hopeless(&transport("asking", "x", asked.unwrap_err())));
+        let refused = Client::new().get("http://127.0.0.1:1/").send().await;
+        assert!(!is_hopeless(&transport("asking", "x", refused.unwrap_err())));
+    }
 
     #[test]
     fn shows_what_registries_say() {
