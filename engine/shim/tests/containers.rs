@@ -119,7 +119,7 @@ fn a_container_that_cannot_be_made_says_why() {
 #[test]
 fn a_working_directory_that_the_image_lacks_is_made() {
     let mut container = Container::new("pwd");
-    container.spec.cwd = "/work/../srv/app/".into();
+    container.spec.cwd = "/wherever/../srv/app/".into();
     container.run();
     container.finish();
     assert_eq!(container.logged("stdout"), "/srv/app\n");
