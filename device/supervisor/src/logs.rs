@@ -39,6 +39,8 @@ pub(crate) struct LogCollector<E> {
     /// Whether lines go anywhere: the configuration variable `SUPERVISOR_LOG_CONTROL`.
     is_wanted: Arc<AtomicBool>,
     path: PathBuf,
+    /// Containers whose log is being read.
+    followed: watch::Sender<BTreeSet<ContainerId>>,
     /// Nanoseconds since 1970 of the last line taken, by container.
     cursors: Arc<Mutex<Cursors>>,
 }
@@ -50,29 +52,30 @@ impl<E: Engine> LogCollector<E> {
         status: watch::Receiver<Status>,
         is_wanted: Arc<AtomicBool>,
         path: PathBuf,
+        followed: watch::Sender<BTreeSet<ContainerId>>,
     ) -> LogCollector<E> {
+        followed.send_replace(BTreeSet::new());
         let saved = std::fs::read(&path).ok();
         let cursors = saved.and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let cursors = Arc::new(Mutex::new(cursors.unwrap_or_default()));
-        LogCollector { engine, sink, status, is_wanted, path, cursors }
+        LogCollector { engine, sink, status, is_wanted, path, followed, cursors }
     }
 
     /// Follows until the status has no sender any more.
     pub async fn run(mut self) {
         let mut followers: JoinSet<(ContainerId, bool)> = JoinSet::new();
-        let mut followed: BTreeSet<ContainerId> = BTreeSet::new();
         let mut drained: BTreeSet<ContainerId> = BTreeSet::new();
         let mut save = tokio::time::interval(SAVE_INTERVAL);
         save.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut saved = Cursors::new();
         loop {
-            self.follow_new(&mut followers, &mut followed, &mut drained);
+            self.follow_new(&mut followers, &mut drained);
             // Every arm is cancel-safe.
             tokio::select! {
                 changed = self.status.changed() => if changed.is_err() { return },
                 Some(ended) = followers.join_next(), if !followers.is_empty() => {
                     if let Ok((id, is_complete)) = ended {
-                        followed.remove(&id);
+                        self.followed.send_modify(|followed| drop(followed.take(&id)));
                         if is_complete {
                             drained.insert(id);
                         }
@@ -86,7 +89,6 @@ impl<E: Engine> LogCollector<E> {
     fn follow_new(
         &mut self,
         followers: &mut JoinSet<(ContainerId, bool)>,
-        followed: &mut BTreeSet<ContainerId>,
         drained: &mut BTreeSet<ContainerId>,
     ) {
         let status = self.status.borrow_and_update();
@@ -102,9 +104,10 @@ impl<E: Engine> LogCollector<E> {
         drop(cursors);
         for (id, container) in containers {
             let has_said_nothing = container.status == ContainerStatus::Created;
-            if has_said_nothing || drained.contains(id) || !followed.insert(id.clone()) {
+            if has_said_nothing || drained.contains(id) || self.followed.borrow().contains(id) {
                 continue;
             }
+            self.followed.send_modify(|followed| followed.extend([id.clone()]));
             let follower = Follower {
                 engine: self.engine.clone(),
                 sink: self.sink.clone(),

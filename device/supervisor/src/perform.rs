@@ -1,7 +1,8 @@
 //! Does one step. Makes no choices: the step says what, the target says with which values.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use minke_common_model::ids::{AppUuid, DeviceUuid, ServiceName};
 use minke_common_model::update_strategy::UpdateStrategy;
@@ -17,6 +18,9 @@ use crate::memory::Memory;
 use crate::observe::Observer;
 use crate::state::{ContainerId, ImageKey, LocalImage, Target};
 use crate::step::Step;
+
+/// How long the log of a container that ended may be read before it is removed.
+const LAST_WORDS: Duration = Duration::from_millis(250);
 
 /// Percent of each pull that is going on.
 pub(crate) type Progress = BTreeMap<ImageKey, u8>;
@@ -46,6 +50,8 @@ pub(crate) struct Performer<E> {
     pub memory: Memory,
     pub observer: Observer,
     pub progress: watch::Sender<Progress>,
+    /// Containers whose log is being read.
+    pub followed: watch::Receiver<BTreeSet<ContainerId>>,
 }
 
 impl<E: Engine> Performer<E> {
@@ -89,6 +95,10 @@ impl<E: Engine> Performer<E> {
                 absent_is_fine(engine.stop_container(&id.0, None).await)
             }
             Step::RemoveContainer { id, .. } => {
+                // Its last words go with it; but an engine that is slow to end a log holds up nothing.
+                let mut followed = self.followed.clone();
+                let read = followed.wait_for(|followed| !followed.contains(id));
+                let _ = tokio::time::timeout(LAST_WORDS, read).await;
                 let options = RemoveContainer { force: false, volumes: true };
                 absent_is_fine(engine.remove_container(&id.0, options).await)?;
                 Ok(self.memory.forget(id)?)

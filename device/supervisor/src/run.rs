@@ -3,6 +3,7 @@
 mod reporting;
 mod targeting;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -143,6 +144,7 @@ async fn serve(options: SupervisorOptions) -> anyhow::Result<()> {
     let engine = Client::unix(&options.engine);
     let observer = Observer::new(&options.lock_root, memory.clone());
     let (progress, _) = watch::channel(Progress::new());
+    let (followed, _) = watch::channel(BTreeSet::new());
     let performer = Performer {
         engine: engine.clone(),
         uuid: uuid.clone(),
@@ -151,6 +153,7 @@ async fn serve(options: SupervisorOptions) -> anyhow::Result<()> {
         memory: memory.clone(),
         observer: observer.clone(),
         progress: progress.clone(),
+        followed: followed.subscribe(),
     };
     let logs_wanted = Arc::new(AtomicBool::new(true));
     let collector = LogCollector::new(
@@ -159,6 +162,7 @@ async fn serve(options: SupervisorOptions) -> anyhow::Result<()> {
         status.subscribe(),
         logs_wanted.clone(),
         own.join("log-cursors"),
+        followed,
     );
     let (planned, wanted) = watch::channel(None);
     let facts = Facts {

@@ -92,7 +92,15 @@ mod following {
         let path = world.path().join("log-cursors");
         let status = world.status.subscribe();
         tokio::spawn(
-            LogCollector::new(world.engine.clone(), sink.clone(), status, wanted, path).run(),
+            LogCollector::new(
+                world.engine.clone(),
+                sink.clone(),
+                status,
+                wanted,
+                path,
+                world.followed.clone(),
+            )
+            .run(),
         )
     }
 
@@ -153,6 +161,25 @@ mod following {
         let lines = wait_for(world.path(), 3).await;
         let messages: Vec<_> = lines.iter().map(|line| line["message"].as_str().unwrap()).collect();
         assert_eq!(messages, ["first", "last", "after"]);
+        task.abort();
+    }
+
+    #[tokio::test]
+    async fn an_update_waits_for_the_last_words_of_what_it_removes() {
+        let world = World::new();
+        let (_stream, sink) = sink(world.path());
+        let task = collector(&world, &sink);
+        world.want("c1", weather("web1"));
+        world.settled().await;
+        let web = world.id_of("web").await;
+        for second in 0..40 {
+            say(&world, &web, LogSource::Stdout, second, &format!("word {second}"));
+        }
+        world.want("c2", weather("web2"));
+        world.settled().await;
+        assert_ne!(world.id_of("web").await, web);
+        let lines = wait_for(world.path(), 40).await;
+        assert_eq!(lines[39]["message"], "word 39");
         task.abort();
     }
 }

@@ -1,5 +1,6 @@
 //! A device in memory: an engine, a directory, and a supervisor that can die and come back.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use crate::memory::Memory;
 use crate::narrate::Narrator;
 use crate::observe::Observer;
 use crate::perform::{Performer, Progress};
-use crate::state::Target;
+use crate::state::{ContainerId, Target};
 
 pub(crate) const HOST: &str = "10.0.0.1:8080";
 
@@ -29,6 +30,7 @@ pub(crate) struct World {
     pub status: watch::Sender<Status>,
     pub wake: Arc<Notify>,
     pub memory: Memory,
+    pub followed: watch::Sender<BTreeSet<ContainerId>>,
     pub task: Option<tokio::task::JoinHandle<()>>,
 }
 
@@ -68,6 +70,7 @@ impl World {
             status: watch::channel(Status::default()).0,
             wake: Arc::new(Notify::new()),
             memory,
+            followed: watch::channel(BTreeSet::new()).0,
             task: None,
         };
         world.boot();
@@ -90,6 +93,7 @@ impl World {
             memory: self.memory.clone(),
             observer: observer.clone(),
             progress: watch::channel(Progress::new()).0,
+            followed: self.followed.subscribe(),
         };
         self.status.send_replace(Status::default());
         let reconciler = Reconciler {
