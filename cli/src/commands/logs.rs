@@ -123,10 +123,11 @@ impl<'a> Printer<'a> {
             Some(id) => Some(self.name(id).await?),
             None => None,
         };
-        let wanted = match &name {
-            Some(name) if self.services.is_empty() => !self.system || self.services.contains(name),
-            Some(name) => self.services.contains(name),
-            None => self.system || self.services.is_empty(),
+        let is_named = name.as_ref().is_some_and(|name| self.services.contains(name));
+        let wanted = if entry.is_system {
+            self.system || self.services.is_empty() || is_named
+        } else {
+            is_named || (self.services.is_empty() && !self.system)
         };
         if !wanted {
             return Ok(());
