@@ -101,8 +101,8 @@ impl Job<'_> {
         let client = self.builder.worker().client();
         let details = client.inspect_image(&name).await.map_err(|e| self.failed(&e))?;
         let size = details.map_or(0, |d| u64::try_from(d.size).unwrap_or(0));
-        // The layers stay for the next build; the name has done its work.
-        if let Err(error) = client.delete_image(&name, false).await {
+        // The steps' images stay for the next build; the name has done its work.
+        if let Err(error) = client.delete_built_image(&name).await {
             tracing::debug!(%error, name, "a pushed name stays on the build engine");
         }
         let (dockerfile, project_type) = match &self.service.source {

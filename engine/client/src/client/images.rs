@@ -80,6 +80,13 @@ impl Client {
         let call = self.delete(format!("/images/{}", segment(name))).flag("force", force);
         call.send().await?.json().await
     }
+
+    /// Removes a name, and with the last name the image, but not the images that it was built from:
+    /// they are what later builds begin with.
+    pub async fn delete_built_image(&self, name: &str) -> Result<Vec<DeletedImage>, Error> {
+        let call = self.delete(format!("/images/{}", segment(name))).flag("noprune", true);
+        call.send().await?.json().await
+    }
 }
 
 /// The next line; a line that says an error is one.
