@@ -1,12 +1,23 @@
-//! What the end-to-end tests share: a site in a folder of its own.
+//! What the end-to-end tests share: a site in a folder of its own, and a device's engine.
+
+mod docker;
+mod phases;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use minke_tests_testkit::{Binaries, FLEET, Options, Site, Weather};
+use minke_tests_testkit::{Binaries, FLEET, Inside, Options, Response, Site, Weather, request};
+use serde_json::Value;
+use std::time::Duration;
+
+pub use docker::{Container, Docker};
+pub use phases::{Follower, PHASES, Phase};
 
 /// The name of the device that [`TestSite::with_device`] starts.
 pub const DEVICE: &str = "one";
+
+/// How long one answer may take on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A site that is gone, with its folder, when the test ends.
 #[derive(Debug)]
@@ -36,6 +47,28 @@ impl TestSite {
         site.cli().run(&["fleet", "create", FLEET])?;
         let weather = Weather::copy(&example(), &folder.path().join("weather"))?;
         Ok(TestSite { site, weather, _folder: folder })
+    }
+
+    /// Asks the server's API as the administrator.
+    pub fn call(&self, method: &str, path: &str, body: &str) -> Result<Response> {
+        let token = format!("Bearer {}", self.site.cli().token()?);
+        let headers = [("Authorization", token.as_str()), ("Content-Type", "application/json")];
+        request(method, &format!("{}{path}", self.site.url()), &headers, body, PATIENCE)
+    }
+
+    /// What the server knows of the device.
+    pub fn device_row(&self) -> Result<Value> {
+        self.site.cli().json(&["device", &self.site.device(DEVICE)?.uuid])
+    }
+
+    /// The device from inside.
+    pub fn inside(&self) -> Result<Inside> {
+        Inside::of(&self.site.device_data(DEVICE))
+    }
+
+    /// The device's engine.
+    pub fn docker(&self) -> Result<Docker> {
+        Ok(Docker::at(&self.site.device(DEVICE)?.engine_socket))
     }
 
     /// A server with a fleet and one device in it.

@@ -67,4 +67,14 @@ impl Cli {
             .map(|line| serde_json::from_str(line).with_context(|| format!("no JSON: {line}")))
             .collect()
     }
+
+    /// The token of its login.
+    pub fn token(&self) -> Result<String> {
+        let path = self.config.join("session.json");
+        let text = std::fs::read(&path)
+            .with_context(|| format!("cannot read the login in {}", path.display()))?;
+        let session: Value = serde_json::from_slice(&text)
+            .with_context(|| format!("cannot understand {}", path.display()))?;
+        Ok(session["token"].as_str().context("the login has no token")?.to_owned())
+    }
 }
