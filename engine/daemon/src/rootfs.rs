@@ -93,7 +93,7 @@ pub(crate) fn mounts_below(directory: &Path) -> Vec<PathBuf> {
         .map(|path| PathBuf::from(unescape(path)))
         .filter(|path| path.starts_with(directory))
         .collect();
-    found.sort_by(|one, two| two.as_os_str().len().cmp(&one.as_os_str().len()));
+    found.sort_by_key(|path| std::cmp::Reverse(path.as_os_str().len()));
     found
 }
 

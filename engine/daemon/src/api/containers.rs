@@ -5,7 +5,7 @@ use axum::extract::{Path, State};
 use axum::http::{Response, StatusCode};
 use axum::response::IntoResponse;
 use minke_engine_client::wire::{
-    CreateContainer, CreatedContainer, Pruned, UpdateContainer, WaitError, WaitResult,
+    CreateContainer, CreatedContainer, Pruned, UpdateContainer, WaitResult,
 };
 use minke_engine_shim::protocol::Size;
 use serde_json::json;
@@ -202,11 +202,7 @@ pub(super) async fn wait(
             Condition::Removed => phase.removed,
         };
         let result = match phase.wait_for(over).await {
-            Ok(phase) => WaitResult {
-                status_code: phase.exit_code,
-                error: (!phase.error.is_empty())
-                    .then(|| WaitError { message: phase.error.clone() }),
-            },
+            Ok(phase) => WaitResult { status_code: phase.exit_code, error: None },
             // The container was removed between two looks.
             Err(_) => WaitResult::default(),
         };

@@ -222,11 +222,6 @@ pub(super) async fn load(State(daemon): State<Daemon>, body: Body) -> Result<Res
         feed.abort();
         for image in loaded? {
             let names: Vec<String> = image.tags.iter().map(ImageReference::familiar).collect();
-            let text = match names.as_slice() {
-                [] => format!("Loaded image ID: {}\n", image.id),
-                names => names.iter().map(|name| format!("Loaded image: {name}\n")).collect(),
-            };
-            lines.say(&json!({ "stream": text })).await;
             let id = image.id.to_string();
             tell(&daemon, "load", &id, names.first().unwrap_or(&id));
         }

@@ -70,8 +70,6 @@ pub(crate) struct Phase {
     pub(crate) exits: u64,
     pub(crate) removed: bool,
     pub(crate) exit_code: i64,
-    /// Why it could not start or be removed.
-    pub(crate) error: String,
 }
 
 impl Container {

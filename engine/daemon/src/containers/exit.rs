@@ -25,9 +25,11 @@ use crate::{rootfs, stamp};
 const CLEAN_UP: Duration = Duration::from_secs(5);
 
 /// Waits in the background for the container's end. `waiting` has asked for it already.
-pub(crate) fn watch(daemon: &Daemon, container: &Arc<Container>, mut waiting: Connection) {
+pub(crate) fn watch(daemon: &Daemon, container: &Arc<Container>, waiting: Connection) {
     let (daemon, container) = (daemon.clone(), container.clone());
     tokio::spawn(async move {
+        // The whole connection moves here: without its writing half the shim would hang up.
+        let mut waiting = waiting;
         let exit = match waiting.reader.next().await {
             Ok(Some(Response::Exited(exit))) => Some(exit),
             _ => None,
@@ -118,7 +120,7 @@ fn publish_end(daemon: &Daemon, container: &Container, exit: Exit) {
 }
 
 /// Tells whoever waits, and removes what asked to be removed.
-fn finish(daemon: &Daemon, container: &Arc<Container>, exit_code: i64) {
+pub(crate) fn finish(daemon: &Daemon, container: &Arc<Container>, exit_code: i64) {
     container.phase.send_modify(|phase| {
         phase.running = false;
         phase.exits += 1;
@@ -176,8 +178,10 @@ async fn start_again(daemon: &Daemon, container: &Arc<Container>) {
                 state.restart_count += 1;
                 state.backoff = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
             });
-            container.phase.send_modify(|phase| phase.running = true);
             restart_after(daemon, container, wait);
+        } else {
+            let exit_code = container.lock().state.exit_code;
+            finish(daemon, container, exit_code);
         }
     }
 }

@@ -65,12 +65,9 @@ pub(crate) async fn start_locked(
         state.exit_code = exit_code;
         state.error = message.clone();
     });
-    container.phase.send_modify(|phase| {
-        phase.running = false;
-        phase.exits += 1;
-        phase.exit_code = exit_code;
-        phase.error = message;
-    });
+    if !again {
+        exit::finish(daemon, container, exit_code);
+    }
     Err(error)
 }
 
@@ -139,10 +136,7 @@ async fn run(
             state.backoff = 0;
         }
     });
-    container.phase.send_modify(|phase| {
-        phase.running = true;
-        phase.error.clear();
-    });
+    container.phase.send_modify(|phase| phase.running = true);
     daemon.events.publish("container", "start", &container.id, container.attributes());
     exit::watch(daemon, container, waiting);
     Ok(())

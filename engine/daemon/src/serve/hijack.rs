@@ -248,12 +248,10 @@ async fn wait_for_start(
     call: &mut Call,
     bound: &mut tokio::sync::oneshot::Receiver<Connection>,
 ) -> Option<Connection> {
-    loop {
-        // Both arms are cancel-safe; what the client says early is kept for the container.
-        tokio::select! {
-            connection = &mut *bound => return connection.ok(),
-            () = pump::hung_up(&call.stream) => return None,
-        }
+    // What the client says early is kept for the container.
+    tokio::select! {
+        connection = bound => connection.ok(),
+        () = pump::hung_up(&call.stream) => None,
     }
 }
 
