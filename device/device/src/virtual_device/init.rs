@@ -68,10 +68,9 @@ fn first_process(options: &Virtual) -> anyhow::Result<()> {
     std::thread::Builder::new()
         .name("power".to_owned())
         .spawn(move || {
-            for signal in signals.forever() {
-                // Ending the first process is what cuts the power.
-                std::process::exit(if signal == SIGINT { REBOOT } else { 0 });
-            }
+            // Ending the first process is what cuts the power.
+            let signal = signals.forever().next();
+            std::process::exit(if signal == Some(SIGINT) { REBOOT } else { 0 });
         })
         .context("cannot start a thread")?;
     Applets::new(options)?.keep_running()
