@@ -22,7 +22,7 @@ use crate::layer::{self, Rebuilt, VIEW};
 use crate::options::Platform;
 use crate::progress::{ProgressEvent, Sink, short_id};
 use crate::registry::{Descriptor, Document, MAX_DOCUMENT, media};
-use crate::store::blob_reader::Inflated;
+use crate::store::inflated::Inflated;
 use crate::store::inner::{Hold, Inner};
 use crate::store::pull::now;
 use crate::store::{Store, blocking};

@@ -1,13 +1,14 @@
 //! The store as its users see it. Every operation is in a file of its own.
 
 mod archive;
-mod blob_reader;
 mod build;
 mod collect;
 mod commit;
 mod index;
+mod inflated;
 mod info;
 mod inner;
+mod keeper;
 mod lookup;
 mod open;
 mod pending;

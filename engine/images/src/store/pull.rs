@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use minke_common_model::digest::Digest;
 use minke_common_model::image_reference::ImageReference;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::config::ImageConfig;
 use crate::error::Error;
@@ -21,9 +21,10 @@ use crate::registry::{
     Access, Descriptor, Endpoint, ManifestDocument, RegistryError, Session, endpoints,
 };
 use crate::registry::{Document, Fetched};
-use crate::store::blob_reader::{BlobReader, Inflated, Partial};
+use crate::store::inflated::{Inflated, ReadAhead};
 use crate::store::info::BlobInfo;
 use crate::store::inner::Inner;
+use crate::store::keeper::{Came, Coming, Partial, forget, keep};
 use crate::store::pending::Pending;
 use crate::store::{Store, blocking};
 
@@ -248,12 +249,22 @@ impl Store {
         let partial = opened.await.map_err(|error| (error, false))?;
         let from = partial.length;
         let (sender, pieces) = mpsc::channel(PIECES);
-        let short = short_id(&job.blob.digest);
-        let reader = BlobReader::new(partial, pieces, size, short, Arc::clone(sink));
+        let (id, sink) = (short_id(&job.blob.digest), Arc::clone(sink));
+        let coming = Coming { partial, pieces, size, id, sink };
         let (inner, layer) = (Arc::clone(&self.inner), job.layer);
-        let unpacking = blocking(move || inner.unpack_blob(reader, layer, &blob));
-        let (downloaded, unpacked) = tokio::join!(session.blob(&job.blob, from, sender), unpacking);
-        match (downloaded, unpacked) {
+        let (failed, has_failed) = oneshot::channel();
+        let unpacking = blocking(move || {
+            let unpacked = inner.unpack_blob(coming, layer, &blob, failed);
+            unpacked.map(|_| ())
+        });
+        let downloading = async {
+            // Both arms may be dropped: the blob's bytes are on disk as far as they came.
+            tokio::select! {
+                done = session.blob(&job.blob, from, sender) => done,
+                Ok(()) = has_failed => Ok(()),
+            }
+        };
+        match tokio::join!(downloading, unpacking) {
             (_, Ok(())) => Ok(()),
             (Err(error), Err(_)) => Err((error.into(), false)),
             (Ok(()), Err(error)) => Err((error, from > 0)),
@@ -324,66 +335,75 @@ fn jobs(
 }
 
 impl Inner {
-    /// Unpacks what comes and commits it if every digest is right. Blocking.
+    /// Unpacks what comes and commits it if every digest is right. Blocking; `failed` is told when no
+    /// more bytes are wanted.
     ///
     /// The bytes kept for resume go when they are of no use: the layer is whole, or they are wrong, or the
     /// disk is full.
     fn unpack_blob(
         &self,
-        mut reader: BlobReader,
+        coming: Coming,
         layer: DiffId,
         blob: &BlobInfo,
+        failed: oneshot::Sender<()>,
     ) -> Result<(), Error> {
-        let failed = |source| Error::Layer { layer: blob.digest, source: Box::new(source) };
-        let partial_path = reader.partial.path.clone();
+        let of_layer = |source| Error::Layer { layer: blob.digest, source: Box::new(source) };
+        let path = coming.partial.path.clone();
+        let (id, sink) = (coming.id.clone(), Arc::clone(&coming.sink));
+        let opening = |error| Error::io("keeping", &path, error);
         let staging = self.staging()?;
-        let inflated = Inflated::new(&mut reader).map_err(|error| failed(LayerError::Read(error)));
-        let unpacked = inflated.and_then(|inflated| {
-            layer::unpack(inflated, &staging.path, &self.options.limits)
-                .map(|(unpacked, _)| unpacked)
-                .map_err(failed)
-        });
-        let checked = unpacked.and_then(|unpacked| {
-            let digest = reader.finish().map_err(|error| failed(LayerError::Read(error)))?;
-            if digest != blob.digest {
-                return Err(RegistryError::Digest {
-                    what: format!("blob {}", blob.digest),
-                    expected: blob.digest,
-                    found: digest,
-                }
-                .into());
-            }
-            if unpacked.footer.diff_id != layer {
-                return Err(failed(LayerError::Digest { found: unpacked.footer.diff_id.0 }));
-            }
-            Ok(unpacked.footer)
-        });
-        let result = checked.and_then(|footer| {
-            self.ledger.wrote(reader.count());
-            let keep = self.options.keep_blobs;
-            let whole = || match keep {
-                true => std::fs::rename(&partial_path, self.blob_path(&blob.digest)),
-                false => std::fs::remove_file(&partial_path),
+        let (keeping, follower) = keep(coming).map_err(opening)?;
+        let inflate = move || Ok(Box::new(Inflated::new(follower)?) as Box<dyn std::io::Read>);
+        let unpacked = match ReadAhead::start(inflate) {
+            Ok(tar) => layer::unpack(tar, &staging.path, &self.options.limits)
+                .map(|(unpacked, _)| unpacked.footer)
+                .map_err(of_layer),
+            Err(error) => Err(Error::io("unpacking", &path, error)),
+        };
+        if unpacked.is_err() {
+            let _ = failed.send(());
+        }
+        // Cut short by the network or by being given up: the rest can still come.
+        let came = keeping.finish();
+        let is_short = came.is_short;
+        let is_full = came.failure.is_some();
+        let result = unpacked.and_then(|footer| {
+            check_digests(&came, blob, &footer, layer)?;
+            self.ledger.wrote(came.length);
+            sink(ProgressEvent::at(&*id, "Extracting", blob.size, blob.size));
+            let keep_blob = self.options.keep_blobs;
+            let whole = || match keep_blob {
+                true => std::fs::rename(&path, self.blob_path(&blob.digest)),
+                false => std::fs::remove_file(&path),
             };
             self.commit(staging, &footer, Some(blob), whole)
         });
-        if let Err(error) = &result {
-            // Cut short by the network, by being given up, or by a crash: the rest can still come.
-            let is_short = reader.count() < blob.size && is_read_error(error);
-            if !is_short || error.is_no_space() || reader.write_failed {
-                reader.partial.remove();
-            }
+        if let Err(error) = &result
+            && (!is_short || is_full || error.is_no_space())
+        {
+            forget(&path);
         }
-        result.map(|_| ())
+        match (result, came.failure) {
+            (Err(_), Some(failure)) => Err(Error::io("keeping", &path, failure)),
+            (result, _) => result.map(|_| ()),
+        }
     }
 }
 
-fn is_read_error(error: &Error) -> bool {
-    match error {
-        Error::Layer { source, .. } => {
-            matches!(**source, LayerError::Read(_) | LayerError::Truncated)
-        }
-        Error::Registry(RegistryError::Digest { .. }) => true,
-        _ => false,
+fn check_digests(
+    came: &Came,
+    blob: &BlobInfo,
+    footer: &layer::Footer,
+    layer: DiffId,
+) -> Result<(), Error> {
+    if came.digest != blob.digest {
+        let what = format!("blob {}", blob.digest);
+        let (expected, found) = (blob.digest, came.digest);
+        return Err(RegistryError::Digest { what, expected, found }.into());
     }
+    if footer.diff_id != layer {
+        let source = Box::new(LayerError::Digest { found: footer.diff_id.0 });
+        return Err(Error::Layer { layer: blob.digest, source });
+    }
+    Ok(())
 }
