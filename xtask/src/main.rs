@@ -3,6 +3,7 @@
 mod bench;
 mod command;
 mod demo;
+mod docker;
 mod test;
 mod tidy;
 mod tools;

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{command, tidy, tools};
+use crate::{command, docker, tidy, tools};
 
 /// What `cargo xtask test` can be told.
 #[derive(clap::Args)]
@@ -41,7 +41,8 @@ pub fn run(options: &Options) -> Result<()> {
     }
     // Tests start the binaries that users start, so those are built first.
     stage("build", || command::run(cargo().args(["build", "--workspace", "--bins", "--locked"])))?;
-    let counts = stage("tests", || nextest(options.filter.as_deref()))?;
+    let older = docker::unpack(&crate::target().join("tools"))?;
+    let counts = stage("tests", || nextest(options.filter.as_deref(), &older))?;
     let seconds = begun.elapsed().as_secs();
     println!("\n{counts} (whole run: {} min {} s)", seconds / 60, seconds % 60);
     Ok(())
@@ -62,8 +63,12 @@ fn stage<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
 }
 
 /// Runs all tests and returns the line that counts them.
-fn nextest(filter: Option<&str>) -> Result<String> {
+fn nextest(filter: Option<&str>, older: &docker::Peer) -> Result<String> {
     let mut nextest = cargo();
+    nextest.env("MINKE_DOCKER20", older.programs.join("docker"));
+    if tools::find("docker").is_none() {
+        nextest.env("PATH", older.path());
+    }
     nextest.args(["nextest", "run", "--workspace", "--locked", "--no-tests", "fail"]);
     if std::env::var_os("CI").is_some() {
         nextest.args(["--profile", "ci"]);

@@ -8,11 +8,11 @@ use anyhow::{Context, Result, bail};
 use minke_tests_testkit::{Binaries, base_images, wait_until};
 
 use super::Options;
-use super::docker::Peer;
 use super::measure::{
     cpu, id_of, median, memory, must, peak_memory, processes_called, request, time,
 };
 use super::table::{Table, Value};
+use crate::docker::Peer;
 
 const REGISTRY: &str = "127.0.0.1:5000";
 const CONTAINERS: usize = 20;

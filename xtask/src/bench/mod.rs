@@ -3,7 +3,6 @@
 //! Each engine has a network namespace and a data folder of its own and the same registry beside
 //! it. Operations alternate between the engines, so that a busy moment of the machine hits both.
 
-mod docker;
 mod engines;
 mod measure;
 mod site;
@@ -14,7 +13,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use minke_tests_testkit::Binaries;
 
-use crate::{command, tools};
+use crate::{command, docker, tools};
 
 /// What to measure, and how often.
 #[derive(clap::Args)]

@@ -1,4 +1,5 @@
-//! The peer: Debian's dockerd, unpacked but not installed (installing it would start it).
+//! Debian's docker.io: the peer of benches and the older of the two CLIs that tests use. It is
+//! unpacked, not installed: installing it would start a daemon and change the packet filter.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -24,7 +25,7 @@ impl Peer {
 pub fn unpack(tools: &Path) -> Result<Peer> {
     let programs = tools.join("docker-20.10");
     if !programs.join("dockerd").exists() {
-        println!("Unpacking Debian's docker.io as the peer");
+        println!("Unpacking Debian's docker.io (it is not installed)");
         let packages = tools.join("packages");
         std::fs::create_dir_all(&packages)
             .with_context(|| format!("cannot make {}", packages.display()))?;
