@@ -231,35 +231,20 @@ fn finish(http: &CloudHttp, id: DeviceId, key: Option<String>) -> Result<(), Pro
     Ok(())
 }
 
-/// The hardware addresses of the real links, space separated.
+/// The hardware addresses of the device's own links, space separated. Bridges and what is plugged into
+/// them are the engine's; they come and go with containers.
 pub fn mac_addresses() -> String {
     let mut addresses: Vec<String> = std::fs::read_dir("/sys/class/net")
         .into_iter()
         .flatten()
         .flatten()
-        .filter(|entry| is_own_link(&entry.file_name().to_string_lossy()))
-        .filter_map(|entry| std::fs::read_to_string(entry.path().join("address")).ok())
+        .map(|link| link.path())
+        .filter(|link| !link.join("bridge").exists() && !link.join("brport").exists())
+        .filter_map(|link| std::fs::read_to_string(link.join("address")).ok())
         .map(|address| address.trim().to_uppercase())
         .filter(|address| address.len() == 17 && address != "00:00:00:00:00:00")
         .collect();
     addresses.sort();
     addresses.dedup();
     addresses.join(" ")
-}
-
-/// Whether a link is the device's own, not one that the engine or a tunnel made.
-fn is_own_link(name: &str) -> bool {
-    const OTHERS: [&str; 10] = [
-        "lo",
-        "docker",
-        "balena",
-        "br-",
-        "tun",
-        "veth",
-        "mk",
-        "resin-vpn",
-        "supervisor0",
-        "redsocks",
-    ];
-    !OTHERS.iter().any(|prefix| name.starts_with(prefix))
 }

@@ -9,6 +9,7 @@ mod error;
 mod v1;
 mod v2;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,9 +25,11 @@ use tokio::sync::{Notify, watch};
 
 use crate::api_keys::ApiKeys;
 use crate::device_view::DeviceView;
+use crate::locks;
 use crate::memory::{Memory, Wishes};
 use crate::reconcile::Status;
 use crate::state::{ContainerId, Locks, ObservedContainer};
+use crate::step::Wait;
 use error::ApiError;
 
 #[cfg(test)]
@@ -51,6 +54,8 @@ pub(crate) struct Api {
     /// `None` until the device is provisioned.
     pub health: watch::Receiver<Option<Arc<PollHealth>>>,
     pub keeper: Keeper,
+    /// The directory of the services' update locks.
+    pub lock_root: PathBuf,
     pub is_managed: bool,
 }
 
@@ -106,50 +111,62 @@ impl Api {
     }
 
     /// Refuses while a service of the app holds its lock, unless `force`.
-    fn check_lock(&self, app: &AppUuid, force: bool) -> Result<(), ApiError> {
-        let is_locked = self.status.borrow().observed.locks_of(app) == Locks::Theirs;
+    fn check_lock(&self, app: AppId, force: bool) -> Result<(), ApiError> {
+        // Looked at now: files tell nobody when they change.
+        let is_locked = locks::state(&self.lock_root, app) == Locks::Theirs;
         let wishes = self.memory.wishes();
         match is_locked && !force && !wishes.override_locks {
-            true => Err(ApiError::Locked(app.clone())),
+            true => Err(ApiError::Locked(app)),
             false => Ok(()),
         }
     }
 
-    /// Makes a wish and waits until the loop has fulfilled it.
+    /// Makes a wish and waits until the loop has fulfilled it. One that a lock or a failure stands
+    /// against is taken back: nobody waits for it any more.
     async fn fulfil(
         &self,
+        app: (AppId, &AppUuid),
         wish: impl FnOnce(&mut Wishes),
         mut is_done: impl FnMut(&Status) -> bool,
     ) -> Result<(), ApiError> {
+        let (id, uuid) = app;
         let mut status = self.status.clone();
         let before = status.borrow().round;
-        self.memory.wish(wish);
+        let change = self.memory.wish(wish);
         self.wake.notify_one();
+        let is_locked =
+            |status: &Status| status.plan.waits.contains(&Wait::UpdateLock(uuid.clone()));
         // The round after the next was planned with the wish for certain.
-        let done = status.wait_for(|status| status.round > before + 1 && is_done(status));
-        let mut failure = None;
-        match tokio::time::timeout(PATIENCE, done).await {
-            Ok(Ok(_)) => return Ok(()),
-            Ok(Err(_)) => {}
+        let ended = status
+            .wait_for(|status| status.round > before + 1 && (is_done(status) || is_locked(status)));
+        let failed = match tokio::time::timeout(PATIENCE, ended).await {
+            Ok(Ok(status)) if !is_locked(&status) => return Ok(()),
+            Ok(Ok(_)) => ApiError::Locked(id),
+            Ok(Err(_)) => ApiError::NotDone("the supervisor is ending".to_owned()),
             Err(_) => {
                 let status = self.status.borrow();
-                failure = status.failures.values().next().map(|failure| failure.reason.clone());
+                let failure = status.failures.values().next();
+                let reason = failure.map(|failure| failure.reason.clone());
+                ApiError::NotDone(reason.unwrap_or_else(|| "it takes too long".to_owned()))
             }
-        }
-        Err(ApiError::NotDone(failure.unwrap_or_else(|| "it takes too long".to_owned())))
+        };
+        self.memory.take_back(&change);
+        self.wake.notify_one();
+        Err(failed)
     }
 
     /// Has the named containers made anew.
     async fn recreate(
         &self,
-        app: AppUuid,
+        app: AppId,
         ids: Vec<ContainerId>,
         force: bool,
     ) -> Result<(), ApiError> {
-        self.check_lock(&app, force)?;
-        let wished = ids.clone();
-        let of = app.clone();
+        let uuid = self.app(app)?;
+        self.check_lock(app, force)?;
+        let (wished, of) = (ids.clone(), uuid.clone());
         self.fulfil(
+            (app, &uuid),
             move |wishes| {
                 wishes.must_go.extend(wished);
                 if force {
@@ -158,7 +175,7 @@ impl Api {
             },
             |status| {
                 let is_gone = ids.iter().all(|id| !status.observed.containers.contains_key(id));
-                is_gone && !status.plan.unsettled.contains(&app)
+                is_gone && !status.plan.unsettled.contains(&uuid)
             },
         )
         .await

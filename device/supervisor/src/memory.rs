@@ -66,9 +66,21 @@ impl Memory {
         self.lock().wishes.clone()
     }
 
-    /// Changes what people asked for.
-    pub fn wish(&self, change: impl FnOnce(&mut Wishes)) {
-        change(&mut self.lock().wishes);
+    /// Changes what people asked for, and gives what it was before and after.
+    pub fn wish(&self, change: impl FnOnce(&mut Wishes)) -> (Wishes, Wishes) {
+        let wishes = &mut self.lock().wishes;
+        let before = wishes.clone();
+        change(wishes);
+        (before, wishes.clone())
+    }
+
+    /// Takes back what one change did, and nothing that others did since.
+    pub fn take_back(&self, (before, after): &(Wishes, Wishes)) {
+        let wishes = &mut self.lock().wishes;
+        undo(&mut wishes.must_go, &before.must_go, &after.must_go);
+        undo(&mut wishes.stopped, &before.stopped, &after.stopped);
+        undo(&mut wishes.purge, &before.purge, &after.purge);
+        undo(&mut wishes.force, &before.force, &after.force);
     }
 
     pub fn was_stopped(&self, id: &ContainerId) -> bool {
@@ -96,14 +108,21 @@ impl Memory {
         self.stopped.save(&inner.stopped.iter().map(|id| id.0.clone()).collect())
     }
 
-    /// A container that is gone needs nothing any more, and neither does one that is being looked
-    /// after already.
-    pub fn tidy(&self, here: &BTreeSet<ContainerId>, settled: &BTreeSet<AppUuid>) {
+    /// Takes back wishes that are fulfilled: of containers that are gone, of apps that have settled.
+    /// `true` when what should be here is not any more what it was.
+    pub fn tidy(&self, here: &BTreeSet<ContainerId>, settled: &BTreeSet<AppUuid>) -> bool {
         let mut inner = self.lock();
+        let purges = inner.wishes.purge.len();
         inner.wishes.must_go.retain(|id| here.contains(id));
         inner.wishes.force.retain(|app| !settled.contains(app));
         inner.wishes.purge.retain(|app| !settled.contains(app));
+        inner.wishes.purge.len() < purges
     }
+}
+
+fn undo<T: Ord + Clone>(now: &mut BTreeSet<T>, before: &BTreeSet<T>, after: &BTreeSet<T>) {
+    now.retain(|wish| before.contains(wish) || !after.contains(wish));
+    now.extend(before.difference(after).cloned());
 }
 
 impl Wishes {

@@ -129,13 +129,17 @@ impl<E: Engine> Reconciler<E> {
         &self,
         target: &Target,
     ) -> Result<(Arc<Target>, Observed, Plan), minke_engine_client::Error> {
-        let target = self.performer.memory.wishes().apply(target);
-        let observed = self.observer.observe(&self.engine, &target).await?;
-        let plan = plan(&observed, &target);
-        let here: BTreeSet<ContainerId> = observed.containers.keys().cloned().collect();
-        let settled = target.apps.keys().filter(|app| !plan.unsettled.contains(*app)).cloned();
-        self.performer.memory.tidy(&here, &settled.collect());
-        Ok((Arc::new(target), observed, plan))
+        loop {
+            let wished = self.performer.memory.wishes().apply(target);
+            let observed = self.observer.observe(&self.engine, &wished).await?;
+            let plan = plan(&observed, &wished);
+            let here: BTreeSet<ContainerId> = observed.containers.keys().cloned().collect();
+            let settled = wished.apps.keys().filter(|app| !plan.unsettled.contains(*app)).cloned();
+            // A purge that is done is the beginning of the way back: that is what is published.
+            if !self.performer.memory.tidy(&here, &settled.collect()) {
+                return Ok((Arc::new(wished), observed, plan));
+            }
+        }
     }
 
     fn begin(

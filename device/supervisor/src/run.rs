@@ -120,6 +120,7 @@ async fn serve(options: SupervisorOptions) -> anyhow::Result<()> {
         look: look.clone(),
         health: health.subscribe(),
         keeper: minke_device_keeper::Client::new(&options.keeper),
+        lock_root: options.lock_root.clone(),
         is_managed: config.get().endpoint().is_some(),
     });
     let listen = options.listen.unwrap_or_else(|| ([0, 0, 0, 0], config.get().port()).into());

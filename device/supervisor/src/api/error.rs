@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use minke_common_model::ids::{AppId, AppUuid};
+use minke_common_model::ids::AppId;
 use serde_json::json;
 
 #[derive(Debug, thiserror::Error)]
@@ -19,7 +19,7 @@ pub(crate) enum ApiError {
     #[error("This endpoint is for apps with one service; use /v2")]
     ManyServices,
     #[error("Updates are locked by a service of app {0}")]
-    Locked(AppUuid),
+    Locked(AppId),
     #[error("{0}")]
     NotDone(String),
 }

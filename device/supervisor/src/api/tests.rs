@@ -16,6 +16,7 @@ fn client() -> reqwest::Client {
 }
 
 struct Device {
+    api: Arc<Api>,
     world: World,
     address: SocketAddr,
     keys: ApiKeys,
@@ -61,12 +62,14 @@ impl Device {
             look: look.clone(),
             health: watch::channel(None).1,
             keeper: Keeper::new(&world.path().join("keeper.sock")),
+            lock_root: world.path().join("locks"),
             is_managed: true,
         });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(async move { axum::serve(listener, router(api)).await });
-        Device { world, address, keys, look }
+        let app = router(api.clone());
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        Device { api, world, address, keys, look }
     }
 
     async fn call(
@@ -198,6 +201,7 @@ async fn purge_answers_when_the_app_is_back_with_empty_volumes() {
     assert_eq!((status, text.as_str()), (StatusCode::OK, r#"{"Data":"OK","Error":""}"#));
     let history = device.world.engine.history();
     assert_eq!(history.iter().filter(|line| line.starts_with("volume destroy")).count(), 1);
+    assert_eq!(device.world.containers().await.len(), 3);
     assert!(device.world.containers().await.iter().all(|(_, state)| state == "running"));
 }
 
@@ -206,9 +210,6 @@ async fn a_lock_is_423_and_force_breaks_it() {
     let device = Device::running().await;
     let lock = device.world.path().join("locks/services/7/db/updates.lock");
     std::fs::write(&lock, "").unwrap();
-    let round = device.world.status.borrow().round;
-    device.world.wake.notify_one();
-    device.world.status.subscribe().wait_for(|status| status.round > round).await.unwrap();
     for path in ["/v2/applications/7/restart", "/v2/applications/7/purge"] {
         let (status, text) = device.post(path, json!({})).await;
         assert_eq!(status, StatusCode::LOCKED, "{path}");
@@ -254,4 +255,24 @@ async fn a_new_key_ends_the_old_one() {
         StatusCode::UNAUTHORIZED
     );
     assert_eq!(device.call(Method::GET, "/v2/version", &new, Value::Null).await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_lock_that_comes_in_between_takes_the_wish_back() {
+    let device = Device::running().await;
+    let lock = device.world.path().join("locks/services/7/db/updates.lock");
+    let web = device.world.id_of("web").await;
+    std::fs::write(&lock, "").unwrap();
+    // As a request that looked at the lock just before it was taken.
+    let (app, uuid) = ("7".parse().unwrap(), "app1".parse().unwrap());
+    let wished = ContainerId(web.clone());
+    let api = device.api.clone();
+    let answer =
+        api.fulfil((app, &uuid), |wishes| assert!(wishes.must_go.insert(wished)), |_| false).await;
+    assert!(matches!(answer, Err(ApiError::Locked(_))), "{answer:?}");
+    assert!(device.world.memory.wishes().must_go.is_empty());
+    std::fs::remove_file(&lock).unwrap();
+    device.world.wake.notify_one();
+    device.world.settled().await;
+    assert_eq!(device.world.id_of("web").await, web, "nothing was restarted later");
 }

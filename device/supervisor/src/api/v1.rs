@@ -14,7 +14,7 @@ use super::Api;
 use super::body::Fields;
 use super::error::ApiError;
 use crate::api_keys::Scope;
-use crate::state::{ContainerId, Locks, ObservedContainer};
+use crate::state::{ContainerId, ObservedContainer};
 
 type Answer = Result<Response, ApiError>;
 
@@ -124,9 +124,10 @@ pub(super) async fn shutdown(
 
 async fn power(api: &Api, scope: Scope, fields: Fields, request: Request) -> Answer {
     scope.allow_device()?;
-    let is_locked =
-        api.status.borrow().observed.locks.values().any(|locks| *locks == Locks::Theirs);
-    let may_break = fields.truth("force") || api.memory.wishes().override_locks;
+    let target = api.status.borrow().target.clone().unwrap_or_default();
+    let mut apps = target.apps.values().map(|app| app.id);
+    let is_locked = apps.any(|app| api.check_lock(app, false).is_err());
+    let may_break = fields.truth("force");
     let failed = |status: StatusCode, error: String| {
         Ok((status, Json(json!({ "Data": "", "Error": error }))).into_response())
     };

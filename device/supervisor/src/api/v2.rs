@@ -219,7 +219,7 @@ pub(super) async fn restart_app(
     scope.allow(app)?;
     let uuid = api.app(app)?;
     let ids = api.containers(&uuid).into_iter().map(|(id, _)| id).collect();
-    api.recreate(uuid, ids, force).await
+    api.recreate(app, ids, force).await
 }
 
 pub(super) async fn purge(
@@ -240,10 +240,11 @@ pub(super) async fn purge_app(
 ) -> Result<(), ApiError> {
     scope.allow(app)?;
     let uuid = api.app(app)?;
-    api.check_lock(&uuid, force)?;
+    api.check_lock(app, force)?;
     let of = uuid.clone();
     let memory = api.memory.clone();
     api.fulfil(
+        (app, &uuid),
         move |wishes| {
             wishes.purge.insert(of.clone());
             if force {
@@ -271,7 +272,7 @@ pub(super) async fn restart_service(
     if ids.is_empty() {
         return Err(ApiError::NoService);
     }
-    api.recreate(uuid, ids, fields.truth("force")).await?;
+    api.recreate(app, ids, fields.truth("force")).await?;
     Ok(ok())
 }
 
@@ -306,9 +307,10 @@ pub(super) async fn stop_one(
     force: bool,
 ) -> Result<(), ApiError> {
     let uuid = api.app(app)?;
-    api.check_lock(&uuid, force)?;
+    api.check_lock(app, force)?;
     let (key, of) = ((app, service.clone()), uuid.clone());
     api.fulfil(
+        (app, &uuid),
         move |wishes| {
             wishes.stopped.insert(key);
             if force {
@@ -327,6 +329,7 @@ pub(super) async fn start_one(api: &Api, app: AppId, service: ServiceName) -> Re
     let uuid = api.app(app)?;
     let key = (app, service.clone());
     api.fulfil(
+        (app, &uuid),
         move |wishes| {
             wishes.stopped.remove(&key);
         },
