@@ -34,6 +34,7 @@ async fn run(dir: PathBuf, reference: String, mirrors: Vec<String>) -> Result<()
     println!("peak memory    {} kB", peak_kilobytes());
     println!("syncs          {} of the file system, {} of files", writes.syncfs, writes.fsyncs);
     println!("bytes to disk  {}", written_bytes().saturating_sub(written));
+    println!("memory now     {} kB", field("/proc/self/status", "VmRSS:"));
     let started = Instant::now();
     let report = store.verify().await?;
     println!("verified       {} bytes in {:.2} s", report.bytes, started.elapsed().as_secs_f64());
@@ -55,8 +56,10 @@ fn peak_kilobytes() -> u64 {
     field("/proc/self/status", "VmHWM:")
 }
 
+/// Bytes given to the disk; what was deleted before it got there does not count.
 fn written_bytes() -> u64 {
-    field("/proc/self/io", "write_bytes:")
+    let file = "/proc/self/io";
+    field(file, "write_bytes:").saturating_sub(field(file, "cancelled_write_bytes:"))
 }
 
 fn field(file: &str, name: &str) -> u64 {

@@ -16,7 +16,8 @@ use rustix::io::Errno;
 use crate::layer::beneath::Beneath;
 use crate::layer::entry::{Entry, Kind, TarReader};
 use crate::layer::manifest::{Changes, Footer};
-use crate::layer::unpack::{OPAQUE, OPAQUE_XATTR, WHITEOUT, may_set};
+use crate::layer::style::{OPAQUE_XATTR, may_set};
+use crate::layer::unpack::{OPAQUE, WHITEOUT};
 use crate::layer::{LayerError, Rebuilt, VIEW, names};
 use crate::options::Limits;
 

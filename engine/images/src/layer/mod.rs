@@ -21,6 +21,7 @@ mod pack;
 mod pax;
 mod rebuild;
 mod stream;
+mod style;
 mod unpack;
 
 use std::io;

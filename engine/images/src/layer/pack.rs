@@ -12,7 +12,8 @@ use rustix::fs::{
 use tar::{EntryType, Header};
 
 use crate::layer::entry::Attribute;
-use crate::layer::unpack::{OPAQUE, OPAQUE_XATTR, WHITEOUT, is_whiteout};
+use crate::layer::style::OPAQUE_XATTR;
+use crate::layer::unpack::{OPAQUE, WHITEOUT, is_whiteout};
 use crate::layer::{LayerError, names};
 use crate::options::Limits;
 

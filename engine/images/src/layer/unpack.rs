@@ -10,9 +10,8 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags, chownat,
-    fchmod, fchown, fsetxattr, ftruncate, futimens, linkat, mkdirat, mknodat, openat, renameat,
-    statat, symlinkat, unlinkat, utimensat,
+    AtFlags, FileType, Mode, OFlags, Stat, chownat, fchmod, ftruncate, futimens, linkat, mkdirat,
+    mknodat, openat, renameat, statat, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -20,6 +19,7 @@ use crate::ids::DiffId;
 use crate::layer::beneath::Beneath;
 use crate::layer::entry::{Entry, Kind, Mtime, TarReader};
 use crate::layer::manifest::{Change, Changed, Footer, MAX_CHANGES, ManifestWriter};
+use crate::layer::style::{owner, set_opaque, start_writing, style, timestamps};
 use crate::layer::{EXTRA, LayerError, MANIFEST, VIEW, names};
 use crate::options::Limits;
 
@@ -27,8 +27,6 @@ use crate::options::Limits;
 pub(crate) const WHITEOUT: &[u8] = b".wh.";
 /// Hides everything of lower layers in its directory.
 pub(crate) const OPAQUE: &[u8] = b".wh..wh..opq";
-/// What overlayfs reads for that.
-pub(crate) const OPAQUE_XATTR: &str = "trusted.overlay.opaque";
 /// Directories whose times are set at the end, in bytes of their paths.
 const MAX_DIRECTORY_NAMES: usize = 32 << 20;
 /// Files at least this long are sent to the disk while the rest is unpacked.
@@ -485,52 +483,4 @@ fn existing(parent: impl AsFd, name: &[u8], path: &[u8]) -> Result<Option<Stat>,
 
 pub(crate) fn is_whiteout(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
-}
-
-/// Owner first, then mode, then attributes: a change of owner drops set-user-id and capabilities.
-fn style(fd: impl AsFd, entry: &Entry, path: &[u8]) -> Result<(), LayerError> {
-    let (uid, gid) = owner(entry, path)?;
-    fchown(&fd, Some(uid), Some(gid))
-        .map_err(|error| LayerError::io("giving an owner to", path, error))?;
-    fchmod(&fd, Mode::from_raw_mode(entry.mode))
-        .map_err(|error| LayerError::io("giving a mode to", path, error))?;
-    for (name, value) in entry.xattrs.iter().filter(|(name, _)| may_set(name)) {
-        match fsetxattr(&fd, names::to_path(name), value, XattrFlags::empty()) {
-            Ok(()) | Err(Errno::NOTSUP) => {}
-            Err(error) => return Err(LayerError::io("giving attributes to", path, error)),
-        }
-    }
-    Ok(())
-}
-
-/// `trusted.*` is how overlayfs is steered: a layer has no business there.
-pub(crate) fn may_set(name: &[u8]) -> bool {
-    let known: [&[u8]; 3] = [b"security.", b"user.", b"system.posix_acl_"];
-    known.iter().any(|prefix| name.starts_with(prefix))
-        && !name.starts_with(b"user.overlay.")
-        && !name.contains(&0)
-}
-
-fn owner(entry: &Entry, path: &[u8]) -> Result<(Uid, Gid), LayerError> {
-    let number = |id: u64| u32::try_from(id).ok().filter(|id| *id != u32::MAX);
-    match (number(entry.uid), number(entry.gid)) {
-        (Some(uid), Some(gid)) => Ok((Uid::from_raw(uid), Gid::from_raw(gid))),
-        _ => Err(LayerError::Owner(names::show(path))),
-    }
-}
-
-fn set_opaque(fd: impl AsFd, path: &[u8]) -> Result<(), LayerError> {
-    fsetxattr(fd, OPAQUE_XATTR, b"y", XattrFlags::empty())
-        .map_err(|error| LayerError::io("hiding what is below", path, error))
-}
-
-pub(crate) fn timestamps(mtime: Mtime) -> Timestamps {
-    let time = Timespec { tv_sec: mtime.seconds, tv_nsec: i64::from(mtime.nanos) as _ };
-    Timestamps { last_access: time, last_modification: time }
-}
-
-/// Lets the kernel begin to write a finished file, so that the sync at the end has less to wait for.
-fn start_writing(fd: impl AsFd) {
-    // The advice makes the kernel start writing dirty pages and drop clean ones. It is only a hint.
-    let _ = rustix::fs::fadvise(fd, 0, None, rustix::fs::Advice::DontNeed);
 }

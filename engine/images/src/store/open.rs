@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -37,6 +38,9 @@ pub(crate) fn open(dir: PathBuf, options: Options) -> Result<Arc<Inner>, Error> 
         let path = dir.join(name);
         fs::create_dir_all(&path).map_err(|error| Error::io("creating", &path, error))?;
     }
+    // Views hold set-user-id programs of strangers: nobody but root may reach them.
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o700))
+        .map_err(|error| Error::io("closing off", &dir, error))?;
     let lock = lock(&dir)?;
     check_version(&dir)?;
     let index = load_index(&dir)?;

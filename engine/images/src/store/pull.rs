@@ -105,8 +105,10 @@ impl Store {
         let mut tried = Vec::new();
         for endpoint in endpoints(reference, &options.mirrors, &options.insecure) {
             let found = async {
-                let session = self.session(reference, &endpoint, options)?;
+                let mut session = self.session(reference, &endpoint, options)?;
                 let fetched = session.document(reference).await?;
+                // It has the image: from here on failures are waited out.
+                session.patience = options.patience;
                 Ok((session, fetched))
             };
             match found.await {
@@ -136,6 +138,10 @@ impl Store {
         let mut patience = options.patience;
         if endpoint.is_mirror {
             patience.attempts = patience.attempts.min(MIRROR_ATTEMPTS);
+        }
+        if endpoint.any_certificate && endpoint.base.starts_with("https:") {
+            // Whether TLS is spoken shows at the first try; without is next.
+            patience.attempts = 1;
         }
         let (clients, auth) = (&self.inner.clients, options.auth.as_ref());
         Session::new(clients, endpoint, reference.repository(), auth, Access::Pull, patience)

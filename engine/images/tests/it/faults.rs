@@ -1,6 +1,7 @@
 //! What a killed process and a full disk leave behind.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -105,6 +106,28 @@ fn count_layers(dir: &Path) -> usize {
     fs::read_dir(dir.join("layers")).map_or(0, Iterator::count)
 }
 
+/// A process that dies between unpacking and committing leaves a marked layer; only a dead process may.
+#[tokio::test]
+async fn a_marked_layer_is_taken_over_in_the_same_boot_only() {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    for (boot, is_taken) in [(boot.trim(), true), ("another-boot", false)] {
+        let registry = Registry::start().await;
+        let dir = tempfile::tempdir().unwrap();
+        registry.put_image("app", "v1", "amd64", &[(layer("x", 10_000), Packing::Gzip)]);
+        let store = Store::open(dir.path(), Options::default()).await.unwrap();
+        let id = store.pull(&registry.reference("app:v1"), &options(), |_| {}).await.unwrap();
+        let layer = store.image_by_id(&id).unwrap().layers()[0];
+        drop(store);
+        let staged = dir.path().join("staging/5");
+        fs::rename(dir.path().join("layers").join(layer.hex()), &staged).unwrap();
+        fs::write(staged.with_extension("complete"), format!("{boot} {layer}\n")).unwrap();
+        let store = reopen(dir.path()).await;
+        assert_eq!(store.lower_dirs(&id).is_ok(), is_taken);
+        assert_eq!(count(dir.path(), "staging"), 0);
+        assert_eq!(count(dir.path(), "layers"), usize::from(is_taken));
+    }
+}
+
 #[tokio::test]
 async fn spoiled_kept_bytes_are_thrown_away_and_fetched_again() {
     let registry = Registry::start().await;
@@ -189,6 +212,8 @@ async fn only_one_process_has_the_store() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), Options::default()).await.unwrap();
     assert!(Store::open(dir.path(), Options::default()).await.is_err());
+    let mode = fs::metadata(dir.path()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700, "others can reach set-user-id programs of images");
     drop(store);
     fs::write(dir.path().join("version"), "minke-images 99\n").unwrap();
     let error = Store::open(dir.path(), Options::default()).await.err().unwrap();

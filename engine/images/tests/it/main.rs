@@ -1,5 +1,6 @@
 //! The store against real registries, real tars and a real disk.
 
+mod auth;
 mod faults;
 mod hostile;
 mod lifecycle;

@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use minke_engine_images::{
-    Credentials, DiffId, Error, ErrorKind, ImageId, Options, Patience, Platform, ProgressEvent,
-    PullOptions, Store, chain, sha256,
+    DiffId, Error, ErrorKind, ImageId, Options, Patience, Platform, ProgressEvent, PullOptions,
+    Store, chain, sha256,
 };
 use serde_json::json;
 
-use crate::registry::{Auth, Fault, OCI_INDEX, Packing, Registry};
+use crate::registry::{Fault, OCI_INDEX, Packing, Registry};
 use crate::tars::{Tar, noise};
 
 /// Fast enough for tests, slow enough for a busy machine.
@@ -326,97 +326,6 @@ async fn what_is_not_there_is_not_found() {
     let nobody = "127.0.0.1:1/app".parse().unwrap();
     let error = store.pull(&nobody, &options(), |_| {}).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
-}
-
-fn password(username: &str, password: &str) -> Option<Credentials> {
-    Some(Credentials::Basic { username: username.into(), password: password.into() })
-}
-
-#[tokio::test]
-async fn every_kind_of_authentication_is_answered() {
-    let registry = Registry::start().await;
-    registry.put_image("app", "v1", "amd64", &[(layer("x", 1000), Packing::Gzip)]);
-    let reference = registry.reference("app:v1");
-    let cases = [
-        (Auth::Basic("me", "secret"), password("me", "secret"), true),
-        (Auth::Basic("me", "secret"), password("me", "wrong"), false),
-        (Auth::Basic("me", "secret"), None, false),
-        (Auth::Bearer("me", "secret"), password("me", "secret"), true),
-        (Auth::Bearer("me", "secret"), password("me", "wrong"), false),
-        (Auth::Bearer("me", "secret"), None, false),
-        (Auth::Bearer("me", "x"), Some(Credentials::RegistryToken("token-0".into())), true),
-        (Auth::Bearer("me", "x"), Some(Credentials::RegistryToken("other".into())), false),
-        (Auth::Refresh("again"), Some(Credentials::IdentityToken("again".into())), true),
-        (Auth::Refresh("again"), Some(Credentials::IdentityToken("other".into())), false),
-    ];
-    for (auth, credentials, good) in cases {
-        registry.set_auth(auth.clone());
-        let dir = tempfile::tempdir().unwrap();
-        let store = store(dir.path()).await;
-        let options = PullOptions { auth: credentials.clone(), ..options() };
-        match store.pull(&reference, &options, |_| {}).await {
-            Ok(_) => assert!(good, "{auth:?} {credentials:?}"),
-            Err(error) => {
-                assert!(!good, "{auth:?} {credentials:?}: {}", chain(&error));
-                assert_eq!(error.kind(), ErrorKind::Denied, "{}", chain(&error));
-                assert!(!chain(&error).contains("secret"));
-            }
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_token_that_runs_out_is_replaced() {
-    let registry = Registry::start().await;
-    let dir = tempfile::tempdir().unwrap();
-    let store = store(dir.path()).await;
-    let placed = registry.put_image("app", "v1", "amd64", &[(layer("x", 400_000), Packing::Gzip)]);
-    registry.set_auth(Auth::Bearer("me", "secret"));
-    let path = format!("GET /v2/app/blobs/{}", placed.blobs[0]);
-    registry.fault(&path, 1, Fault::Stall(100_000));
-    let options = PullOptions { auth: password("me", "secret"), ..options() };
-    let (reference, pulled) = (registry.reference("app:v1"), store.clone());
-    let pull = tokio::spawn(async move { pulled.pull(&reference, &options, |_| {}).await });
-    registry.sent_at_least(100_000).await;
-    registry.expire_tokens();
-    pull.await.unwrap().unwrap();
-    assert_eq!(registry.seen("GET /token").len(), 2);
-}
-
-#[tokio::test]
-async fn credentials_do_not_follow_a_redirect_to_another_host() {
-    let registry = Registry::start().await;
-    let elsewhere = Registry::start().await;
-    let dir = tempfile::tempdir().unwrap();
-    let store = store(dir.path()).await;
-    let tar = layer("x", 50_000);
-    let placed = registry.put_image("app", "v1", "amd64", &[(tar.clone(), Packing::Gzip)]);
-    elsewhere.put_blob("app", crate::tars::gzip(&tar));
-    registry.set_auth(Auth::Basic("me", "secret"));
-    let to = format!("http://{}/elsewhere/{}", elsewhere.address, placed.blobs[0]);
-    let path = format!("GET /v2/app/blobs/{}", placed.blobs[0]);
-    registry.fault(&path, 1, Fault::Status(307, vec![("location", to)]));
-    let options = PullOptions { auth: password("me", "secret"), ..options() };
-    store.pull(&registry.reference("app:v1"), &options, |_| {}).await.unwrap();
-    let seen = elsewhere.seen("GET /elsewhere/");
-    assert_eq!(seen.len(), 1);
-    assert_eq!(seen[0].authorization, None);
-}
-
-#[tokio::test]
-async fn mirrors_are_asked_in_order_without_credentials() {
-    let (empty, full) = (Registry::start().await, Registry::start().await);
-    let dir = tempfile::tempdir().unwrap();
-    let store = store(dir.path()).await;
-    full.put_image("library/app", "latest", "amd64", &[(layer("x", 1000), Packing::Gzip)]);
-    let mirrors = ["127.0.0.1:1", &empty.address, &full.address];
-    let mirrors = mirrors.iter().map(|address| format!("http://{address}")).collect();
-    let options = PullOptions { mirrors, auth: password("me", "secret"), ..options() };
-    let id = store.pull(&"app".parse().unwrap(), &options, |_| {}).await.unwrap();
-    assert_eq!(store.image("app").unwrap().id, id);
-    assert_eq!(store.image("app:latest").unwrap().tags[0].familiar(), "app:latest");
-    assert_eq!(empty.seen("/manifests/latest").len(), 1);
-    assert!(full.seen("").iter().all(|seen| seen.authorization.is_none()));
 }
 
 #[tokio::test]
