@@ -126,8 +126,10 @@ async fn take_over(daemon: &Daemon, container: &Arc<Container>) {
             let endpoints = known_endpoints(daemon, container);
             container.record_state(|document| {
                 document.status = if paused { Status::Paused } else { Status::Running };
+                if document.pid != state.pid {
+                    document.started_at = i64::try_from(state.started_at).unwrap_or_default();
+                }
                 document.pid = state.pid;
-                document.started_at = i64::try_from(state.started_at).unwrap_or_default();
                 document.boot_id = daemon.boot_id.clone();
                 if document.endpoints.is_empty() {
                     document.endpoints = endpoints.clone();

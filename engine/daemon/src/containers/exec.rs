@@ -23,6 +23,8 @@ use crate::{durable, ids, launch};
 
 /// Finished execs that are kept for inspection, a container.
 const KEPT: usize = 64;
+/// The exit code of an exec whose shim is gone: it was killed with it.
+const LOST: i64 = 137;
 
 /// An exec and how far it is.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -64,6 +66,7 @@ pub(crate) fn create(
         forget_oldest(container, &mut cell.execs);
         cell.execs.insert(id.clone(), Exec { body, sequence, ..Exec::default() });
     }
+    store(container, &id);
     tell(daemon, container, &format!("exec_create: {text}"), &id, None);
     Ok(id)
 }
@@ -116,19 +119,36 @@ pub(crate) async fn adopt(daemon: &Daemon, container: &Arc<Container>) {
     for path in entries.flatten().map(|entry| entry.path()) {
         let Ok(Some(exec)) = durable::read_json::<Exec>(&path) else { continue };
         let id = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let running = exec.progress == Progress::Running;
+        let progress = exec.progress;
         container.lock().execs.insert(id.clone(), exec);
-        if running {
-            let (daemon, container) = (daemon.clone(), container.clone());
-            tokio::spawn(async move {
-                let exit = match Connection::open(&container.shim_dir()).await {
-                    Ok(mut connection) => connection.wait(&id).await,
-                    Err(_) => None,
-                };
-                ended(&daemon, &container, &id, exit.map_or(137, |exit| i64::from(exit.code)));
-            });
+        if matches!(progress, Progress::Ended(_)) {
+            continue;
+        }
+        // The last daemon may have died between the start and its note of it.
+        let known = match Connection::open(&container.shim_dir()).await {
+            Ok(mut connection) => connection.state(&id).await.is_ok(),
+            Err(_) => false,
+        };
+        if known {
+            if let Some(exec) = container.lock().execs.get_mut(&id) {
+                exec.progress = Progress::Running;
+            }
+            wait_in_background(daemon, container, id);
+        } else if progress == Progress::Running {
+            ended(daemon, container, &id, LOST);
         }
     }
+}
+
+fn wait_in_background(daemon: &Daemon, container: &Arc<Container>, id: String) {
+    let (daemon, container) = (daemon.clone(), container.clone());
+    tokio::spawn(async move {
+        let exit = match Connection::open(&container.shim_dir()).await {
+            Ok(mut connection) => connection.wait(&id).await,
+            Err(_) => None,
+        };
+        ended(&daemon, &container, &id, exit.map_or(LOST, |exit| i64::from(exit.code)));
+    });
 }
 
 /// Starts an exec; the connection that is bound to it.

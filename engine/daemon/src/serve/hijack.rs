@@ -7,6 +7,8 @@
 mod keys;
 mod pump;
 
+use std::time::Duration;
+
 use axum::http::StatusCode;
 use minke_engine_client::wire::{ErrorBody, StartExec};
 use minke_engine_shim::protocol::{Size, Streams};
@@ -27,6 +29,8 @@ pub(crate) use pump::{Outcome, Terminal, frame, pump};
 
 /// Longest body of an exec's start, bytes.
 const LONGEST_BODY: usize = 64 * 1024;
+/// How long a client may take to close its end after the last of the answer.
+const PARTING: Duration = Duration::from_secs(5);
 
 /// What a hijacking call is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,6 +89,7 @@ pub(super) async fn serve(
     if let Err(error) = result {
         call.refuse(&error).await;
     }
+    call.part().await;
 }
 
 impl Call {
@@ -104,7 +109,15 @@ impl Call {
             crate::API_VERSION,
         );
         let _ = self.stream.write_all(&[head.as_bytes(), body].concat()).await;
+    }
+
+    /// Ends the connection so that the client reads all of the answer: closing while something of the
+    /// client's is unread would make its next read fail.
+    async fn part(&mut self) {
         let _ = self.stream.shutdown().await;
+        let mut rest = [0u8; 4096];
+        let drain = async { while matches!(self.stream.read(&mut rest).await, Ok(1..)) {} };
+        let _ = tokio::time::timeout(PARTING, drain).await;
     }
 
     /// Takes the connection over.
@@ -316,7 +329,6 @@ async fn start_exec(daemon: &Daemon, call: &mut Call, id: &str) -> Result<()> {
                 let bytes = text.as_bytes();
                 let framed = if tty { bytes.to_vec() } else { frame(false, bytes) };
                 let _ = call.stream.write_all(&framed).await;
-                let _ = call.stream.shutdown().await;
             }
             return Ok(());
         }
@@ -333,9 +345,8 @@ async fn start_exec(daemon: &Daemon, call: &mut Call, id: &str) -> Result<()> {
         // The shim is gone, and so is the container.
         Outcome::Detached | Outcome::Gone => 137,
     };
+    // Before the client sees the end: it asks for the exit code next.
     exec::ended(daemon, &container, id, code);
-    // Only now: whoever sees the end asks for the exit code next.
-    let _ = call.stream.shutdown().await;
     Ok(())
 }
 

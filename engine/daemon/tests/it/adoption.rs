@@ -1,0 +1,206 @@
+//! A container, its port and its names outlive the daemon; a new daemon takes over.
+
+use minke_engine_client::WaitFor;
+use minke_engine_shim::identity;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::{Site, wait_until};
+
+const SERVE: &str = "while true; do echo served | nc -l -p 80; done";
+
+#[test]
+fn what_runs_goes_on_without_a_daemon_and_is_adopted_by_the_next() {
+    let mut site = Site::new();
+    site.docker(&["network", "create", "team"]).ok();
+    site.docker(&[
+        "run",
+        "-d",
+        "--name",
+        "web",
+        "--network",
+        "team",
+        "-p",
+        "18100:80",
+        "busybox",
+        "sh",
+        "-c",
+        SERVE,
+    ])
+    .ok();
+    let asks = "while true; do ping -c1 -W2 web >/dev/null && echo reached; sleep 0.1; done";
+    site.docker(&[
+        "run",
+        "-di",
+        "--name",
+        "asks",
+        "--network",
+        "team",
+        "busybox",
+        "sh",
+        "-c",
+        asks,
+    ])
+    .ok();
+    wait_until("the port", || site.say_of_port("127.0.0.1", 18100));
+    let form = "{{.Id}} {{.State.Pid}} {{.State.StartedAt}} {{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
+    let before = site.docker(&["inspect", "-f", form, "web"]).ok();
+    let log = log_of(&site, "asks");
+    site.kill_engine();
+
+    assert_eq!(site.say_of_port("127.0.0.1", 18100).as_deref(), Some("served"));
+    let length = std::fs::metadata(&log).unwrap().len();
+    wait_until("a name that resolves while no daemon runs", || {
+        (std::fs::metadata(&log).unwrap().len() > length).then_some(())
+    });
+
+    site.start_engine();
+    assert_eq!(site.docker(&["inspect", "-f", form, "web"]).ok(), before);
+    assert_eq!(site.say_of_port("127.0.0.1", 18100).as_deref(), Some("served"));
+    assert_eq!(site.docker(&["exec", "web", "echo", "hello"]).ok(), "hello\n");
+    assert_eq!(site.docker(&["ps", "-q"]).ok().lines().count(), 2);
+    assert_eq!(site.docker(&["port", "web"]).ok().trim(), "80/tcp -> 0.0.0.0:18100");
+    site.docker(&["stop", "-t", "0", "web"]).ok();
+    assert_eq!(site.docker(&["wait", "web"]).ok(), "137\n");
+    assert_eq!(site.say_of_port("127.0.0.1", 18100), None);
+    site.docker(&["rm", "-f", "web", "asks"]).ok();
+    assert_eq!(site.traces(), Vec::<String>::new());
+}
+
+fn log_of(site: &Site, name: &str) -> String {
+    site.docker(&["inspect", "-f", "{{.LogPath}}", name]).ok().trim().to_owned()
+}
+
+#[test]
+fn an_end_without_a_daemon_is_collected_with_its_code_and_time() {
+    let mut site = Site::new();
+    let on_signal = "trap 'exit 42' TERM; echo ready; while true; do sleep 0.05; done";
+    for (name, policy) in [("ends", "no"), ("returns", "always")] {
+        site.docker(&[
+            "run",
+            "-d",
+            "--name",
+            name,
+            "--restart",
+            policy,
+            "busybox",
+            "sh",
+            "-c",
+            on_signal,
+        ])
+        .ok();
+        wait_until("the trap", || (site.docker(&["logs", name]).stdout == "ready\n").then_some(()));
+    }
+    site.docker(&["run", "-d", "--rm", "--name", "vanishes", "busybox", "sh", "-c", on_signal])
+        .ok();
+    wait_until("the trap", || {
+        (site.docker(&["logs", "vanishes"]).stdout == "ready\n").then_some(())
+    });
+    let pids = ["ends", "returns", "vanishes"].map(|name| {
+        let pid = site.docker(&["inspect", "-f", "{{.State.Pid}}", name]).ok();
+        pid.trim().parse::<i32>().unwrap()
+    });
+    let shims = ["ends", "returns", "vanishes"].map(|name| shim_pid(&site, name));
+    site.kill_engine();
+    for pid in pids {
+        kill_process(Pid::from_raw(pid).unwrap(), Signal::TERM).unwrap();
+    }
+    for shim in &shims {
+        wait_until("the shim's end", || (!identity::is_alive(shim)).then_some(()));
+    }
+
+    site.start_engine();
+    let form = "{{.State.Status}} {{.State.ExitCode}}";
+    assert_eq!(site.docker(&["inspect", "-f", form, "ends"]).ok(), "exited 42\n");
+    wait_until("the restart", || {
+        let state =
+            site.docker(&["inspect", "-f", "{{.State.Running}} {{.RestartCount}}", "returns"]);
+        (state.stdout == "true 1\n").then_some(())
+    });
+    wait_until("the removal", || (site.docker(&["inspect", "vanishes"]).code == 1).then_some(()));
+}
+
+fn shim_pid(site: &Site, name: &str) -> String {
+    let id = site.docker(&["inspect", "-f", "{{.Id}}", name]).ok();
+    let path = site.data().join("containers").join(id.trim()).join("shim/shim.pid");
+    std::fs::read_to_string(path).unwrap()
+}
+
+#[test]
+fn a_killed_shim_takes_its_container_with_it_and_nothing_stays() {
+    let mut site = Site::new();
+    site.docker(&["run", "-d", "--name", "box", "busybox", "sh", "-c", "sleep 1000 & sleep 1000"])
+        .ok();
+    let kill_shim = |shim: &str| {
+        let (pid, _) = identity::parse(shim).unwrap();
+        kill_process(Pid::from_raw(pid as i32).unwrap(), Signal::KILL).unwrap();
+    };
+    kill_shim(&shim_pid(&site, "box"));
+    assert_eq!(site.docker(&["wait", "box"]).ok(), "137\n");
+    assert_eq!(site.traces(), Vec::<String>::new());
+
+    // The same while no daemon is there to see it.
+    site.docker(&["start", "box"]).ok();
+    let shim = shim_pid(&site, "box");
+    site.kill_engine();
+    kill_shim(&shim);
+    site.start_engine();
+    let form = "{{.State.Status}} {{.State.ExitCode}}";
+    assert_eq!(site.docker(&["inspect", "-f", form, "box"]).ok(), "exited 137\n");
+    assert_eq!(site.traces(), Vec::<String>::new());
+}
+
+#[test]
+fn execs_and_their_codes_outlive_the_daemon() {
+    let mut site = Site::new();
+    site.docker(&["run", "-d", "--name", "box", "busybox", "sleep", "1000"]).ok();
+    let client = site.client();
+    let wait_file = "while ! test -e /tmp/go; do sleep 0.05; done; exit 6";
+    let mut exec = site.spawn(&crate::support::docker28(), &["exec", "box", "sh", "-c", wait_file]);
+    let id = wait_until("the exec", || {
+        let ids = site.docker(&["inspect", "-f", "{{range .ExecIDs}}{{.}}{{end}}", "box"]).ok();
+        (ids.trim().len() == 64).then(|| ids.trim().to_owned())
+    });
+    site.kill_engine();
+    exec.wait().unwrap();
+    site.start_engine();
+    let inspect = || site.block_on(client.inspect_exec(&id)).unwrap();
+    assert!(inspect().running);
+    site.docker(&["exec", "box", "touch", "/tmp/go"]).ok();
+    let ended = wait_until("the exec's end", || Some(inspect()).filter(|exec| !exec.running));
+    assert_eq!(ended.exit_code, Some(6));
+}
+
+#[test]
+fn a_stopped_container_stays_stopped_and_a_reboot_starts_what_should_run() {
+    let mut site = Site::new();
+    let sleep = ["busybox", "sleep", "1000"];
+    for (name, policy) in [("unless", "unless-stopped"), ("always", "always"), ("never", "no")] {
+        let words = [&["run", "-d", "--name", name, "--restart", policy], &sleep[..]].concat();
+        site.docker(&words).ok();
+    }
+    site.docker(&["stop", "-t", "0", "unless"]).ok();
+    site.stop_engine();
+    // A reboot: every process gone, and another boot id in what is known.
+    for entry in std::fs::read_dir(site.data().join("containers")).unwrap() {
+        let dir = entry.unwrap().path();
+        let directories = minke_engine_shim::cgroup::listed(&dir.join("shim"));
+        let shim = std::fs::read_to_string(dir.join("shim/shim.pid")).unwrap();
+        if let Some((pid, _)) = identity::parse(&shim).filter(|_| identity::is_alive(&shim)) {
+            kill_process(Pid::from_raw(pid as i32).unwrap(), Signal::KILL).unwrap();
+        }
+        minke_engine_shim::cgroup::kill_and_remove(&directories, std::time::Duration::from_secs(5))
+            .unwrap();
+        let path = dir.join("state.json");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+        assert!(text.contains(boot.trim()));
+        std::fs::write(&path, text.replace(boot.trim(), "an-earlier-boot")).unwrap();
+    }
+    site.start_engine();
+    let status = |name: &str| site.docker(&["inspect", "-f", "{{.State.Status}}", name]).ok();
+    wait_until("the start of what always runs", || (status("always") == "running\n").then_some(()));
+    assert_eq!(status("unless"), "exited\n");
+    assert_eq!(status("never"), "exited\n");
+    let code = site.block_on(site.client().wait("never", WaitFor::NotRunning)).unwrap();
+    assert_eq!(code, 137);
+}

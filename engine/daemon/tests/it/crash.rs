@@ -1,0 +1,64 @@
+//! kill -9 of the daemon at any point: what it was doing is done or undone, and nothing is left over.
+
+use std::time::Duration;
+
+use crate::support::{Site, wait_until};
+
+#[test]
+fn a_daemon_killed_at_any_point_leaves_nothing_that_the_next_does_not_clear() {
+    let mut site = Site::new();
+    for step in 0..12u64 {
+        let name = format!("box{step}");
+        let words =
+            ["run", "-d", "--rm", "--name", &name, "-v", "/anonymous", "busybox", "sleep", "1000"];
+        let mut run = site.spawn(&crate::support::docker28(), &words);
+        // No condition to wait for: the points in time are the test.
+        std::thread::sleep(Duration::from_millis(15 + step * 9));
+        site.kill_engine();
+        run.wait().unwrap();
+        site.start_engine();
+        let ids = site.docker(&["ps", "-aq"]).ok();
+        let ids: Vec<&str> = ids.lines().collect();
+        assert!(ids.len() <= 1, "{ids:?}");
+        if let Some(id) = ids.first() {
+            // Whatever came of it, it can be worked with.
+            let status = site.docker(&["inspect", "-f", "{{.State.Status}}", id]).ok();
+            if status.trim() == "running" {
+                assert_eq!(site.docker(&["exec", id, "echo", "alive"]).ok(), "alive\n");
+            } else {
+                site.docker(&["start", id]).ok();
+            }
+            site.docker(&["rm", "-fv", id]).ok();
+        }
+        // What was to be removed by itself is, soon after the start.
+        wait_until("a clean engine", || {
+            let directories = std::fs::read_dir(site.data().join("containers")).unwrap();
+            (site.traces().is_empty() && directories.count() == 0).then_some(())
+        });
+    }
+}
+
+#[test]
+fn a_half_made_container_and_a_half_removed_one_are_cleared() {
+    let mut site = Site::new();
+    site.docker(&["create", "--name", "whole", "busybox"]).ok();
+    site.stop_engine();
+    let containers = site.data().join("containers");
+    std::fs::create_dir_all(containers.join("half-made/upper")).unwrap();
+    std::fs::create_dir_all(containers.join(".gone.removed/upper")).unwrap();
+    site.start_engine();
+    assert_eq!(site.docker(&["ps", "-a", "--format", "{{.Names}}"]).ok(), "whole\n");
+    assert_eq!(std::fs::read_dir(&containers).unwrap().count(), 1);
+}
+
+#[test]
+fn two_daemons_do_not_share_a_data_directory() {
+    let site = Site::new();
+    let engine =
+        std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("examples/engine");
+    let data = site.data().to_string_lossy().into_owned();
+    let socket = site.dir.path().join("second.sock").to_string_lossy().into_owned();
+    let second = site.command(&engine, &["--data", &data, "--socket", &socket], b"");
+    assert!(second.code == 1 && second.stderr.contains("another engine uses"), "{second:?}");
+    site.docker(&["info"]).ok();
+}

@@ -1,0 +1,14 @@
+//! The engine as its users see it: the real docker CLI, 28 and 20.10, and raw HTTP, against a daemon in
+//! a network namespace and a data directory of its own.
+
+mod adoption;
+mod api;
+mod cli;
+mod commands;
+mod crash;
+mod io;
+mod limits;
+mod networks;
+mod registry;
+mod support;
+mod volumes;

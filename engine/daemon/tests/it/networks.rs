@@ -1,0 +1,128 @@
+//! Networks: names, aliases, isolation, modes, connecting later.
+
+use crate::support::{Site, clis, wait_until};
+
+#[test]
+fn names_and_aliases_resolve_between_containers_of_a_network() {
+    let site = Site::new();
+    for docker in clis() {
+        let cli = |words: &[&str]| site.cli(&docker, words);
+        cli(&["network", "create", "--subnet", "10.77.0.0/24", "--label", "x=y", "team"]).ok();
+        cli(&[
+            "run",
+            "-d",
+            "--name",
+            "server",
+            "--network",
+            "team",
+            "--network-alias",
+            "db",
+            "--ip",
+            "10.77.0.9",
+            "busybox",
+            "sleep",
+            "1000",
+        ])
+        .ok();
+        let ping = |network: &str, name: &str| {
+            cli(&["run", "--rm", "--network", network, "busybox", "ping", "-c1", "-W3", name]).code
+        };
+        for name in ["server", "db", "10.77.0.9"] {
+            assert_eq!(ping("team", name), 0, "{name}");
+        }
+        assert_ne!(ping("bridge", "server"), 0, "a name of another network");
+        let shown = cli(&[
+            "network",
+            "inspect",
+            "-f",
+            "{{range .Containers}}{{.Name}} {{.IPv4Address}}{{end}}",
+            "team",
+        ])
+        .ok();
+        assert_eq!(shown.trim(), "server 10.77.0.9/24");
+        let busy = cli(&["network", "rm", "team"]);
+        assert!(busy.code == 1 && busy.stderr.contains("active endpoints"), "{busy:?}");
+        cli(&["rename", "server", "renamed"]).ok();
+        assert_eq!(ping("team", "renamed"), 0);
+        cli(&["rm", "-f", "renamed"]).ok();
+        assert_eq!(cli(&["network", "ls", "-q", "--filter", "label=x=y"]).ok().lines().count(), 1);
+        cli(&["network", "rm", "team"]).ok();
+    }
+}
+
+#[test]
+fn a_running_container_joins_and_leaves_networks() {
+    let site = Site::new();
+    let cli = |words: &[&str]| site.docker(words);
+    cli(&["network", "create", "one"]).ok();
+    cli(&["network", "create", "two"]).ok();
+    cli(&["run", "-d", "--name", "aa", "--network", "one", "busybox", "sleep", "1000"]).ok();
+    cli(&["run", "-d", "--name", "bb", "--network", "two", "busybox", "sleep", "1000"]).ok();
+    let reaches = || cli(&["exec", "aa", "ping", "-c1", "-W2", "bee"]).code == 0;
+    assert!(!reaches());
+    cli(&["network", "connect", "--alias", "bee", "one", "bb"]).ok();
+    assert!(reaches());
+    let networks = "{{range $name, $_ := .NetworkSettings.Networks}}{{$name}} {{end}}";
+    assert_eq!(cli(&["inspect", "-f", networks, "bb"]).ok().trim(), "one two");
+    cli(&["restart", "-t", "0", "bb"]).ok();
+    wait_until("the name after a restart", || reaches().then_some(()));
+    cli(&["network", "disconnect", "one", "bb"]).ok();
+    assert!(!reaches());
+    assert_eq!(cli(&["network", "disconnect", "one", "bb"]).code, 1);
+}
+
+#[test]
+fn host_none_and_shared_namespaces() {
+    let site = Site::new();
+    let cli = |words: &[&str]| site.docker(words);
+    let links = |mode: &str| {
+        cli(&["run", "--rm", "--network", mode, "busybox", "ls", "/sys/class/net"]).ok()
+    };
+    assert_eq!(links("none"), "lo\n");
+    assert!(links("host").lines().any(|link| link.starts_with("mk")), "the host has our bridge");
+    cli(&["run", "-d", "--name", "owner", "-p", "18090:80", "busybox", "sleep", "1000"]).ok();
+    let serve = "while true; do echo shared | nc -l -p 80; done";
+    cli(&[
+        "run",
+        "-d",
+        "--name",
+        "guest",
+        "--network",
+        "container:owner",
+        "busybox",
+        "sh",
+        "-c",
+        serve,
+    ])
+    .ok();
+    let said =
+        wait_until("the port of the shared namespace", || site.say_of_port("127.0.0.1", 18090));
+    assert_eq!(said, "shared");
+    let hostname = |name: &str| cli(&["exec", name, "cat", "/etc/hostname"]).ok();
+    assert_eq!(hostname("owner"), hostname("guest"));
+    let taken = cli(&["run", "--rm", "-p", "18090:80", "busybox", "true"]);
+    assert!(taken.code == 125 && taken.stderr.contains("port is already allocated"), "{taken:?}");
+}
+
+#[test]
+fn a_free_port_is_chosen_and_shown() {
+    let site = Site::new();
+    let serve = "while true; do echo chosen | nc -l -p 80; done";
+    site.docker(&[
+        "run",
+        "-d",
+        "--name",
+        "web",
+        "-p",
+        "127.0.0.1::80",
+        "busybox",
+        "sh",
+        "-c",
+        serve,
+    ])
+    .ok();
+    let port = site.docker(&["port", "web", "80"]).ok();
+    let port: u16 = port.trim().strip_prefix("127.0.0.1:").unwrap().parse().unwrap();
+    let said = wait_until("the chosen port", || site.say_of_port("127.0.0.1", port));
+    assert_eq!(said, "chosen");
+}

@@ -1,0 +1,122 @@
+//! Pulls from a registry: by name, through the mirror that stands for docker.io, and not at all.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc;
+
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use sha2::{Digest, Sha256};
+
+use crate::support::{Site, clis, image_config, image_layer};
+
+type Content = Arc<BTreeMap<String, (String, Vec<u8>)>>;
+
+fn digest(bytes: &[u8]) -> String {
+    format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
+}
+
+/// A registry with the test image as `library/busybox:latest` and `team/app:v1`.
+fn content() -> Content {
+    let layer = image_layer();
+    let config = image_config(&layer);
+    let blob = |bytes: &[u8], kind: &str| {
+        format!(r#"{{"mediaType":"{kind}","size":{},"digest":"{}"}}"#, bytes.len(), digest(bytes))
+    };
+    const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+    let manifest = format!(
+        r#"{{"schemaVersion":2,"mediaType":"{MANIFEST}","config":{},"layers":[{}]}}"#,
+        blob(&config, "application/vnd.oci.image.config.v1+json"),
+        blob(&layer, "application/vnd.oci.image.layer.v1.tar"),
+    )
+    .into_bytes();
+    let octets = "application/octet-stream".to_owned();
+    let mut content = BTreeMap::new();
+    for repository in ["library/busybox", "team/app"] {
+        let tag = if repository == "team/app" { "v1" } else { "latest" };
+        let name = |kind: &str, reference: &str| format!("{repository}/{kind}/{reference}");
+        for reference in [tag.to_owned(), digest(&manifest)] {
+            let entry = (MANIFEST.to_owned(), manifest.clone());
+            content.insert(name("manifests", &reference), entry);
+        }
+        content.insert(name("blobs", &digest(&config)), (octets.clone(), config.clone()));
+        content.insert(name("blobs", &digest(&layer)), (octets.clone(), layer.clone()));
+    }
+    Arc::new(content)
+}
+
+async fn answer(State(content): State<Content>, Path(path): Path<String>) -> impl IntoResponse {
+    match content.get(&path) {
+        Some((kind, bytes)) => {
+            let mut headers = HeaderMap::new();
+            headers.insert("content-type", kind.parse().unwrap());
+            headers.insert("docker-content-digest", digest(bytes).parse().unwrap());
+            (StatusCode::OK, headers, bytes.clone()).into_response()
+        }
+        None => {
+            let body = r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}"#;
+            (StatusCode::NOT_FOUND, body).into_response()
+        }
+    }
+}
+
+/// Serves the registry from a thread of the site's namespace; its address.
+fn serve() -> String {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async move {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            sender.send(listener.local_addr().unwrap().to_string()).unwrap();
+            let router = Router::new()
+                .route("/v2/", get(async || "{}"))
+                .route("/v2/{*path}", get(answer))
+                .with_state(content());
+            axum::serve(listener, router).await.unwrap();
+        });
+    });
+    receiver.recv().unwrap()
+}
+
+#[test]
+fn an_image_is_pulled_by_name_and_run() {
+    let site = Site::empty(&[]);
+    let registry = serve();
+    for docker in clis() {
+        let cli = |words: &[&str]| site.cli(&docker, words);
+        let name = format!("{registry}/team/app:v1");
+        let pulled = cli(&["pull", &name]).ok();
+        assert!(
+            pulled.contains("Pull complete") && pulled.contains("Downloaded newer image"),
+            "{pulled}"
+        );
+        assert!(cli(&["pull", &name]).ok().contains("Image is up to date"));
+        assert_eq!(cli(&["run", "--rm", &name, "echo", "pulled"]).ok(), "pulled\n");
+        let by_digest = cli(&["inspect", "-f", "{{index .RepoDigests 0}}", &name]).ok();
+        assert!(
+            by_digest.trim().starts_with(&format!("{registry}/team/app@sha256:")),
+            "{by_digest}"
+        );
+        let missing = cli(&["pull", &format!("{registry}/team/app:nosuch")]);
+        assert!(missing.code == 1 && missing.stderr.contains("manifest unknown"), "{missing:?}");
+        cli(&["rmi", &name]).ok();
+    }
+}
+
+#[test]
+fn a_mirror_stands_for_docker_io_and_run_pulls_what_is_missing() {
+    // The namespace has to exist before the registry's thread, and the daemon is told its address.
+    let mut site = Site::empty(&[]);
+    let registry = serve();
+    site.stop_engine();
+    site.restart_with(&["--registry-mirror", &format!("http://{registry}")]);
+    for docker in clis() {
+        let run = site.cli(&docker, &["run", "--rm", "busybox", "echo", "through the mirror"]);
+        assert_eq!((run.code, run.stdout.as_str()), (0, "through the mirror\n"), "{run:?}");
+        assert!(run.stderr.contains("Unable to find image"), "{run:?}");
+        site.cli(&docker, &["rmi", "busybox"]).ok();
+    }
+}

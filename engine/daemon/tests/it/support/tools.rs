@@ -1,0 +1,77 @@
+//! The programs that tests use: the engine of this crate, its shim, and two docker CLIs.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+/// Debian's package with CLI and daemon 20.10.
+const PACKAGE: &str = "docker.io";
+
+/// The folder that cargo puts programs in.
+fn folder() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    test.ancestors().nth(2).unwrap().to_owned()
+}
+
+/// The engine as a program.
+pub fn engine() -> PathBuf {
+    let path = folder().join("examples/engine");
+    assert!(path.exists(), "`cargo build -p minke-engine-daemon --examples` makes {path:?}");
+    path
+}
+
+/// The shim.
+pub fn shim() -> PathBuf {
+    let path = folder().join("minke-shim");
+    assert!(path.exists(), "`cargo build -p minke-engine-shim` makes {path:?}");
+    path
+}
+
+/// The docker CLI on the path.
+pub fn docker28() -> PathBuf {
+    PathBuf::from("docker")
+}
+
+/// The docker CLIs that everything must work with.
+pub fn clis() -> [PathBuf; 2] {
+    [docker28(), docker20()]
+}
+
+/// The CLI of Debian's docker.io package: below `MINKE_DOCKER20`, else unpacked (not installed: that
+/// would start a daemon) into the target directory.
+fn docker20() -> PathBuf {
+    if let Some(root) = std::env::var_os("MINKE_DOCKER20") {
+        let root = PathBuf::from(root);
+        let below = ["usr/bin/docker", "bin/docker", "docker"].map(|path| root.join(path));
+        return below.into_iter().find(|path| path.is_file()).unwrap_or(root);
+    }
+    let tools = folder().parent().unwrap().join("tools");
+    let unpacked = tools.join("docker20");
+    let docker = unpacked.join("usr/bin/docker");
+    if !docker.exists() {
+        // Other tests may do the same at the same time: whoever is first wins, with equal content.
+        let own = tools.join(format!("docker20-{}", std::process::id()));
+        std::fs::create_dir_all(&own).unwrap();
+        run(Command::new("apt-get").args(["download", PACKAGE]).current_dir(&own));
+        let package = std::fs::read_dir(&own)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .find(|path| path.extension().is_some_and(|end| end == "deb"))
+            .expect("apt-get has downloaded a package");
+        let content = own.join("content");
+        run(Command::new("dpkg-deb").arg("-x").arg(&package).arg(&content));
+        let _ = std::fs::rename(&content, &unpacked);
+        std::fs::remove_dir_all(&own).unwrap();
+    }
+    assert!(docker.exists(), "{PACKAGE} has a docker CLI");
+    docker
+}
+
+fn run(command: &mut Command) {
+    let status = command.status().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(status.success(), "{command:?}: {status}");
+}
+
+/// Brings the loopback of the calling thread's network namespace up.
+pub fn loopback_up() {
+    run(Command::new("ip").args(["link", "set", "lo", "up"]));
+}

@@ -1,0 +1,86 @@
+//! Volumes, binds and tmpfs.
+
+use std::os::unix::fs::MetadataExt;
+
+use crate::support::{Site, clis};
+
+#[test]
+fn a_named_volume_takes_the_images_content_and_persists() {
+    let site = Site::new();
+    for docker in clis() {
+        let cli = |words: &[&str]| site.cli(&docker, words);
+        let run = |line: &str| {
+            cli(&["run", "--rm", "-v", "data:/var/data", "busybox", "sh", "-c", line]).ok()
+        };
+        assert_eq!(run("cat /var/data/seed; echo more > /var/data/more"), "from the image\n");
+        assert_eq!(run("ls /var/data; stat -c '%u %a' /var/data"), "more\nseed\n12 750\n");
+        let held = cli(&["create", "--name", "holder", "-v", "data:/x", "busybox"]);
+        held.ok();
+        let used = cli(&["volume", "rm", "data"]);
+        assert!(used.code == 1 && used.stderr.contains("volume is in use"), "{used:?}");
+        cli(&["rm", "-v", "holder"]).ok();
+        let mountpoint = cli(&["volume", "inspect", "-f", "{{.Mountpoint}}", "data"]).ok();
+        assert_eq!(std::fs::metadata(mountpoint.trim()).unwrap().uid(), 12);
+        cli(&["volume", "rm", "data"]).ok();
+        assert_eq!(cli(&["volume", "ls", "-q"]).ok(), "");
+    }
+}
+
+#[test]
+fn anonymous_volumes_go_with_their_container_when_asked() {
+    let site = Site::new();
+    let cli = |words: &[&str]| site.docker(words);
+    cli(&["run", "--rm", "-v", "/var/data", "busybox", "true"]).ok();
+    assert_eq!(cli(&["volume", "ls", "-q"]).ok(), "");
+    cli(&["run", "--name", "kept", "-v", "/var/data", "busybox", "true"]).ok();
+    cli(&["rm", "kept"]).ok();
+    assert_eq!(cli(&["volume", "ls", "-q"]).ok().lines().count(), 1);
+}
+
+#[test]
+fn binds_volumes_from_and_tmpfs() {
+    let site = Site::new();
+    let cli = |words: &[&str]| site.docker(words);
+    let host = site.dir.path().join("made/by/engine");
+    let bind = format!("{}:/bound", host.display());
+    cli(&["run", "--rm", "-v", &bind, "busybox", "sh", "-c", "echo from inside > /bound/file"])
+        .ok();
+    assert_eq!(std::fs::read_to_string(host.join("file")).unwrap(), "from inside\n");
+    let read_only =
+        cli(&["run", "--rm", "-v", &format!("{bind}:ro"), "busybox", "touch", "/bound/x"]);
+    assert!(read_only.code == 1 && read_only.stderr.contains("Read-only"), "{read_only:?}");
+    let missing = format!("type=bind,source={}/no,target=/x", host.display());
+    let missing = cli(&["run", "--rm", "--mount", &missing, "busybox", "true"]);
+    assert!(missing.code == 125 && missing.stderr.contains("bind source path does not exist"));
+    cli(&["create", "--name", "source", "-v", &bind, "-v", "vol:/vol", "busybox"]).ok();
+    let seen = cli(&["run", "--rm", "--volumes-from", "source", "busybox", "cat", "/bound/file"]);
+    assert_eq!(seen.ok(), "from inside\n");
+    let tmpfs = cli(&[
+        "run",
+        "--rm",
+        "--tmpfs",
+        "/t:size=1m,mode=0700",
+        "busybox",
+        "sh",
+        "-c",
+        "mount | grep ' /t '; stat -c %a /t",
+    ]);
+    let tmpfs = tmpfs.ok();
+    assert!(tmpfs.contains("size=1024k") && tmpfs.ends_with("700\n"), "{tmpfs}");
+}
+
+#[test]
+fn a_directory_inside_a_volume_is_mounted_and_cannot_lead_out() {
+    let site = Site::new();
+    let cli = |words: &[&str]| site.docker(words);
+    let make = "mkdir -p /v/sub; echo deep > /v/sub/file; ln -s /etc /v/out; ln -s sub /v/in";
+    cli(&["run", "--rm", "-v", "vol:/v", "busybox", "sh", "-c", make]).ok();
+    let list = |subpath: &str| {
+        let mount = format!("type=volume,source=vol,target=/x,volume-subpath={subpath}");
+        cli(&["run", "--rm", "--mount", &mount, "busybox", "ls", "/x"])
+    };
+    assert_eq!(list("sub").ok(), "file\n");
+    assert_eq!(list("in").ok(), "file\n");
+    assert_ne!(list("out").code, 0, "the link leads to /etc of the volume, which is not there");
+    assert!(list("../..").stderr.contains("subpath"));
+}
