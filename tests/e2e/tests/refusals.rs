@@ -40,6 +40,9 @@ fn says(text: &str, words: &[&str]) {
     }
 }
 
+/// The files of a project, and what its refusal must say.
+type Broken = (&'static [(&'static str, &'static str)], &'static [&'static str]);
+
 #[test]
 fn a_broken_project_is_refused_with_its_place_and_the_old_release_goes_on() -> Result<()> {
     let test = TestSite::with_device()?;
@@ -49,7 +52,7 @@ fn a_broken_project_is_refused_with_its_place_and_the_old_release_goes_on() -> R
     let before = test.docker()?.containers()?;
     let releases = site.cli().json(&["release", "list", FLEET])?;
 
-    let broken: [(&[(&str, &str)], &[&str]); 6] = [
+    let broken: [Broken; 6] = [
         (
             &[("Dockerfile", "FROM busybox\nRNU true\n")],
             &["Dockerfile: line 2, column 1", "unknown instruction `RNU`"],
