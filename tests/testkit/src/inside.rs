@@ -30,7 +30,7 @@ pub struct Remains {
     pub images: BTreeSet<String>,
     /// Layers by DiffID.
     pub layers: BTreeSet<String>,
-    /// Half-done work: downloads, pulls, layers in the making and on the way out.
+    /// Half-done work: downloads, layers in the making and on the way out.
     pub unfinished: BTreeSet<String>,
 }
 
@@ -104,7 +104,7 @@ impl Inside {
         };
         let links = std::fs::read_to_string(format!("/proc/{init}/net/dev"))
             .context("cannot read the device's links")?;
-        let unfinished = ["partial", "pending", "staging", "trash"].iter().flat_map(|folder| {
+        let unfinished = ["partial", "staging", "trash"].iter().flat_map(|folder| {
             let inside = list(&self.engine("images").join(folder));
             inside.into_iter().map(move |name| format!("{folder}/{name}"))
         });

@@ -15,6 +15,8 @@ pub enum Entry {
     Bridge { name: String },
     /// A kernel setting and what it was before.
     Sysctl { path: PathBuf, before: String },
+    /// A small file system over a folder.
+    Disk { path: PathBuf },
     /// The data of a virtual device, whose leftovers it knows how to find.
     Device { data: PathBuf },
     /// The data of an engine, whose leftovers it knows how to find.

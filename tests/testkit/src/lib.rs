@@ -8,6 +8,7 @@ pub mod base_images;
 mod binaries;
 mod bridge;
 mod cli;
+mod disk;
 mod http;
 mod inside;
 mod ledger;
@@ -19,6 +20,7 @@ mod weather;
 
 pub use binaries::Binaries;
 pub use cli::Cli;
+pub use disk::fill_disk;
 pub use http::{Response, get, request};
 pub use inside::{Inside, Remains, signal};
 pub use memory::{ProcessMemory, memory};

@@ -12,6 +12,7 @@ use crate::base_images;
 use crate::binaries::Binaries;
 use crate::bridge::Bridge;
 use crate::cli::Cli;
+use crate::disk;
 use crate::ledger::{Entry, Ledger};
 use crate::memory::{ProcessMemory, memory};
 use crate::process::{Process, end_by_pid};
@@ -230,6 +231,17 @@ impl Site {
         self.options.folder.join("devices").join(name)
     }
 
+    /// Puts a folder of the site (`cloud`, `devices/NAME`) on a disk of its own with so many
+    /// megabytes. What was in the folder is out of sight from then on.
+    pub fn small_disk(&mut self, folder: &str, megabytes: u32) -> Result<PathBuf> {
+        let path = self.options.folder.join(folder);
+        std::fs::create_dir_all(&path)
+            .with_context(|| format!("cannot make {}", path.display()))?;
+        self.ledger.add(Entry::Disk { path: path.clone() })?;
+        disk::mount(&path, megabytes)?;
+        Ok(path)
+    }
+
     /// The device called `name`.
     pub fn device(&self, name: &str) -> Result<&Device> {
         self.devices.iter().find(|it| it.name == name).with_context(|| format!("no device {name}"))
@@ -333,6 +345,7 @@ fn remove(entry: &Entry, binaries: Option<&Binaries>) -> Result<()> {
     match entry {
         Entry::Process { pid, start, .. } => end_by_pid(*pid, *start),
         Entry::Bridge { name } => Bridge::remove(name),
+        Entry::Disk { path } => disk::unmount(path),
         Entry::Sysctl { path, before } => match std::fs::write(path, before) {
             // The setting of an interface goes with the interface.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
