@@ -62,7 +62,7 @@ impl ConfigFile {
             match read(&self.path) {
                 Ok((config, stamp)) => *state = State { config, stamp: Some(stamp) },
                 Err(error) => {
-                    warn!(%error, cause = ?std::error::Error::source(&error), "config.json kept as it was");
+                    warn!(%error, cause = crate::http::causes(&error), "config.json kept as it was");
                     state.stamp = stamp_of(&self.path);
                 }
             }

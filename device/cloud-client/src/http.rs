@@ -172,3 +172,9 @@ pub(crate) async fn body(
     }
     Ok(bytes)
 }
+
+/// What caused an error, outermost first, on one line.
+pub(crate) fn causes(error: &dyn std::error::Error) -> String {
+    let chain = std::iter::successors(error.source(), |cause| cause.source());
+    chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use crate::backoff::Backoff;
-use crate::http::{CloudHttp, HttpError, check};
+use crate::http::{CloudHttp, HttpError, causes, check};
 use crate::random;
 use crate::spool::{Limits, Spool};
 
@@ -186,7 +186,7 @@ impl LogStream {
             }
             Err(error) => {
                 let wait = backoff.failed(error.retry_after(), random::fraction());
-                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                let cause = causes(&error);
                 warn!(%error, cause, "logs wait on disk");
                 self.spool().rewind();
                 return Some(Instant::now() + wait);

@@ -20,7 +20,7 @@ use tracing::{info, warn};
 
 use crate::backoff::Backoff;
 use crate::config_file::ConfigFileError;
-use crate::http::{CloudHttp, HttpError, body, send};
+use crate::http::{CloudHttp, HttpError, body, causes, send};
 use crate::random;
 
 #[cfg(test)]
@@ -89,7 +89,7 @@ pub async fn provision(http: &CloudHttp) -> Option<Provisioned> {
                     _ => None,
                 };
                 let wait = backoff.failed(retry_after, random::fraction());
-                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                let cause = causes(&error);
                 warn!(%error, cause, wait_ms = wait.as_millis() as u64, "not provisioned yet");
                 tokio::time::sleep(wait).await;
             }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::backoff::Backoff;
-use crate::http::{CloudHttp, HttpError, send};
+use crate::http::{CloudHttp, HttpError, causes, send};
 use crate::random;
 
 #[cfg(test)]
@@ -191,7 +191,7 @@ impl Reporter {
                         }
                         Err(error) => {
                             let wait = backoff.failed(error.retry_after(), random::fraction());
-                            let cause = std::error::Error::source(&error).map(ToString::to_string);
+                            let cause = causes(&error);
                             warn!(%error, cause, "the report did not get through");
                             Some(Instant::now() + wait)
                         }

@@ -20,7 +20,7 @@ use tokio::sync::{Notify, watch};
 use tracing::{debug, info, warn};
 
 use crate::backoff::Backoff;
-use crate::http::{CloudHttp, HttpError, body, send};
+use crate::http::{CloudHttp, HttpError, body, causes, send};
 use crate::random;
 
 #[cfg(test)]
@@ -149,8 +149,10 @@ impl TargetFollower {
             .rejected
             .into_iter()
             .map(|(app, error)| {
-                let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
-                (app, format!("{error}{}", cause.unwrap_or_default()))
+                let cause = causes(&error);
+                let reason =
+                    if cause.is_empty() { error.to_string() } else { format!("{error}: {cause}") };
+                (app, reason)
             })
             .collect();
         let target = Target { device: parsed.device, rejected };
@@ -226,7 +228,7 @@ impl TargetFollower {
                         LookError::Target(_) => Some(interval),
                     };
                     let wait = backoff.failed(retry_after, random::fraction());
-                    let cause = std::error::Error::source(&error).map(ToString::to_string);
+                    let cause = causes(&error);
                     warn!(%error, cause, "the target could not be looked for");
                     wait.min(interval.max(retry_after.unwrap_or_default()))
                 }
