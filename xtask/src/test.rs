@@ -39,8 +39,11 @@ pub fn run(options: &Options) -> Result<()> {
             ]))
         })?;
     }
-    // Tests start the binaries that users start, so those are built first.
-    stage("build", || command::run(cargo().args(["build", "--workspace", "--bins", "--locked"])))?;
+    // Tests start the binaries that users start, so those are built first. All targets at once: bins
+    // alone would build many dependencies a second time, with the features that tests do not add.
+    stage("build", || {
+        command::run(cargo().args(["build", "--workspace", "--all-targets", "--locked", "--quiet"]))
+    })?;
     let older = docker::unpack(&crate::target().join("tools"))?;
     let counts = stage("tests", || nextest(options.filter.as_deref(), &older))?;
     let seconds = begun.elapsed().as_secs();
