@@ -332,7 +332,7 @@ mod tests {
         assert_eq!(full("10.0.0.1:80/v2/0123abc"), "10.0.0.1:80/v2/0123abc");
         assert_eq!(full("[::1]:5000/a/b"), "[::1]:5000/a/b");
         assert_eq!(full("Upper/web"), "Upper/web");
-        assert_eq!(full("a__b.c---d/e_f"), "docker.io/a__b.c---d/e_f");
+        assert_eq!(full("x/a__b.c---d/e_f"), "docker.io/x/a__b.c---d/e_f");
     }
 
     #[test]
