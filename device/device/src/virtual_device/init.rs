@@ -62,7 +62,11 @@ fn first_process(options: &Virtual) -> anyhow::Result<()> {
         _ => {}
     }
     std::fs::create_dir_all(run.join("locks")).context("cannot make the run directory")?;
-    std::fs::write(run.join("boot-id"), new_boot_id()?).context("cannot write the boot id")?;
+    let boot_id = run.join("boot-id");
+    std::fs::write(&boot_id, new_boot_id()?).context("cannot write the boot id")?;
+    // The engine tells by it that what ran before a reboot is gone.
+    rustix::mount::mount_bind(&boot_id, "/proc/sys/kernel/random/boot_id")
+        .context("cannot mount the boot id")?;
     println!("{address}");
     std::io::stdout().flush().context("cannot say the address")?;
     std::thread::Builder::new()

@@ -53,7 +53,8 @@ async fn join(options: &Virtual) -> anyhow::Result<Ipv4Addr> {
     // One device at a time chooses, until its choice is written at its link.
     let lock = File::create(LOCK).with_context(|| format!("cannot write {LOCK}"))?;
     flock(&lock, FlockOperation::LockExclusive).context("cannot wait for other devices")?;
-    let address = choose(&at, bridge, &options.data)?;
+    let name = format!("mkv{}", remains::id(&options.data));
+    let address = choose(&at, bridge, &name, &options.data)?;
     let flags =
         UnshareFlags::NEWNET | UnshareFlags::NEWNS | UnshareFlags::NEWUTS | UnshareFlags::NEWIPC;
     // SAFETY: this process has one thread.
@@ -61,7 +62,6 @@ async fn join(options: &Virtual) -> anyhow::Result<Ipv4Addr> {
     let (connection, inside, _) =
         rtnetlink::new_connection().context("cannot open a netlink socket")?;
     tokio::spawn(connection);
-    let name = format!("mkv{}", remains::id(&options.data));
     make_pair(&inside, &name, &machine).await?;
     let message = LinkUnspec::new_with_name(&name).controller(at.index).up().build();
     outside.link().set(message).execute().await.with_context(|| format!("cannot join {bridge}"))?;
@@ -92,8 +92,13 @@ async fn bridge_address(outside: &Handle, bridge: &str) -> anyhow::Result<Bridge
 }
 
 /// The address that the device had before if it is free, else the first free one.
-fn choose(at: &BridgeAddress, bridge: &str, data: &Path) -> anyhow::Result<Ipv4Addr> {
-    let taken = taken(bridge);
+fn choose(
+    at: &BridgeAddress,
+    bridge: &str,
+    name: &str,
+    data: &Path,
+) -> anyhow::Result<Ipv4Addr> {
+    let taken = taken(bridge, name);
     let mask = u32::MAX.checked_shl(32 - u32::from(at.prefix)).unwrap_or(0);
     let network = at.address.to_bits() & mask;
     let is_free = |address: &Ipv4Addr| {
@@ -114,13 +119,15 @@ fn choose(at: &BridgeAddress, bridge: &str, data: &Path) -> anyhow::Result<Ipv4A
         .with_context(|| format!("the network of {bridge} has no free address"))
 }
 
-/// The addresses that the aliases of the bridge's ports name.
-fn taken(bridge: &str) -> BTreeSet<Ipv4Addr> {
+/// The addresses that the aliases of the bridge's ports name. The device's own link called `name` is of
+/// an earlier boot and about to go: its address is kept.
+fn taken(bridge: &str, name: &str) -> BTreeSet<Ipv4Addr> {
     let Ok(ports) = fs::read_dir(format!("/sys/class/net/{bridge}/brif")) else {
         return BTreeSet::new();
     };
     ports
         .flatten()
+        .filter(|port| port.file_name() != name)
         .filter_map(|port| {
             let alias = format!("/sys/class/net/{}/ifalias", port.file_name().to_string_lossy());
             fs::read_to_string(alias).ok()?.trim().parse().ok()
