@@ -92,12 +92,7 @@ async fn bridge_address(outside: &Handle, bridge: &str) -> anyhow::Result<Bridge
 }
 
 /// The address that the device had before if it is free, else the first free one.
-fn choose(
-    at: &BridgeAddress,
-    bridge: &str,
-    name: &str,
-    data: &Path,
-) -> anyhow::Result<Ipv4Addr> {
+fn choose(at: &BridgeAddress, bridge: &str, name: &str, data: &Path) -> anyhow::Result<Ipv4Addr> {
     let taken = taken(bridge, name);
     let mask = u32::MAX.checked_shl(32 - u32::from(at.prefix)).unwrap_or(0);
     let network = at.address.to_bits() & mask;
