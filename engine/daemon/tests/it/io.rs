@@ -10,15 +10,15 @@ fn a_terminal_is_one_and_takes_its_size() {
     for docker in clis() {
         let at = |line: &str, input: &[u8]| site.at_terminal(&docker, line, input);
         assert!(at("$docker run -it --rm busybox tty", b"").ok().contains("/dev/pts/0"));
-        let size = at(
-            "stty rows 33 cols 77; $docker run -it --rm busybox sh -c 'sleep 0.3; stty size'",
-            b"",
-        );
-        assert!(size.stdout.contains("33 77"), "{size:?}");
+        // The older CLI says the size after the start: the container waits for it.
+        let wait = "until stty size 2>/dev/null | grep";
+        let run = "stty rows 33 cols 77; $docker run -it --rm busybox sh -c";
+        let size = at(&format!("{run} '{wait} 33.77; do :; done'"), b"");
+        assert!(size.code == 0 && size.stdout.contains("33 77"), "{size:?}");
         assert_eq!(at("$docker run -it --rm busybox sh -c 'exit 3'", b"").code, 3);
         site.cli(&docker, &["run", "-d", "--name", "box", "busybox", "sleep", "1000"]).ok();
-        let exec =
-            at("stty rows 22 cols 66; $docker exec -it box sh -c 'tty; stty size; exit 4'", b"");
+        let exec = "stty rows 22 cols 66; $docker exec -it box sh -c";
+        let exec = at(&format!("{exec} 'tty; {wait} 22.66; do :; done; exit 4'"), b"");
         assert_eq!(exec.code, 4, "{exec:?}");
         assert!(exec.stdout.contains("/dev/pts/0") && exec.stdout.contains("22 66"), "{exec:?}");
         site.cli(&docker, &["rm", "-f", "box"]).ok();
