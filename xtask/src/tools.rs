@@ -43,6 +43,17 @@ pub const DEMO: &[Tool] = &[
 
 /// What `cargo xtask test` needs beyond [`DEMO`].
 pub const TEST: &[Tool] = &[
+    Tool {
+        files: &["/bin/busybox"],
+        package: "busybox-static",
+        why: "is in the containers of tests",
+    },
+    Tool { files: &["iptables-nft"], package: "iptables", why: "sets up foreign packet filters" },
+    Tool {
+        files: &["setpriv"],
+        package: "util-linux",
+        why: "runs PostgreSQL as somebody else than root",
+    },
     Tool { files: &["curl"], package: "curl", why: "tests talk to the servers as a user would" },
     Tool {
         files: &["docker"],
