@@ -35,6 +35,8 @@ pub fn unpack(tools: &Path) -> Result<Peer> {
             "docker.io",
             "containerd",
             "runc",
+            // docker-init is a link to this one's program.
+            "tini",
         ]))?;
         let files = packages.join("files");
         for package in std::fs::read_dir(&packages).context("cannot list packages")?.flatten() {
