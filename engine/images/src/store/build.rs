@@ -62,11 +62,10 @@ impl Store {
                     record.parent.get_or_insert(parent);
                 }
             })?;
+            drop(hold);
             Ok(id)
         });
-        let id = made.await?;
-        drop(hold);
-        Ok(id)
+        made.await
     }
 }
 

@@ -67,6 +67,9 @@ pub(crate) struct LayerState {
     pub broken: bool,
 }
 
+/// The right to work on a layer. A thread that works on it holds it until it has ended.
+pub(crate) type Busy = tokio::sync::OwnedMutexGuard<()>;
+
 /// Keeps layers that no image names yet.
 pub(crate) struct Hold {
     inner: Arc<Inner>,
@@ -135,7 +138,7 @@ impl Inner {
     }
 
     /// One task at a time works on a layer.
-    pub(crate) async fn busy(&self, layer: &DiffId) -> tokio::sync::OwnedMutexGuard<()> {
+    pub(crate) async fn busy(&self, layer: &DiffId) -> Busy {
         let mutex = {
             let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
             busy.retain(|_, mutex| mutex.strong_count() > 0);

@@ -23,7 +23,7 @@ pub(crate) struct Pending {
     pub blobs: Vec<Digest>,
 }
 
-/// A pull under way. The note stays unless [`PendingGuard::done`] is called.
+/// A pull under way. The note outlives it unless [`forget_pull`] is called.
 pub(crate) struct PendingGuard {
     inner: Arc<Inner>,
     image: Digest,
@@ -41,18 +41,16 @@ impl Drop for PendingGuard {
     }
 }
 
-impl PendingGuard {
-    /// The image is here: nothing needs to be kept for it.
-    pub(crate) fn done(self) {
-        if self.inner.state().pulls.get(&self.image).is_some_and(|count| *count > 1) {
-            return;
-        }
-        let path = path(&self.inner, &self.image);
-        if let Err(error) = fs::remove_file(&path)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            tracing::warn!(path = %path.display(), %error, "removing");
-        }
+/// The image is here: nothing needs to be kept for it, unless another pull of it is under way.
+pub(crate) fn forget_pull(inner: &Inner, image: &Digest) {
+    if inner.state().pulls.contains_key(image) {
+        return;
+    }
+    let path = path(inner, image);
+    if let Err(error) = fs::remove_file(&path)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(path = %path.display(), %error, "removing");
     }
 }
 

@@ -23,9 +23,9 @@ use crate::registry::{
 use crate::registry::{Document, Fetched};
 use crate::store::inflated::{Inflated, ReadAhead};
 use crate::store::info::BlobInfo;
-use crate::store::inner::Inner;
+use crate::store::inner::{Busy, Hold, Inner};
 use crate::store::keeper::{Came, Coming, Partial, forget, keep};
-use crate::store::pending::Pending;
+use crate::store::pending::{Pending, PendingGuard, forget_pull};
 use crate::store::{Store, blocking};
 
 /// Layers in work at once: what bounds the memory of a pull.
@@ -34,6 +34,25 @@ const PARALLEL: usize = 3;
 const PIECES: usize = 8;
 /// Tries on a mirror before the registry itself is asked.
 const MIRROR_ATTEMPTS: u32 = 2;
+
+/// What a pulled image is called: the reference that was asked for, and its manifest's digest.
+struct Names {
+    reference: ImageReference,
+    top: Digest,
+}
+
+/// What keeps a pull's layers and beginnings of layers from being collected.
+struct Kept {
+    _hold: Hold,
+    _guard: Option<PendingGuard>,
+}
+
+/// What a thread that unpacks a layer owns: it may outlive the future that started it, and until it has
+/// ended nobody else may touch what is on disk of the layer.
+struct Owned {
+    _busy: Busy,
+    _kept: Arc<Kept>,
+}
 
 /// A layer to be there.
 struct LayerJob {
@@ -78,18 +97,17 @@ impl Store {
             }
             false => None,
         };
+        let kept = Arc::new(Kept { _hold: hold, _guard: guard });
         for job in jobs.iter().filter(|job| !self.inner.has_layer(&job.layer)) {
             sink(ProgressEvent::of(short_id(&job.blob.digest), "Pulling fs layer"));
         }
         // Collected first: a lazy closure here makes the whole future un-`Send` in the eyes of rustc.
-        let layers: Vec<_> = jobs.iter().map(|job| self.layer(&session, job, &sink)).collect();
+        let layers: Vec<_> =
+            jobs.iter().map(|job| self.layer(&session, job, &kept, &sink)).collect();
         stream::iter(layers).buffer_unordered(PARALLEL).try_collect::<Vec<()>>().await?;
         let known = self.is_named(&reference, &id) && !missing;
-        self.name_pulled(&reference, top, id, bytes, config).await?;
-        if let Some(guard) = guard {
-            guard.done();
-        }
-        drop(hold);
+        let names = Names { reference: reference.clone(), top };
+        self.name_pulled(names, id, bytes, config, kept).await?;
         sink(ProgressEvent::message(format!("Digest: {top}")));
         let outcome = if known { "Image is up to date" } else { "Downloaded newer image" };
         sink(ProgressEvent::message(format!("Status: {outcome} for {}", reference.familiar())));
@@ -198,9 +216,16 @@ impl Store {
         Ok((ImageId(sha256(&bytes)), bytes, config))
     }
 
-    async fn layer(&self, session: &Session, job: &LayerJob, sink: &Sink) -> Result<(), Error> {
+    async fn layer(
+        &self,
+        session: &Session,
+        job: &LayerJob,
+        kept: &Arc<Kept>,
+        sink: &Sink,
+    ) -> Result<(), Error> {
         let short = short_id(&job.blob.digest);
-        let _busy = self.inner.busy(&job.layer).await;
+        let busy = self.inner.busy(&job.layer).await;
+        let owned = Arc::new(Owned { _busy: busy, _kept: Arc::clone(kept) });
         let blob = BlobInfo {
             digest: job.blob.digest,
             size: job.blob.size,
@@ -219,7 +244,7 @@ impl Store {
         }
         let mut fresh = false;
         loop {
-            match self.fetch(session, job, blob.clone(), sink).await {
+            match self.fetch(session, job, blob.clone(), sink, &owned).await {
                 Ok(()) => break,
                 // What an earlier try left may be spoiled: once more from the beginning.
                 Err((error, true)) if !fresh => {
@@ -241,6 +266,7 @@ impl Store {
         job: &LayerJob,
         blob: BlobInfo,
         sink: &Sink,
+        owned: &Arc<Owned>,
     ) -> Result<(), (Error, bool)> {
         let path = self.inner.sub("partial").join(job.blob.digest.hex());
         let size = job.blob.size;
@@ -249,8 +275,11 @@ impl Store {
             let what = format!("blob {}", job.blob.digest);
             return Err((RegistryError::TooLong { what, limit }.into(), false));
         }
+        let opening = Arc::clone(owned);
         let opened = blocking(move || {
-            Partial::open(&path, size).map_err(|error| Error::io("opening", &path, error))
+            let opened = Partial::open(&path, size);
+            drop(opening);
+            opened.map_err(|error| Error::io("opening", &path, error))
         });
         let partial = opened.await.map_err(|error| (error, false))?;
         let from = partial.length;
@@ -259,9 +288,11 @@ impl Store {
         let coming = Coming { partial, pieces, size, id, sink };
         let (inner, layer) = (Arc::clone(&self.inner), job.layer);
         let (failed, has_failed) = oneshot::channel();
+        let owned = Arc::clone(owned);
         let unpacking = blocking(move || {
             let unpacked = inner.unpack_blob(coming, layer, &blob, failed);
-            unpacked.map(|_| ())
+            drop(owned);
+            unpacked
         });
         let downloading = async {
             // Both arms may be dropped: the blob's bytes are on disk as far as they came.
@@ -288,16 +319,17 @@ impl Store {
         map.get(&key) == Some(id)
     }
 
+    /// Shows the image. What kept its layers until now is let go when it is shown, also if nobody
+    /// waits for that any more.
     async fn name_pulled(
         &self,
-        reference: &ImageReference,
-        top: Digest,
+        Names { reference, top }: Names,
         id: ImageId,
         bytes: Vec<u8>,
         config: ImageConfig,
+        kept: Arc<Kept>,
     ) -> Result<(), Error> {
         let inner = Arc::clone(&self.inner);
-        let reference = reference.clone();
         blocking(move || {
             inner.install_image(id, &bytes, Arc::new(config), |index| {
                 index.digests.insert(reference.with_digest(top), id);
@@ -308,7 +340,11 @@ impl Store {
                     }
                     index.tags.insert(reference, id);
                 }
-            })
+            })?;
+            drop(kept);
+            // Also the note of an earlier try that left no layer to fetch.
+            forget_pull(&inner, &id.0);
+            Ok(())
         })
         .await
     }

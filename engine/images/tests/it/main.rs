@@ -2,6 +2,7 @@
 
 mod auth;
 mod faults;
+mod given_up;
 mod hostile;
 mod lifecycle;
 mod pull;
