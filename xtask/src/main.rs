@@ -4,6 +4,7 @@ mod bench;
 mod command;
 mod demo;
 mod docker;
+mod soak;
 mod test;
 mod tidy;
 mod tools;
@@ -29,6 +30,8 @@ enum Command {
     Demo(demo::Options),
     /// Our engine beside dockerd in the same run, and the stages of a push.
     Bench(bench::Options),
+    /// The long forms of tests, run whole; results go to docs/soak.
+    Soak(soak::Options),
     /// Everything that CI runs: tidy, format, lints, tests; ends with counts.
     Test(test::Options),
     /// The rules that a compiler does not check: arrows, sizes, licences, words.
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
     let outcome = match Xtask::parse().command {
         Command::Demo(options) => demo::run(&options),
         Command::Bench(options) => bench::run(&options),
+        Command::Soak(options) => soak::run(&options),
         Command::Test(options) => test::run(&options),
         Command::Tidy => tidy::run(),
     };

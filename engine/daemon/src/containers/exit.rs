@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use minke_engine_images::Use;
+use minke_engine_network::NetworkRecord;
 use minke_engine_shim::exit::ExitRecord;
 use minke_engine_shim::protocol::{Exit, Response};
 use minke_engine_shim::{cgroup, identity};
@@ -16,7 +17,7 @@ use super::container::Container;
 use super::document::Status;
 use super::remove::{self, Removal};
 use super::restart::{self, End};
-use super::start;
+use super::{membership, start};
 use crate::daemon::Daemon;
 use crate::shim::Connection;
 use crate::{rootfs, stamp};
@@ -74,7 +75,7 @@ pub(crate) async fn kill_remains(shim_dir: &Path, id: &str) {
 /// Brings a container that ran to its end.
 pub(crate) async fn ended(daemon: &Daemon, container: &Arc<Container>, exit: Option<Exit>) {
     let exit = settle(container, exit).await;
-    take_down(daemon, container).await;
+    let left = take_down(daemon, container).await;
     container.lock().tasks.end_all();
     let wait = {
         let cell = container.lock();
@@ -102,6 +103,9 @@ pub(crate) async fn ended(daemon: &Daemon, container: &Arc<Container>, exit: Opt
         }
     });
     publish_end(daemon, container, exit);
+    for record in &left {
+        membership::tell(daemon, container, record, "disconnect");
+    }
     match wait {
         Some(wait) => restart_after(daemon, container, wait),
         None => finish(daemon, container, i64::from(exit.code)),
@@ -186,23 +190,29 @@ async fn start_again(daemon: &Daemon, container: &Arc<Container>) {
     }
 }
 
-/// Takes network and mounts of a container down. Goes on after a failure: what is left is found at
-/// the next start of the engine.
-pub(crate) async fn take_down(daemon: &Daemon, container: &Container) {
-    if container.has_own_network()
-        && let Err(error) = daemon.networks.release(&container.id).await
-    {
-        let error: crate::error::Error = error.into();
-        tracing::warn!(
-            container = container.id,
-            error = error.message(),
-            "leaving networks failed"
-        );
+/// Takes network and mounts of a container down; the networks that it has left. Goes on after a
+/// failure: what is left over is found at the next start of the engine.
+pub(crate) async fn take_down(daemon: &Daemon, container: &Container) -> Vec<NetworkRecord> {
+    let mut left = Vec::new();
+    if container.has_own_network() {
+        match daemon.networks.release(&container.id).await {
+            Ok(records) => left = records,
+            Err(error) => {
+                let error: crate::error::Error = error.into();
+                let message = error.message();
+                tracing::warn!(
+                    container = container.id,
+                    error = message,
+                    "leaving networks failed"
+                );
+            }
+        }
     }
     if let Err(error) = rootfs::unmount_all(&container.rootfs()) {
         tracing::warn!(container = container.id, error = error.message(), "unmounting failed");
     }
     pin_as_stopped(daemon, container);
+    left
 }
 
 /// Says that a container which does not run has its image.

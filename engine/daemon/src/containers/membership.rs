@@ -83,7 +83,8 @@ pub(crate) async fn disconnect(
     Ok(())
 }
 
-fn tell(daemon: &Daemon, container: &Container, record: &NetworkRecord, action: &str) {
+/// Publishes that a container has entered (`connect`) or left (`disconnect`) a network.
+pub(super) fn tell(daemon: &Daemon, container: &Container, record: &NetworkRecord, action: &str) {
     let attributes = BTreeMap::from([
         ("container".to_owned(), container.id.clone()),
         ("name".to_owned(), record.name.clone()),

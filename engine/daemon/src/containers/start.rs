@@ -18,7 +18,7 @@ use minke_engine_shim::protocol::{Request, Streams};
 use super::container::{Container, PendingAttach};
 use super::document::{MountDocument, MountKind, Status};
 use super::files::{self, HostResolver};
-use super::{exit, health, ports, prepare, validate};
+use super::{exit, health, membership, ports, prepare, validate};
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
 use crate::launch::{Launch, spawn_shim};
@@ -51,7 +51,9 @@ pub(crate) async fn start_locked(
     let started = bring_up(daemon, container, again).await;
     let Err(error) = started else { return Ok(()) };
     container.lock().pending.clear();
-    exit::take_down(daemon, container).await;
+    for record in exit::take_down(daemon, container).await {
+        membership::tell(daemon, container, &record, "disconnect");
+    }
     let exit_code = match &error {
         Error::Start { failure, .. } => i64::from(failure.exit_code()),
         _ => 128,
@@ -199,12 +201,7 @@ async fn join_networks(daemon: &Daemon, container: &Arc<Container>) -> Result<Jo
             joined.gateway = Some(record.gateway.to_string());
         }
         let shown = show_endpoint(&asked, &record, &endpoint);
-        let attributes = BTreeMap::from([
-            ("container".to_owned(), container.id.clone()),
-            ("name".to_owned(), record.name.clone()),
-            ("type".to_owned(), "bridge".to_owned()),
-        ]);
-        daemon.events.publish("network", "connect", &record.id, attributes);
+        membership::tell(daemon, container, &record, "connect");
         joined.endpoints.insert(record.name, (shown, endpoint));
     }
     // Also where the host's resolver can only be reached from the host.

@@ -10,5 +10,6 @@ mod io;
 mod limits;
 mod networks;
 mod registry;
+mod soak;
 mod support;
 mod volumes;

@@ -128,25 +128,28 @@ impl Networks {
         Links::here()?.delete(&endpoint.host_interface).await
     }
 
-    /// Take a container that has ended out of all its networks and give its namespace up. The kernel
-    /// deletes its veths by itself, later: waiting for it would cost 20 ms each.
-    pub async fn release(&self, container: &str) -> Result<(), NetworkError> {
+    /// Take a container that has ended out of all its networks, which are returned, and give its
+    /// namespace up. The kernel deletes its veths by itself, later: waiting for it would cost 20 ms each.
+    pub async fn release(&self, container: &str) -> Result<Vec<NetworkRecord>, NetworkError> {
         let _change = self.shared.change.lock().await;
         let of_container: Vec<NetworkRecord> = {
             let records = self.records();
             let has = |record: &&NetworkRecord| record.endpoints.contains_key(container);
             records.values().filter(has).cloned().collect()
         };
+        let mut left = Vec::with_capacity(of_container.len());
         for mut record in of_container {
             if let Some(endpoint) = record.endpoints.remove(container) {
                 self.store(&record)?;
                 self.write_names(&record)?;
                 self.withdraw(&endpoint).await?;
+                left.push(record);
             }
         }
         let namespace = self.namespace(container)?;
         netns::remove(&namespace.netns)?;
-        netns::remove(&namespace.dns)
+        netns::remove(&namespace.dns)?;
+        Ok(left)
     }
 
     /// Change what a container is called in a network.

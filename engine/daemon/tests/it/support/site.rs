@@ -87,6 +87,11 @@ impl Site {
         Client::unix(self.socket())
     }
 
+    /// The daemon's process id.
+    pub fn engine_pid(&self) -> u32 {
+        self.engine.as_ref().expect("a daemon runs").id()
+    }
+
     /// Starts the daemon and waits until it answers everything.
     pub fn start_engine(&mut self) {
         let log = std::fs::OpenOptions::new()

@@ -1,0 +1,22 @@
+//! Long tests: a fixed sample of each runs by default, as much as an environment variable says in
+//! `cargo xtask soak`. What they find goes to the file that `MINKE_SOAK_REPORT` names.
+
+mod cycles;
+mod standing;
+
+use std::io::Write as _;
+
+/// How often, as the environment says, or else the sample.
+fn count(variable: &str, sample: u32) -> u32 {
+    match std::env::var(variable) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{variable} is no number: {text}")),
+        Err(_) => sample,
+    }
+}
+
+/// Appends to the report, if somebody wants one.
+fn report(text: &str) {
+    let Some(path) = std::env::var_os("MINKE_SOAK_REPORT") else { return };
+    let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
+    file.unwrap().write_all(text.as_bytes()).unwrap();
+}

@@ -1,0 +1,135 @@
+//! Containers that come and go: nothing grows and nothing leaks.
+
+use std::time::{Duration, Instant};
+
+use minke_engine_client::wire::CreateContainer;
+use minke_engine_client::{Client, RemoveContainer, WaitFor};
+
+use super::standing::Standing;
+use crate::support::Site;
+
+/// The cycle after which everything has its lasting size.
+const WARM: u32 = 100;
+/// How much more memory the daemon may have at the end than when it was warm, percent.
+const GROWTH: u64 = 10;
+/// How long the kernel may take to remove links and namespaces.
+const CLEARED: Duration = Duration::from_secs(30);
+/// Cycles that go on at the same time.
+const LANES: u32 = 4;
+
+/// What one container is; they take turns.
+const KINDS: [&str; 6] = [
+    r#"{"Image":"busybox","Cmd":["true"]}"#,
+    r#"{"Image":"busybox","Cmd":["sh","-c","echo said; echo wrong >&2; exit 3"],
+        "HostConfig":{"PortBindings":{"80/tcp":[{}],"53/udp":[{}]}}}"#,
+    r#"{"Image":"busybox","Cmd":["sh","-c","echo kept > /data/file"],"Volumes":{"/data":{}},
+        "HostConfig":{"NetworkMode":"team","Memory":33554432,"PidsLimit":50}}"#,
+    r#"{"Image":"busybox","Cmd":["sh","-c","echo at a terminal"],"Tty":true,
+        "HostConfig":{"NetworkMode":"none","Tmpfs":{"/t":""}}}"#,
+    r#"{"Image":"busybox","Cmd":["sleep","1000"],"HostConfig":{"NetworkMode":"host"}}"#,
+    r#"{"Image":"busybox","Cmd":["no-such-program"]}"#,
+];
+
+async fn cycle(client: &Client, number: u32) {
+    let kind = number as usize % KINDS.len();
+    let body: CreateContainer = serde_json::from_str(KINDS[kind]).unwrap();
+    let id = client.create(&format!("cycle-{number}"), &body).await.unwrap().id;
+    let started = client.start(&id).await;
+    match kind {
+        4 => {
+            let said = client.exec(&id, &["echo", "inside"]).await.unwrap();
+            assert_eq!(said.stdout, b"inside\n");
+            client.kill(&id, "KILL").await.unwrap();
+        }
+        5 => assert!(started.is_err(), "a program that does not exist was started"),
+        _ => started.unwrap(),
+    }
+    let code = client.wait(&id, WaitFor::NotRunning).await.unwrap();
+    assert_eq!(code, [0, 3, 0, 0, 137, 127][kind], "{}", KINDS[kind]);
+    client.remove(&id, RemoveContainer { force: false, volumes: true }).await.unwrap();
+}
+
+/// Cycles `from..to`, some at a time.
+fn cycles(site: &Site, from: u32, to: u32) {
+    site.block_on(async {
+        let mut lanes = tokio::task::JoinSet::new();
+        for lane in 0..LANES {
+            let client = site.client();
+            lanes.spawn(async move {
+                for number in (from + lane..to).step_by(LANES as usize) {
+                    cycle(&client, number).await;
+                }
+            });
+        }
+        while let Some(ended) = lanes.join_next().await {
+            ended.unwrap();
+        }
+    });
+}
+
+/// How the engine stands once the kernel has cleared up behind it.
+fn settled(site: &Site, before: &Standing) -> Standing {
+    let mut now = Standing::of(site);
+    let end = Instant::now() + CLEARED;
+    while now.counts != before.counts && Instant::now() < end {
+        std::thread::yield_now();
+        now = Standing::of(site);
+    }
+    assert_eq!(now.counts, before.counts, "the engine does not hold what it held before");
+    now
+}
+
+#[test]
+fn cycles_leave_nothing_behind() {
+    let total = super::count("MINKE_CYCLES", 160).max(WARM + 1);
+    let site = Site::new();
+    site.docker(&["network", "create", "team"]).ok();
+    let fresh = Standing::of(&site);
+    let begun = Instant::now();
+    cycles(&site, 0, WARM);
+    let warm = settled(&site, &fresh);
+    let mut rows = vec![("fresh".to_owned(), fresh), (WARM.to_string(), warm)];
+    let mut done = WARM;
+    while done < total {
+        let next = total.min(done + (total / 10).max(20));
+        cycles(&site, done, next);
+        done = next;
+        rows.push((done.to_string(), settled(&site, &fresh)));
+    }
+    let seconds = begun.elapsed().as_secs_f64();
+    super::report(&table(&rows));
+    super::report(&format!(
+        "\n{:.0} ms a cycle, {LANES} at a time. Everything but the memory is the same after each step, \
+         and the same as before the first container.\n",
+        seconds * 1000.0 / f64::from(total)
+    ));
+    let last = rows.last().unwrap().1;
+    assert!(
+        last.rss * 100 <= warm.rss * (100 + GROWTH),
+        "{} KiB after {WARM} cycles, {} KiB after {total}",
+        warm.rss,
+        last.rss
+    );
+}
+
+fn table(rows: &[(String, Standing)]) -> String {
+    let mut text = String::from(
+        "| cycle | RSS, KiB | descriptors | mounts | cgroups | namespaces | links | rules | containers | volumes | children |\n\
+         |---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n",
+    );
+    for (cycle, Standing { rss, counts }) in rows {
+        text.push_str(&format!(
+            "| {cycle} | {rss} | {} | {} | {} | {} | {} | {} | {} | {} | {} |\n",
+            counts.descriptors,
+            counts.mounts,
+            counts.cgroups,
+            counts.namespaces,
+            counts.links,
+            counts.rules,
+            counts.containers,
+            counts.volumes,
+            counts.children,
+        ));
+    }
+    text
+}

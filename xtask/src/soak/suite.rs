@@ -1,0 +1,77 @@
+//! A long test: how it is run, and where its report goes.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use super::machine;
+use crate::command;
+
+/// A test of the suite with a count of its own.
+pub struct Long {
+    /// Name of the report: `docs/soak/<name>.md`.
+    pub name: &'static str,
+    /// Its heading.
+    pub title: &'static str,
+    /// The crate that the test is in.
+    pub package: &'static str,
+    /// The test's whole name.
+    pub test: &'static str,
+    /// The environment variable that says how often.
+    pub variable: &'static str,
+    /// How often, unless somebody says otherwise.
+    pub count: u32,
+}
+
+/// Builds what the test starts, runs it, and writes its report.
+pub fn run(long: &Long, count: u32, profile: &str) -> Result<()> {
+    let shim = ["-p", "minke-engine-shim", "--bins"];
+    command::run(cargo().args(["build", "--locked", "--profile", profile]).args(shim))?;
+    let work = tempfile::tempdir_in(crate::target()).context("cannot make a folder")?;
+    let found = work.path().join("report.md");
+    let begun = std::time::Instant::now();
+    let mut nextest = cargo();
+    nextest
+        .env(long.variable, count.to_string())
+        .env("MINKE_SOAK_REPORT", &found)
+        .args(["nextest", "run", "--locked", "--profile", "soak", "--cargo-profile", profile])
+        .args(["-p", long.package, "--success-output", "final"])
+        .arg("-E")
+        .arg(format!("test(={})", long.test));
+    let outcome = command::run(&mut nextest);
+    let text = std::fs::read_to_string(&found).unwrap_or_default();
+    // What it found before it failed is what explains the failure.
+    println!("\n{text}");
+    outcome?;
+    let minutes = begun.elapsed().as_secs_f64() / 60.0;
+    let path = crate::root().join("docs/soak").join(format!("{}.md", long.name));
+    write(&path, &document(long, count, minutes, &text)?)?;
+    println!("written to {}", path.display());
+    Ok(())
+}
+
+fn document(long: &Long, count: u32, minutes: f64, found: &str) -> Result<String> {
+    Ok(format!(
+        "# {}\n\n`cargo xtask soak {} --count {count}`, {}, {}; {minutes:.1} min.\n\n{}\n",
+        long.title,
+        long.name,
+        machine::today()?,
+        machine::describe()?,
+        found.trim_end()
+    ))
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn cargo() -> Command {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(crate::root());
+    cargo
+}
