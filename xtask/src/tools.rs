@@ -65,7 +65,8 @@ pub const TEST: &[Tool] = &[
         package: "postgresql",
         why: "every query is answered by PostgreSQL as by SQLite",
     },
-    Tool { files: &["npm"], package: "npm", why: "official SDKs are tested against the server" },
+    Tool { files: &["npm"], package: "npm", why: "brings the official SDK of Node" },
+    Tool { files: &["pip3"], package: "python3-pip", why: "brings the official SDK of Python" },
 ];
 
 /// Installs those of `tools` that are missing, after saying which and why.
