@@ -1,6 +1,8 @@
 //! `.dockerignore`, matched as Docker does: patterns are relative to the context root, the last
 //! pattern that matches a path or one of its parents decides, `!` brings a path back, `**` is any
-//! number of directories, and `*`, `?` and `[…]` stay within a name.
+//! number of directories, and `*` and `?` stay within a name.
+
+use crate::glob::{self, Piece};
 
 /// Most patterns in a file.
 pub const MAX_PATTERNS: usize = 1024;
@@ -28,24 +30,9 @@ pub enum IgnoreError {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Piece {
-    Char(char),
-    Any,
-    Star,
-    Class(bool, Vec<(char, char)>),
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Segment {
-    /// `**`
-    Deep,
-    Name(Vec<Piece>),
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
 struct Pattern {
     keep: bool,
-    segments: Vec<Segment>,
+    pieces: Vec<Piece>,
 }
 
 /// The patterns of a `.dockerignore`.
@@ -89,23 +76,8 @@ impl Ignore {
         if keep && body.is_empty() {
             return Err("expected something after `!`");
         }
-        let mut segments: Vec<Segment> = Vec::new();
-        for part in body.split('/') {
-            match part {
-                "" | "." => {}
-                ".." => {
-                    segments.pop();
-                }
-                "**" => {
-                    if segments.last() != Some(&Segment::Deep) {
-                        segments.push(Segment::Deep);
-                    }
-                }
-                name => segments.push(Segment::Name(pieces(name)?)),
-            }
-        }
-        if !segments.is_empty() {
-            self.patterns.push(Pattern { keep, segments });
+        if let Some(clean) = clean(body) {
+            self.patterns.push(Pattern { keep, pieces: glob::path(&clean)? });
         }
         Ok(())
     }
@@ -117,12 +89,16 @@ impl Ignore {
 
     /// Whether the path (relative, `/` between names) is left out of the context.
     pub fn excludes(&self, path: &str) -> bool {
-        let names: Vec<&str> = path.split('/').filter(|p| !p.is_empty() && *p != ".").collect();
+        let mut clean: Vec<char> = Vec::with_capacity(path.len());
+        for name in path.split('/').filter(|p| !p.is_empty() && *p != ".") {
+            if !clean.is_empty() {
+                clean.push('/');
+            }
+            clean.extend(name.chars());
+        }
         let mut excluded = false;
         for pattern in &self.patterns {
-            if pattern.keep == excluded
-                && (1..=names.len()).any(|n| matches(&pattern.segments, &names[..n]))
-            {
+            if pattern.keep == excluded && glob::matches_path_or_parent(&pattern.pieces, &clean) {
                 excluded = !pattern.keep;
             }
         }
@@ -135,108 +111,20 @@ impl Ignore {
     }
 }
 
-fn pieces(name: &str) -> Result<Vec<Piece>, &'static str> {
-    let mut out = Vec::new();
-    let mut chars = name.chars().peekable();
-    while let Some(c) = chars.next() {
-        out.push(match c {
-            '*' => {
-                while chars.peek() == Some(&'*') {
-                    chars.next();
-                }
-                Piece::Star
+/// A pattern without `.`, `..` and doubled slashes; `None` for one that names nothing inside.
+fn clean(body: &str) -> Option<String> {
+    let rooted = body.starts_with('/');
+    let mut names: Vec<&str> = Vec::new();
+    for name in body.split('/') {
+        match name {
+            "" | "." => {}
+            ".." if names.is_empty() && rooted => {}
+            // It leads out of the context, where nothing is.
+            ".." => {
+                names.pop()?;
             }
-            '?' => Piece::Any,
-            '\\' => Piece::Char(chars.next().ok_or("a trailing `\\`")?),
-            '[' => class(&mut chars)?,
-            c => Piece::Char(c),
-        });
-    }
-    Ok(out)
-}
-
-fn class(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Result<Piece, &'static str> {
-    const OPEN: &str = "a `[` that is never closed";
-    let negated = chars.next_if(|c| *c == '^' || *c == '!').is_some();
-    let mut ranges = Vec::new();
-    loop {
-        let mut low = chars.next().ok_or(OPEN)?;
-        if low == ']' && !ranges.is_empty() {
-            return Ok(Piece::Class(negated, ranges));
-        }
-        if low == '\\' {
-            low = chars.next().ok_or(OPEN)?;
-        }
-        let mut high = low;
-        if chars.peek() == Some(&'-') {
-            chars.next();
-            high = chars.next().ok_or(OPEN)?;
-            if high == ']' {
-                ranges.push((low, low));
-                ranges.push(('-', '-'));
-                return Ok(Piece::Class(negated, ranges));
-            }
-        }
-        ranges.push((low, high));
-    }
-}
-
-/// Dynamic programming over (segment, name): no pattern is slow.
-fn matches(segments: &[Segment], names: &[&str]) -> bool {
-    let mut reach = vec![false; names.len() + 1];
-    reach[0] = true;
-    for (nth, segment) in segments.iter().enumerate() {
-        let mut next = vec![false; names.len() + 1];
-        match segment {
-            // `a/**` is what is below `a`, not `a` itself.
-            Segment::Deep if nth + 1 == segments.len() => {
-                let first = reach.iter().position(|r| *r).unwrap_or(names.len());
-                next[first + 1..].fill(true);
-            }
-            Segment::Deep => {
-                let mut open = false;
-                for i in 0..=names.len() {
-                    open |= reach[i];
-                    next[i] = open;
-                }
-            }
-            Segment::Name(pieces) => {
-                for (i, name) in names.iter().enumerate() {
-                    next[i + 1] = reach[i] && matches_name(pieces, name);
-                }
-            }
-        }
-        reach = next;
-    }
-    reach[names.len()]
-}
-
-fn matches_name(pieces: &[Piece], name: &str) -> bool {
-    let text: Vec<char> = name.chars().collect();
-    let (mut i, mut j) = (0, 0);
-    let mut star: Option<(usize, usize)> = None;
-    while j < text.len() {
-        let here = pieces.get(i).is_some_and(|p| match p {
-            Piece::Char(c) => *c == text[j],
-            Piece::Any => true,
-            Piece::Star => false,
-            Piece::Class(negated, ranges) => {
-                ranges.iter().any(|(l, h)| *l <= text[j] && text[j] <= *h) != *negated
-            }
-        });
-        if here {
-            i += 1;
-            j += 1;
-        } else if pieces.get(i) == Some(&Piece::Star) {
-            star = Some((i, j));
-            i += 1;
-        } else if let Some((s, m)) = star {
-            star = Some((s, m + 1));
-            i = s + 1;
-            j = m + 1;
-        } else {
-            return false;
+            name => names.push(name),
         }
     }
-    pieces[i..].iter().all(|p| *p == Piece::Star)
+    (!names.is_empty()).then(|| names.join("/"))
 }

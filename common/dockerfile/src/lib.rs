@@ -13,6 +13,7 @@
 mod ast;
 mod error;
 mod flags;
+mod glob;
 mod instructions;
 mod lines;
 mod parse;
@@ -29,6 +30,7 @@ pub use ast::{
     MountKind, Node, Pair, Run, RunNetwork, Source, Span, Stage, Warning,
 };
 pub use error::ParseError;
+pub use glob::Glob;
 pub use parse::{parse, parse_instruction};
 
 /// Longest Dockerfile that is read, in bytes.

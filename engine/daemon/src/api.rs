@@ -55,7 +55,7 @@ pub(crate) async fn answer(request: Request<Incoming>, gate: Gate) -> Response<B
     let headers = response.headers_mut();
     for (name, value) in [
         ("api-version", crate::API_VERSION),
-        ("docker-experimental", "false"),
+        ("docker-experimental", "true"),
         ("ostype", "linux"),
         ("server", concat!("Minke/", env!("CARGO_PKG_VERSION"), " (linux)")),
     ] {

@@ -1,8 +1,8 @@
 //! `POST /build`: a Dockerfile and its context made into an image.
 //!
 //! ```text
-//!   tar ─> context ─┐
-//!   Dockerfile ─> plan ─> for each needed stage: for each instruction
+//!   tar or URL ─> context ─┐
+//!   Dockerfile ─> plan ─> needed stages, side by side: for each instruction
 //!                              key(parent, instruction, content) ── in cache? ─> its layers
 //!                                        └ not: RUN in a container / COPY by hand ─> upper ─> layer
 //! ```
@@ -17,7 +17,9 @@
 
 mod apply;
 mod archive;
+mod bases;
 mod cache;
+mod caches;
 mod cancel;
 mod commit;
 mod config;
@@ -25,7 +27,10 @@ mod container;
 mod content;
 mod context;
 mod copy;
+mod exclude;
 mod fetch;
+mod git;
+mod hash;
 mod http;
 mod mounts;
 mod output;
@@ -33,10 +38,13 @@ mod owners;
 mod request;
 mod run;
 mod runner;
+mod squash;
 mod stage;
+mod stages;
 mod state;
 mod steps;
 mod tree;
+mod walk;
 mod work;
 
 #[cfg(test)]

@@ -6,9 +6,10 @@ use rustix::fs::{FileType, Gid, Uid, fchown};
 
 use crate::build::archive::{self, Limits, Owners};
 use crate::build::content::Item;
-use crate::build::copy::{self, Manner};
+use crate::build::copy;
 use crate::build::owners::Owner;
 use crate::build::tree::Tree;
+use crate::build::walk::Manner;
 
 /// Where things go.
 #[derive(Debug, Clone)]
@@ -26,8 +27,7 @@ impl Destination {
     fn place(&self, tree: &Tree, item: &Item) -> std::io::Result<(String, Option<String>)> {
         let mut base = self.path.clone();
         if self.parents {
-            let dir = if item.directory { &item.path } else { parent(&item.path) };
-            base = format!("{}/{dir}", base.trim_end_matches('/'));
+            base = format!("{}/{}", base.trim_end_matches('/'), item.parents);
         }
         if item.directory || item.packing.is_some() {
             return Ok((base, None));

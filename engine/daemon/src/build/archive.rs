@@ -1,9 +1,11 @@
 //! Unpacking a tar into a tree: a build's context, or an archive that `ADD` names.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::rc::Rc;
 
 use flate2::read::MultiGzDecoder;
 use rustix::fs::{
@@ -28,11 +30,13 @@ pub(crate) struct Limits {
     pub(crate) entries: u64,
     /// Bytes of one path.
     pub(crate) path: usize,
+    /// Bytes of the file system that stay free.
+    pub(crate) reserve: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { bytes: 16 << 30, entries: 1_000_000, path: 4095 }
+        Limits { bytes: 16 << 30, entries: 1_000_000, path: 4095, reserve: 64 << 20 }
     }
 }
 
@@ -54,8 +58,26 @@ pub(crate) fn unpack(
     limits: &Limits,
     cancelled: &Cancelled,
 ) -> io::Result<()> {
-    let mut unpacker = Unpacker { into, base, owners, limits, cancelled, bytes: 0, entries: 0 };
-    unpacker.run(Archive::new(source))
+    let free = into.free()?;
+    let mut unpacker =
+        Unpacker { into, base, owners, limits, cancelled, bytes: 0, entries: 0, free };
+    let taken = Rc::new(Cell::new(0));
+    let counted = Counted { source, taken: taken.clone() };
+    unpacker.run(Archive::new(counted), &taken)
+}
+
+/// A reader that tells how much was read.
+struct Counted<R> {
+    source: R,
+    taken: Rc<Cell<u64>>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let got = self.source.read(buffer)?;
+        self.taken.set(self.taken.get() + got as u64);
+        Ok(got)
+    }
 }
 
 struct Unpacker<'a> {
@@ -66,6 +88,8 @@ struct Unpacker<'a> {
     cancelled: &'a Cancelled,
     bytes: u64,
     entries: u64,
+    /// Bytes that the file system had at the beginning.
+    free: u64,
 }
 
 /// What extended headers said about the next entry.
@@ -79,16 +103,26 @@ fn invalid(what: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
+/// Too many of something.
+pub(crate) fn over(limit: u64, what: &str) -> io::Error {
+    invalid(format!("more than {limit} {what}; that is the limit"))
+}
+
 impl Unpacker<'_> {
-    fn run<R: Read>(&mut self, mut archive: Archive<R>) -> io::Result<()> {
+    fn run<R: Read>(&mut self, mut archive: Archive<R>, taken: &Cell<u64>) -> io::Result<()> {
         let mut extended = Extended::default();
+        let mut end = None;
         for entry in archive.entries()?.raw(true) {
             self.cancelled.check()?;
-            let mut entry = entry?;
+            let mut entry = match entry {
+                // The docker CLI leaves out what follows the last file, even the rest of its block.
+                Err(_) if end == Some(taken.get()) => return Ok(()),
+                entry => entry?,
+            };
+            end = Some(entry.raw_file_position() + entry.size());
             self.entries += 1;
             if self.entries > self.limits.entries {
-                let limit = self.limits.entries;
-                return Err(invalid(format!("more than {limit} files; that is the limit")));
+                return Err(over(self.limits.entries, "files"));
             }
             match entry.header().entry_type() {
                 EntryType::GNULongName => extended.path = Some(text(&mut entry)?),
@@ -195,21 +229,40 @@ impl Unpacker<'_> {
         Ok(linkat(&from, file, parent, name, AtFlags::empty())?)
     }
 
-    fn copy(&mut self, from: &mut impl Read, to: &mut File) -> io::Result<()> {
+    fn copy<R: Read>(&mut self, from: &mut Entry<'_, R>, to: &mut File) -> io::Result<()> {
+        // What the header announces is looked at first: a small archive may hold a very large file.
+        self.room(from.size())?;
+        let mut left = from.size();
         let mut buffer = vec![0u8; 128 << 10];
         loop {
             self.cancelled.check()?;
             let got = from.read(&mut buffer)?;
+            if got == 0 && left > 0 {
+                let text = format!("the archive ends {left} bytes before the end of a file");
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
+            }
             if got == 0 {
                 return Ok(());
             }
+            left = left.saturating_sub(got as u64);
+            self.room(got as u64)?;
             self.bytes += got as u64;
-            if self.bytes > self.limits.bytes {
-                let limit = self.limits.bytes;
-                return Err(invalid(format!("more than {limit} bytes; that is the limit")));
-            }
             to.write_all(&buffer[..got])?;
         }
+    }
+
+    /// Whether so many bytes more are within the limits.
+    fn room(&self, more: u64) -> io::Result<()> {
+        let bytes = self.bytes.saturating_add(more);
+        if bytes > self.limits.bytes {
+            return Err(over(self.limits.bytes, "bytes"));
+        }
+        if bytes > self.free.saturating_sub(self.limits.reserve) {
+            let (free, reserve) = (self.free, self.limits.reserve);
+            let text = format!("no room: {free} bytes are free, of which {reserve} stay so");
+            return Err(io::Error::new(io::ErrorKind::StorageFull, text));
+        }
+        Ok(())
     }
 }
 
@@ -265,6 +318,19 @@ pub(crate) enum Packing {
     Program(&'static str),
 }
 
+impl Packing {
+    /// By the first six bytes or more.
+    pub(crate) fn of(head: &[u8]) -> Packing {
+        match head {
+            [0x1f, 0x8b, ..] => Packing::Gzip,
+            [b'B', b'Z', b'h', ..] => Packing::Program("bzip2"),
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Packing::Program("xz"),
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Packing::Program("zstd"),
+            _ => Packing::Plain,
+        }
+    }
+}
+
 /// Says how `file` is packed if it is a tar, packed or not; `None` for anything else. The file is at
 /// its beginning afterwards.
 pub(crate) fn packing(file: &mut File) -> io::Result<Option<Packing>> {
@@ -277,13 +343,7 @@ pub(crate) fn packing(file: &mut File) -> io::Result<Option<Packing>> {
         }
     }
     file.seek(SeekFrom::Start(0))?;
-    let packing = match &head[..got] {
-        [0x1f, 0x8b, ..] => Packing::Gzip,
-        [b'B', b'Z', b'h', ..] => Packing::Program("bzip2"),
-        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Packing::Program("xz"),
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => Packing::Program("zstd"),
-        _ => Packing::Plain,
-    };
+    let packing = Packing::of(&head[..got]);
     let mut reader = open(file.try_clone()?, packing)?;
     let mut block = [0u8; 512];
     let whole = read_all(&mut reader, &mut block).is_ok();
@@ -417,7 +477,7 @@ mod tests {
 
     #[test]
     fn limits_are_said() {
-        let limits = Limits { bytes: 3, entries: 2, path: 9 };
+        let limits = Limits { bytes: 3, entries: 2, path: 9, reserve: 0 };
         for (entries, says) in [
             (vec![("a", FILE, "1234")], "more than 3 bytes"),
             (vec![("a", FILE, ""), ("b", FILE, ""), ("c", FILE, "")], "more than 2 files"),
@@ -427,6 +487,43 @@ mod tests {
             let text = result.unwrap_err().to_string();
             assert!(text.contains(says), "{text}");
         }
+        let full = Limits { reserve: u64::MAX, ..Limits::default() };
+        let (_dir, result) = unpacked(&[("a", FILE, "1")], &full);
+        assert_eq!(result.unwrap_err().kind(), io::ErrorKind::StorageFull);
+    }
+
+    #[test]
+    fn an_announced_size_is_refused_before_it_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut header = Header::new_gnu();
+        header.set_path("bomb").unwrap();
+        header.set_mode(0o644);
+        header.set_size(1 << 50);
+        header.set_cksum();
+        let bytes = header.as_bytes().to_vec();
+        // Zeros without end, as a packed bomb gives them.
+        let endless = io::Cursor::new(bytes).chain(io::repeat(0));
+        let tree = Tree::open(dir.path()).unwrap();
+        let limits = Limits::default();
+        let result = unpack(endless, &tree, "", Owners::Archive, &limits, &Cancelled::default());
+        assert!(result.unwrap_err().to_string().contains("that is the limit"));
+        assert_eq!(std::fs::metadata(dir.path().join("bomb")).unwrap().len(), 0);
+    }
+
+    #[test]
+    fn an_archive_may_lack_its_end_but_nothing_of_a_file() {
+        let whole = tar(&[("a", FILE, "1234")]);
+        let result = |bytes: &[u8]| {
+            let dir = tempfile::tempdir().unwrap();
+            let tree = Tree::open(dir.path()).unwrap();
+            let (limits, owners) = (Limits::default(), Owners::Archive);
+            unpack(bytes, &tree, "", owners, &limits, &Cancelled::default())
+        };
+        for end in [516, 1024, whole.len()] {
+            result(&whole[..end]).unwrap();
+        }
+        assert!(result(&whole[..515]).unwrap_err().to_string().contains("1 bytes before the end"));
+        assert!(result(&whole[..517]).is_err());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use minke_engine_images::{ImageId, RemoveOptions, Store};
+use minke_engine_images::{DiffId, ImageConfig, ImageId, RemoveOptions, Store};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -48,10 +48,57 @@ impl Key {
         digest.update(content);
         Key(hex::encode(digest.finalize()))
     }
+}
 
-    /// The beginning, as builds show it.
-    pub(crate) fn short(&self) -> &str {
-        &self.0[..12]
+/// Where an image's configuration keeps the keys of the steps that made it: an object, from the place in
+/// the history to the key.
+const KEYS: &str = "minke.build.keys";
+/// Most images that `--cache-from` may name.
+pub(crate) const MAX_IMPORTS: usize = 32;
+
+/// Notes the key of the newest step in an image's configuration.
+pub(crate) fn note_key(config: &mut ImageConfig, key: &Key) {
+    let Some(place) = config.history.len().checked_sub(1) else { return };
+    let keys = config.other.entry(KEYS).or_insert_with(|| serde_json::json!({}));
+    if let Some(keys) = keys.as_object_mut() {
+        keys.insert(place.to_string(), key.0.clone().into());
+    }
+}
+
+/// A step of an image that somebody else may have built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Import {
+    /// The layers after it.
+    pub(crate) layers: Vec<DiffId>,
+    /// RFC 3339 time of making.
+    pub(crate) created: String,
+}
+
+/// The steps of the images that `--cache-from` names. They are used by the build that asked, and
+/// remembered for no other.
+#[derive(Debug, Default)]
+pub(crate) struct Imports(BTreeMap<Key, Import>);
+
+impl Imports {
+    /// Takes in the steps that an image tells of.
+    pub(crate) fn add(&mut self, config: &ImageConfig) {
+        let Some(keys) = config.other.get(KEYS).and_then(|keys| keys.as_object()) else { return };
+        let mut layers = 0;
+        for (place, step) in config.history.iter().enumerate() {
+            layers += usize::from(!step.empty_layer);
+            let key = keys.get(&place.to_string()).and_then(|key| key.as_str());
+            let (Some(key), Some(layers)) = (key, config.rootfs.diff_ids.get(..layers)) else {
+                continue;
+            };
+            let created = step.created.clone().unwrap_or_default();
+            let import = Import { layers: layers.to_vec(), created };
+            self.0.insert(Key(key.to_owned()), import);
+        }
+    }
+
+    /// The step of this key, if it goes on from these layers.
+    pub(crate) fn find(&self, key: &Key, layers: &[DiffId]) -> Option<&Import> {
+        self.0.get(key).filter(|import| import.layers.starts_with(layers))
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, statat};
 
+use crate::build::squash::is_opaque;
 use crate::build::tree::{self, Tree};
 
 /// Removes what only came to be because something was mounted there: empty files and directories that
@@ -52,13 +53,6 @@ fn drop_one(upper: &Tree, lower: &[Tree], path: &str) -> std::io::Result<bool> {
         }
         _ => Ok(false),
     }
-}
-
-/// Whether an overlay directory hides everything below it: then being there says something.
-fn is_opaque(directory: std::os::fd::BorrowedFd<'_>) -> bool {
-    let mut value = [0u8; 4];
-    let found = rustix::fs::fgetxattr(directory, "trusted.overlay.opaque", &mut value[..]);
-    matches!(found, Ok(length) if value[..length] == *b"y")
 }
 
 #[cfg(test)]

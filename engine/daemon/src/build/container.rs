@@ -10,24 +10,29 @@
 //! Its end takes everything away, whether it came by itself, by a dropped future, or by a crash: then at
 //! the next start.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 use minke_engine_network::AttachOptions;
-use minke_engine_runtime::spec::{ContainerSpec, Mount, MountKind, NetNamespace, Resources};
+use minke_engine_runtime::spec::{
+    ContainerSpec, Mount, MountKind, NetNamespace, Resources, Ulimit,
+};
 use minke_engine_shim::cgroup;
 use minke_engine_shim::config::{DnsConfig, ShimConfig};
 use minke_engine_shim::protocol::{Exit, Request, Response, Streams};
 use tokio::sync::mpsc;
 
 use crate::build::runner::{RunBind, RunFailure, RunNetwork, RunStep, Runner};
+use crate::containers::prepare;
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
 use crate::launch::{Launch, spawn_shim};
+use crate::networks::Found;
 use crate::shim::{Connection, ShimError};
-use crate::{durable, ids, rootfs};
+use crate::{durable, rootfs};
 
 /// How long processes may take to die.
 const KILL_TIME: Duration = Duration::from_secs(10);
@@ -64,7 +69,7 @@ impl Runner for StepContainers {
         output: mpsc::Sender<Bytes>,
     ) -> BoxFuture<'a, std::result::Result<i32, RunFailure>> {
         Box::pin(async move {
-            let guard = Guard { daemon: self.daemon.clone(), id: ids::random(), armed: true };
+            let guard = Guard { daemon: self.daemon.clone(), id: step.id.clone(), armed: true };
             let result = run(&self.daemon, &guard.id, &step, &output).await;
             guard.finish().await;
             result.map_err(|error| RunFailure(error.message()))
@@ -138,11 +143,12 @@ async fn run(
         std::fs::create_dir_all(&path).map_err(Error::file("making", &path))?;
     }
     rootfs::mount(&step.lower, &step.upper, &step.work, &dir.join("rootfs"))?;
-    let (network, dns) = join(daemon, id, step.network).await?;
-    write_files(&dir, id, step)?;
-    let spec = spec(daemon, id, &dir, step, network)?;
-    let config =
-        ShimConfig { id: id.to_owned(), bundle: dir.join("bundle"), dns, ..ShimConfig::default() };
+    let joined = join(daemon, id, &step.network).await?;
+    write_files(&dir, id, step, joined.gateway)?;
+    let spec = spec(daemon, id, &dir, step, joined.namespace)?;
+    let bundle = dir.join("bundle");
+    let dns = joined.dns;
+    let config = ShimConfig { id: id.to_owned(), bundle, dns, ..ShimConfig::default() };
     let shim = dir.join("shim");
     spawn_shim(&daemon.programs, Launch { dir: &shim, spec: &spec, config }).await?;
     let exit = follow(&shim, output).await?;
@@ -203,21 +209,42 @@ fn failed(error: ShimError) -> Error {
     }
 }
 
-async fn join(
-    daemon: &Daemon,
-    id: &str,
-    network: RunNetwork,
-) -> Result<(NetNamespace, Option<DnsConfig>)> {
-    if network == RunNetwork::Host {
-        return Ok((NetNamespace::Host, None));
+/// How a step reaches others.
+struct Joined {
+    namespace: NetNamespace,
+    dns: Option<DnsConfig>,
+    /// What `host-gateway` means.
+    gateway: Option<Ipv4Addr>,
+}
+
+impl Joined {
+    fn of(namespace: NetNamespace) -> Joined {
+        Joined { namespace, dns: None, gateway: None }
     }
+}
+
+async fn join(daemon: &Daemon, id: &str, network: &RunNetwork) -> Result<Joined> {
+    let name = match network {
+        RunNetwork::Host => return Ok(Joined::of(NetNamespace::Host)),
+        RunNetwork::Container(other) => {
+            let namespace = prepare::namespace_of(daemon, other, "net")?;
+            return Ok(Joined::of(NetNamespace::Path(namespace)));
+        }
+        RunNetwork::None => None,
+        RunNetwork::Bridge => Some("bridge"),
+        RunNetwork::Named(name) => match daemon.find_network(name)? {
+            Found::Host => return Ok(Joined::of(NetNamespace::Host)),
+            Found::None => None,
+            Found::Bridge(_) => Some(name.as_str()),
+        },
+    };
     let namespace = daemon.networks.make_namespace(id, &[]).await?;
-    if network == RunNetwork::None {
-        return Ok((NetNamespace::Path(namespace.netns), None));
+    let Some(name) = name else { return Ok(Joined::of(NetNamespace::Path(namespace.netns))) };
+    if name == "bridge" {
+        daemon.ensure_default_network().await?;
     }
-    daemon.ensure_default_network().await?;
     let attach = AttachOptions {
-        network: "bridge".to_owned(),
+        network: name.to_owned(),
         container: id.to_owned(),
         address: None,
         mac: None,
@@ -226,21 +253,26 @@ async fn join(
         ports: Vec::new(),
     };
     daemon.networks.attach(attach).await?;
-    let dns = DnsConfig { netns: namespace.netns.clone(), sources: namespace.dns };
-    Ok((NetNamespace::Path(namespace.netns), Some(dns)))
+    let gateway = Some(daemon.networks.get(name)?.gateway);
+    let dns = Some(DnsConfig { netns: namespace.netns.clone(), sources: namespace.dns });
+    Ok(Joined { namespace: NetNamespace::Path(namespace.netns), dns, gateway })
 }
 
-fn write_files(dir: &Path, id: &str, step: &RunStep) -> Result<()> {
+fn write_files(dir: &Path, id: &str, step: &RunStep, gateway: Option<Ipv4Addr>) -> Result<()> {
     let name = &id[..12];
     let mut hosts = format!("127.0.0.1\tlocalhost {name}\n::1\tlocalhost ip6-localhost\n");
+    let gateway = gateway.unwrap_or(Ipv4Addr::LOCALHOST).to_string();
     for entry in &step.extra_hosts {
         if let Some((host, address)) = entry.split_once([':', '=']) {
+            let address = if address == "host-gateway" { &gateway } else { address };
             hosts.push_str(&format!("{address}\t{host}\n"));
         }
     }
     let resolver = match step.network {
-        RunNetwork::Bridge => NAME_SERVICE.to_owned(),
-        RunNetwork::Host => std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
+        RunNetwork::Bridge | RunNetwork::Named(_) => NAME_SERVICE.to_owned(),
+        RunNetwork::Host | RunNetwork::Container(_) => {
+            std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default()
+        }
         RunNetwork::None => String::new(),
     };
     let hostname = format!("{name}\n");
@@ -283,15 +315,21 @@ fn spec(
         network,
         mounts,
         shm_size: step.shm_size,
-        resources: Resources {
-            memory: (step.memory > 0).then_some(step.memory),
-            nano_cpus: step.nano_cpus,
-            pids: Some(MAX_PIDS),
-            ..Resources::default()
+        resources: Resources { pids: Some(MAX_PIDS), ..step.resources.clone() },
+        ulimits: ulimits(step),
+        cgroup_path: match step.cgroup_parent.as_str() {
+            "" => format!("{}/build-{id}", daemon.cgroup_parent()),
+            parent => format!("/{}/build-{id}", parent.trim_start_matches('/')),
         },
-        cgroup_path: format!("{}/build-{id}", daemon.cgroup_parent()),
         ..ContainerSpec::default()
     })
+}
+
+fn ulimits(step: &RunStep) -> Vec<Ulimit> {
+    let limits = step.ulimits.iter();
+    limits
+        .map(|limit| Ulimit { name: limit.name.clone(), soft: limit.soft, hard: limit.hard })
+        .collect()
 }
 
 fn bind(source: PathBuf, target: String, readonly: bool) -> Mount {

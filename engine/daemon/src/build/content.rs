@@ -4,13 +4,18 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 
+use minke_common_dockerfile::Glob;
 use minke_common_dockerfile::ignore::Ignore;
 use rustix::fs::FileType;
 use sha2::{Digest, Sha256};
 
 use crate::build::archive::{self, Packing};
-use crate::build::copy::{self, From, Manner};
-use crate::build::tree::{self, Tree};
+use crate::build::hash;
+use crate::build::tree::{self, MAX_DEPTH, Tree};
+use crate::build::walk::{From, Manner};
+
+/// Most files that one pattern may find.
+const MAX_FOUND: usize = 100_000;
 
 /// A file or directory to copy.
 #[derive(Clone)]
@@ -20,40 +25,74 @@ pub(crate) struct Item {
     pub(crate) path: String,
     /// What it is called at its destination, if that is a directory.
     pub(crate) name: String,
+    /// `--parents`: the directories that it keeps at its destination.
+    pub(crate) parents: String,
     pub(crate) directory: bool,
     /// An archive to unpack instead.
     pub(crate) packing: Option<Packing>,
+    /// What stands for its content in a key, where that is known without reading it.
+    pub(crate) known: Option<String>,
 }
 
 impl Item {
+    /// A file of this name, to be copied as it is.
+    pub(crate) fn file(tree: Arc<Tree>, path: &str, name: &str) -> Item {
+        let (path, name) = (path.to_owned(), name.to_owned());
+        let parents = String::new();
+        Item { tree, path, name, parents, directory: false, packing: None, known: None }
+    }
+
     pub(crate) fn source(&self) -> From<'_> {
         From { tree: &self.tree, path: self.path.clone() }
     }
 }
 
-/// Files that a word names. `hidden` are paths that `.dockerignore` takes away.
-pub(crate) fn find(tree: &Arc<Tree>, word: &str, hidden: &Ignore) -> Result<Vec<Item>, String> {
+/// How words are read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reading<'a> {
+    /// `--parents`: what is before a part `.` is not kept, and `**` is any number of directories.
+    pub(crate) parents: bool,
+    /// Files and directories of these names are left out.
+    pub(crate) exclude: &'a Ignore,
+}
+
+/// Files that a word names.
+pub(crate) fn find(
+    tree: &Arc<Tree>,
+    word: &str,
+    reading: Reading<'_>,
+) -> Result<Vec<Item>, String> {
     let clean = clean(word)?;
-    let paths = match clean.iter().any(|part| part.contains(['*', '?', '['])) {
-        true => expand(tree, &clean)?,
+    let pivot = match word.split_once("/./") {
+        Some((before, _)) if reading.parents => self::clean(before)?.len(),
+        _ => 0,
+    };
+    let pattern = clean.iter().any(|part| Glob::is_pattern(part));
+    let paths = match pattern {
+        true => expand(tree, &clean, reading.parents)?,
         false => vec![clean.join("/")],
     };
-    let mut out = Vec::new();
+    let (mut out, mut excluded) = (Vec::new(), false);
     for path in paths {
         let stat = tree.stat(&path).map_err(|e| format!("stat {path}: {e}"))?;
         let Some(stat) = stat else { continue };
         let directory = match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => true,
             FileType::RegularFile => false,
+            _ if pattern => continue,
             _ => return Err(format!("`{path}` is neither a file nor a directory")),
         };
-        if hidden.excludes(&path) && (!directory || hidden.prunes(&path)) {
+        let name = path.rsplit('/').next().unwrap_or("").to_owned();
+        if !name.is_empty() && reading.exclude.excludes(&name) {
+            excluded = true;
             continue;
         }
-        let name = path.rsplit('/').next().unwrap_or("").to_owned();
-        out.push(Item { tree: tree.clone(), path, name, directory, packing: None });
+        let kept: Vec<&str> = path.split('/').skip(pivot).collect();
+        let kept = if directory { &kept[..] } else { &kept[..kept.len().saturating_sub(1)] };
+        let parents = kept.join("/");
+        out.push(Item { parents, directory, ..Item::file(tree.clone(), &path, &name) });
     }
-    if out.is_empty() {
+    if out.is_empty() && !excluded {
         return Err(format!(
             "file not found in build context or excluded by .dockerignore: stat {word}: file does not exist"
         ));
@@ -78,32 +117,56 @@ fn clean(word: &str) -> Result<Vec<&str>, String> {
 }
 
 /// Paths that match, part by part.
-fn expand(tree: &Tree, parts: &[&str]) -> Result<Vec<String>, String> {
+fn expand(tree: &Tree, parts: &[&str], deep: bool) -> Result<Vec<String>, String> {
     let mut found = vec![String::new()];
     for part in parts {
         let mut next = Vec::new();
-        let pattern = match part.contains(['*', '?', '[']) {
-            // With `./` in front, `!` and `#` are ordinary characters.
-            true => Some(Ignore::parse(&format!("./{part}")).map_err(|e| e.to_string())?),
+        let pattern = match Glob::is_pattern(part) {
+            true => Some(Glob::parse(part).map_err(|why| format!("the pattern `{part}`: {why}"))?),
             false => None,
         };
         for base in found {
-            let join = |name: &str| match base.is_empty() {
-                true => name.to_owned(),
-                false => format!("{base}/{name}"),
-            };
             let Some(pattern) = &pattern else {
-                next.push(join(part));
+                next.push(join(&base, part));
                 continue;
             };
+            if deep && *part == "**" {
+                descend(tree, &base, 0, &mut next)?;
+                continue;
+            }
             let Ok(directory) = tree.directory(&base) else { continue };
             let children = tree::children(directory.as_fd()).map_err(|e| format!("{base}: {e}"))?;
             let names = children.iter().map(|c| c.name.as_str());
-            next.extend(names.filter(|n| pattern.excludes(n)).map(join));
+            next.extend(names.filter(|n| pattern.matches(n)).map(|n| join(&base, n)));
+        }
+        if next.len() > MAX_FOUND {
+            return Err(format!("more than {MAX_FOUND} files match; that is the limit"));
         }
         found = next;
     }
+    // `**` may lead to the same place on two ways.
+    found.sort();
+    found.dedup();
     Ok(found)
+}
+
+fn join(base: &str, name: &str) -> String {
+    if base.is_empty() { name.to_owned() } else { format!("{base}/{name}") }
+}
+
+/// A directory and all directories below it, no links followed.
+fn descend(tree: &Tree, base: &str, depth: usize, out: &mut Vec<String>) -> Result<(), String> {
+    if depth > MAX_DEPTH || out.len() > MAX_FOUND {
+        return Err(format!("{base}: {}", tree::too_deep()));
+    }
+    let Ok(directory) = tree.directory(base) else { return Ok(()) };
+    out.push(base.to_owned());
+    for child in tree::children(directory.as_fd()).map_err(|e| format!("{base}: {e}"))? {
+        if child.kind() == FileType::Directory {
+            descend(tree, &join(base, &child.name), depth + 1, out)?;
+        }
+    }
+    Ok(())
 }
 
 /// Marks archives, which `ADD` unpacks.
@@ -120,11 +183,17 @@ pub(crate) fn mark_archives(items: &mut [Item]) -> Result<(), String> {
 pub(crate) fn digest(items: &[Item], manner: &Manner, names: bool) -> Result<[u8; 32], String> {
     let mut all = Sha256::new();
     for item in items {
-        let one = copy::digest(&item.source(), manner)
+        if let Some(known) = &item.known {
+            all.update(Sha256::digest(known));
+            continue;
+        }
+        let one = hash::digest(&item.source(), manner)
             .map_err(|e| format!("{}: {}", item.path, missing(&e)))?;
-        let name = if names { item.name.as_str() } else { "" };
-        all.update((name.len() as u64).to_le_bytes());
-        all.update(name);
+        let names = if names { [item.name.as_str(), item.parents.as_str()] } else { [""; 2] };
+        for name in names {
+            all.update((name.len() as u64).to_le_bytes());
+            all.update(name);
+        }
         all.update([u8::from(item.packing.is_some())]);
         all.update(one);
     }
@@ -145,13 +214,7 @@ pub(crate) fn inline(dir: &Path, name: &str, text: &str) -> std::io::Result<Item
     std::fs::write(&path, text)?;
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
     std::fs::set_permissions(&path, mode)?;
-    Ok(Item {
-        tree: Arc::new(Tree::open(dir)?),
-        path: "content".to_owned(),
-        name: name.to_owned(),
-        directory: false,
-        packing: None,
-    })
+    Ok(Item::file(Arc::new(Tree::open(dir)?), "content", name))
 }
 
 #[cfg(test)]
@@ -169,23 +232,39 @@ mod tests {
         (dir, tree)
     }
 
-    fn paths(tree: &Arc<Tree>, word: &str, ignore: &str) -> Result<Vec<String>, String> {
-        let found = find(tree, word, &Ignore::parse(ignore).unwrap())?;
-        Ok(found.into_iter().map(|i| i.path).collect())
+    fn paths(tree: &Arc<Tree>, word: &str) -> Result<Vec<String>, String> {
+        let reading = Reading { parents: false, exclude: &Ignore::default() };
+        Ok(find(tree, word, reading)?.into_iter().map(|i| i.path).collect())
     }
 
     #[test]
     fn words_and_patterns_find_files() {
         let (_dir, tree) = tree(&["a.txt", "b.txt", "c.md", "d/x.txt", "e/x.txt", "!odd"]);
-        assert_eq!(paths(&tree, "./a.txt", "").unwrap(), ["a.txt"]);
-        assert_eq!(paths(&tree, "/d/../*.txt", "").unwrap(), ["a.txt", "b.txt"]);
-        assert_eq!(paths(&tree, "*/x.txt", "e").unwrap(), ["d/x.txt"]);
-        assert_eq!(paths(&tree, "[a-b].*", "").unwrap(), ["a.txt", "b.txt"]);
-        assert_eq!(paths(&tree, "!o?d", "").unwrap(), ["!odd"]);
-        assert_eq!(paths(&tree, ".", "").unwrap(), [""]);
-        for (word, ignore) in [("z", ""), ("a.txt", "*.txt"), ("q*", "")] {
-            assert!(paths(&tree, word, ignore).unwrap_err().contains("file does not exist"));
+        assert_eq!(paths(&tree, "./a.txt").unwrap(), ["a.txt"]);
+        assert_eq!(paths(&tree, "/d/../*.txt").unwrap(), ["a.txt", "b.txt"]);
+        assert_eq!(paths(&tree, "*/x.txt").unwrap(), ["d/x.txt", "e/x.txt"]);
+        assert_eq!(paths(&tree, "[a-b].*").unwrap(), ["a.txt", "b.txt"]);
+        assert_eq!(paths(&tree, "!o?d").unwrap(), ["!odd"]);
+        assert_eq!(paths(&tree, ".").unwrap(), [""]);
+        for word in ["z", "q*"] {
+            assert!(paths(&tree, word).unwrap_err().contains("file does not exist"));
         }
-        assert!(paths(&tree, "a/../../b", "").unwrap_err().contains("outside the build context"));
+        assert!(paths(&tree, "a/../../b").unwrap_err().contains("outside the build context"));
+    }
+
+    #[test]
+    fn parents_are_kept_from_the_pivot_on_and_names_left_out() {
+        let (_dir, tree) = tree(&["a/b/c/x.txt", "a/b/x.txt", "a/y.md", "a/b/c/z.md"]);
+        let exclude = Ignore::parse("z.md").unwrap();
+        let reading = Reading { parents: true, exclude: &exclude };
+        let kept = |word: &str| -> Vec<String> {
+            let found = find(&tree, word, reading).unwrap();
+            found.into_iter().map(|i| format!("{} {}", i.parents, i.name)).collect()
+        };
+        assert_eq!(kept("a/b/x.txt"), ["a/b x.txt"]);
+        assert_eq!(kept("./a/./b/*.txt"), ["b x.txt"]);
+        assert_eq!(kept("a/**/*.txt"), ["a/b/c x.txt", "a/b x.txt"]);
+        assert_eq!(kept("**/*.md"), ["a y.md"]);
+        assert_eq!(kept("a/./b/c"), ["b/c c"]);
     }
 }

@@ -1,5 +1,7 @@
-//! The context a client sends: unpacked while it arrives, with its `.dockerignore`.
+//! What a build works on: the files a client sends, or that stand where it says, without those that
+//! `.dockerignore` leaves out; and the Dockerfile's text.
 
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
@@ -8,27 +10,44 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use flate2::read::MultiGzDecoder;
 use futures_util::StreamExt;
+use minke_common_dockerfile::MAX_BYTES;
 use minke_common_dockerfile::ignore::{Ignore, MAX_IGNORE_BYTES};
 use tokio::sync::mpsc;
 
-use crate::build::archive::{self, Limits, Owners};
+use crate::build::archive::{self, Limits, Owners, Packing};
 use crate::build::owners::Owner;
+use crate::build::request::BuildRequest;
 use crate::build::tree::Tree;
 use crate::build::work::Workspace;
+use crate::build::{exclude, fetch, git};
 use crate::error::{Error, Result};
 
 /// Longest pause between two pieces.
 const STALL: Duration = Duration::from_secs(120);
 
 /// A context on disk.
-#[derive(Clone)]
 pub(crate) struct Context {
     pub(crate) tree: Arc<Tree>,
-    pub(crate) ignore: Ignore,
+    /// The Dockerfile's text.
+    pub(crate) dockerfile: String,
 }
 
-/// Unpacks a request's body into the workspace.
-pub(crate) async fn receive(body: Body, workspace: &Arc<Workspace>) -> Result<Context> {
+/// Brings the context into the workspace: from the request's body, or from where the request says.
+pub(crate) async fn receive(
+    body: Body,
+    workspace: &Arc<Workspace>,
+    request: &BuildRequest,
+) -> Result<Context> {
+    match request.remote.as_str() {
+        "" => unpack_body(body, workspace).await?,
+        remote => from_remote(remote, workspace, &request.dockerfile).await?,
+    }
+    let (held, name) = (workspace.clone(), request.dockerfile.clone());
+    let open = move || open(&held, &name);
+    tokio::task::spawn_blocking(open).await.map_err(Error::system("reading the context"))?
+}
+
+async fn unpack_body(body: Body, workspace: &Arc<Workspace>) -> Result<()> {
     let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(16);
     let held = workspace.clone();
     let unpacking = tokio::task::spawn_blocking(move || unpack(receiver, &held));
@@ -46,40 +65,113 @@ pub(crate) async fn receive(body: Body, workspace: &Arc<Workspace>) -> Result<Co
     }
     drop(sender);
     let unpacked = unpacking.await.map_err(Error::system("unpacking the context"))?;
-    unpacked.map_err(|e| Error::Invalid(format!("the build context cannot be read: {e}")))?;
-    open(&workspace.context())
+    unpacked.map_err(|e| Error::Invalid(format!("the build context cannot be read: {e}")))
+}
+
+/// A git repository, an archive or a lone Dockerfile that somebody else serves.
+async fn from_remote(remote: &str, workspace: &Arc<Workspace>, dockerfile: &str) -> Result<()> {
+    if let Some(source) = git::Source::of_context(remote) {
+        let dir = workspace.file();
+        let failed = |e: String| Error::Invalid(format!("{remote}: {e}"));
+        let found = git::fetch(&source, &dir, None, false).await.map_err(failed)?;
+        let context = workspace.context();
+        let moved =
+            std::fs::remove_dir(&context).and_then(|()| std::fs::rename(found.path, &context));
+        return moved.map_err(Error::file("filling", &context));
+    }
+    if !fetch::is_url(remote) {
+        let text = format!("`remote` is {remote:?}; expected a URL or a git repository");
+        return Err(Error::Invalid(text));
+    }
+    let file = workspace.file();
+    fetch::fetch(remote, &file, None).await.map_err(Error::Invalid)?;
+    let (held, name) = (workspace.clone(), dockerfile.to_owned());
+    let place = move || place(&file, &held, &name);
+    let placed = tokio::task::spawn_blocking(place).await;
+    let placed = placed.map_err(Error::system("unpacking the context"))?;
+    placed.map_err(|e| Error::Invalid(format!("{remote}: {e}")))
+}
+
+/// Unpacks a downloaded archive; anything else is a Dockerfile.
+fn place(path: &Path, workspace: &Workspace, dockerfile: &str) -> io::Result<()> {
+    let mut file = File::open(path)?;
+    match archive::packing(&mut file)? {
+        Some(packing) => unpack_tar(archive::open(file, packing)?, workspace),
+        None => {
+            let tree = Tree::open(&workspace.context())?;
+            let (parent, name) = dockerfile.rsplit_once('/').unwrap_or(("", dockerfile));
+            let parent = tree.make_directory(parent, &mut |_| Ok(()))?;
+            let limit = MAX_BYTES as u64 + 1;
+            let mut out = crate::build::tree::create(std::os::fd::AsFd::as_fd(&parent), name)?;
+            io::copy(&mut file.take(limit), &mut out).map(|_| ())
+        }
+    }
 }
 
 fn unpack(receiver: mpsc::Receiver<io::Result<Bytes>>, workspace: &Workspace) -> io::Result<()> {
     let mut pieces = Pieces { receiver, piece: Bytes::new() };
-    let mut head = [0u8; 2];
+    let mut head = [0u8; 6];
     let mut got = 0;
-    while got < 2 {
+    while got < head.len() {
         match pieces.read(&mut head[got..])? {
             0 => break,
             n => got += n,
         }
     }
-    let joined = io::Cursor::new(head[..got].to_vec()).chain(pieces);
-    let mut source: Box<dyn Read> = match head {
-        [0x1f, 0x8b] => Box::new(MultiGzDecoder::new(joined)),
-        _ => Box::new(joined),
+    let packing = Packing::of(&head[..got]);
+    let mut joined = io::Cursor::new(head[..got].to_vec()).chain(pieces);
+    let mut source: Box<dyn Read> = match packing {
+        Packing::Plain => Box::new(joined),
+        Packing::Gzip => Box::new(MultiGzDecoder::new(joined)),
+        // The program that unpacks it reads a file.
+        Packing::Program(_) => {
+            let path = workspace.file();
+            let limit = Limits::default().bytes;
+            let mut file = File::create_new(&path)?;
+            if io::copy(&mut (&mut joined).take(limit), &mut file)? == limit {
+                return Err(archive::over(limit, "bytes"));
+            }
+            Box::new(archive::open(File::open(&path)?, packing)?)
+        }
     };
-    let tree = Tree::open(&workspace.context())?;
-    let owners = Owners::One(Owner::default());
-    let limits = Limits::default();
-    archive::unpack(&mut source, &tree, "", owners, &limits, &workspace.cancelled)?;
+    unpack_tar(&mut source, workspace)?;
     // What follows the archive's end is taken too, or the client would meet a closed door.
     io::copy(&mut source.take(16 << 20), &mut io::sink()).map(|_| ())
 }
 
-fn open(path: &Path) -> Result<Context> {
-    let failed = |e: io::Error| Error::Invalid(format!("reading .dockerignore: {e}"));
-    let tree = Tree::open(path).map_err(failed)?;
-    let text = tree.text(".dockerignore", MAX_IGNORE_BYTES as u64).map_err(failed)?;
-    let ignore = Ignore::parse(&text.unwrap_or_default());
-    let ignore = ignore.map_err(|e| Error::Invalid(e.to_string()))?;
-    Ok(Context { tree: Arc::new(tree), ignore })
+fn unpack_tar(source: impl Read, workspace: &Workspace) -> io::Result<()> {
+    let tree = Tree::open(&workspace.context())?;
+    let owners = Owners::One(Owner::default());
+    archive::unpack(source, &tree, "", owners, &Limits::default(), &workspace.cancelled)
+}
+
+/// Reads the Dockerfile, then removes what the ignore file leaves out.
+fn open(workspace: &Workspace, dockerfile: &str) -> Result<Context> {
+    let failed = |e: io::Error| Error::Invalid(format!("reading the context: {e}"));
+    let tree = Tree::open(&workspace.context()).map_err(failed)?;
+    let text = read_dockerfile(&tree, dockerfile)?;
+    let own = format!("{dockerfile}.dockerignore");
+    for name in [own.as_str(), ".dockerignore"] {
+        let invalid = |e: &dyn std::fmt::Display| Error::Invalid(format!("reading {name}: {e}"));
+        let found = tree.text(name, MAX_IGNORE_BYTES as u64).map_err(|e| invalid(&e))?;
+        let Some(found) = found else { continue };
+        let ignore = Ignore::parse(&found).map_err(|e| invalid(&e))?;
+        exclude::prune(&tree, &ignore, &workspace.cancelled).map_err(|e| invalid(&e))?;
+        break;
+    }
+    Ok(Context { tree: Arc::new(tree), dockerfile: text })
+}
+
+fn read_dockerfile(tree: &Tree, name: &str) -> Result<String> {
+    let found = tree.text(name, MAX_BYTES as u64);
+    let text = found.map_err(|e| Error::Invalid(format!("reading the Dockerfile {name}: {e}")))?;
+    match text {
+        Some(text) if text.trim().is_empty() => {
+            Err(Error::Invalid(format!("the Dockerfile ({name}) cannot be empty")))
+        }
+        Some(text) => Ok(text),
+        None => Err(Error::Invalid(format!("Cannot locate specified Dockerfile: {name}"))),
+    }
 }
 
 /// The pieces of a body as a blocking reader.

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::sync::Mutex;
 
 use axum::body::Body;
 use axum::extract::{Query, State};
@@ -11,15 +10,15 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use bytes::Bytes;
-use minke_common_dockerfile::{MAX_BYTES, parse, plan};
+use minke_common_dockerfile::{parse, plan};
 use minke_common_model::image_reference::ImageReference;
 use minke_engine_images::Platform;
 use serde_json::json;
 
-use crate::build::context::{self, Context};
+use crate::build::context;
 use crate::build::output::Output;
 use crate::build::request::BuildRequest;
-use crate::build::stage::Build;
+use crate::build::stages::{Build, Parts};
 use crate::build::work::{Builder, StopOnDrop};
 use crate::error::{Error, Result};
 
@@ -47,17 +46,16 @@ async fn build(
     let request = BuildRequest::read(&pairs, &headers)?;
     let workspace = builder.workspace()?;
     let stop = StopOnDrop(workspace.cancelled.clone());
-    let context = context::receive(body, &workspace).await?;
-    let text = dockerfile(&context, &request)?;
-    let file =
-        parse(&text).map_err(|e| Error::Invalid(format!("dockerfile parse error on {e}")))?;
+    let context = context::receive(body, &workspace, &request).await?;
+    let file = parse(&context.dockerfile)
+        .map_err(|e| Error::Invalid(format!("dockerfile parse error on {e}")))?;
     let platform = request.platform.clone().unwrap_or_else(Platform::host);
     let builtin = builtin(&platform);
     let target = Some(request.target.as_str());
     let plan = plan::plan(&file, target, &request.args, &builtin)
         .map_err(|e| Error::Invalid(format!("dockerfile parse error on {e}")))?;
     let (output, receiver) = Output::new(request.quiet);
-    let build = Build {
+    let build = Build::new(Parts {
         builder,
         request,
         workspace,
@@ -66,9 +64,7 @@ async fn build(
         plan,
         output: output.clone(),
         builtin,
-        pins: Mutex::default(),
-        consumed: Mutex::default(),
-    };
+    });
     tokio::spawn(run(build, output, stop));
     let lines = futures_util::stream::unfold(receiver, async |mut receiver| {
         let line = receiver.recv().await?;
@@ -106,19 +102,6 @@ fn names(tags: &[String]) -> Vec<String> {
         Err(_) => tag.clone(),
     };
     tags.iter().map(familiar).collect()
-}
-
-fn dockerfile(context: &Context, request: &BuildRequest) -> Result<String> {
-    let name = request.dockerfile.as_str();
-    let found = context.tree.text(name, MAX_BYTES as u64);
-    let text = found.map_err(|e| Error::Invalid(format!("reading the Dockerfile {name}: {e}")))?;
-    match text {
-        Some(text) if text.trim().is_empty() => {
-            Err(Error::Invalid(format!("the Dockerfile ({name}) cannot be empty")))
-        }
-        Some(text) => Ok(text),
-        None => Err(Error::Invalid(format!("Cannot locate specified Dockerfile: {name}"))),
-    }
 }
 
 /// Variables that exist without being given.

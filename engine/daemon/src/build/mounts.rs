@@ -2,23 +2,26 @@
 
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use minke_common_dockerfile::{Mount, MountKind};
 use rustix::fs::FileType;
-use sha2::{Digest, Sha256};
 
 use crate::build::content::Item;
-use crate::build::copy::{self, Manner};
+use crate::build::hash;
+use crate::build::run::SCRIPT;
 use crate::build::runner::RunBind;
 use crate::build::stage::Stage;
 use crate::build::tree::{self, Tree};
+use crate::build::walk::Manner;
 
 /// What the mounts of a step come to.
 #[derive(Debug, Default)]
 pub(crate) struct Mounted {
     pub(crate) binds: Vec<RunBind>,
+    /// Where anything is mounted, caches included.
+    pub(crate) targets: Vec<String>,
     /// Secrets that are given as variables.
     pub(crate) env: Vec<String>,
     /// For the key: what is mounted, and the digest of its content. Nothing of secrets but their names.
@@ -32,7 +35,12 @@ impl Stage<'_> {
         for mount in mounts {
             match mount.kind {
                 MountKind::Bind => self.bind(mount, &mut out).await?,
-                MountKind::Cache => self.cache_mount(mount, &mut out)?,
+                MountKind::Cache => {
+                    let target = self.target(mount)?;
+                    let id = self.cache_id(mount)?;
+                    out.inputs.push(format!("cache {target} {id}"));
+                    out.targets.push(target);
+                }
                 MountKind::Tmpfs => {
                     let target = self.target(mount)?;
                     out.inputs.push(format!("tmpfs {target}"));
@@ -45,10 +53,15 @@ impl Stage<'_> {
                 MountKind::Ssh => {}
             }
         }
+        let own = [SCRIPT.to_owned()];
+        let binds = out.binds.iter().map(|b| match b {
+            RunBind::Path { target, .. } | RunBind::Tmpfs { target, .. } => target.clone(),
+        });
+        out.targets.extend(binds.chain(own));
         Ok(out)
     }
 
-    fn target(&self, mount: &Mount) -> Result<String, String> {
+    pub(crate) fn target(&self, mount: &Mount) -> Result<String, String> {
         let text = self.state.word(mount.target.as_deref().unwrap_or_default())?;
         Ok(self.state.absolute(&text))
     }
@@ -58,13 +71,13 @@ impl Stage<'_> {
         let from = mount.from.as_deref().filter(|f| !f.is_empty());
         let from = from.map(|f| self.state.word(f)).transpose()?;
         let source = self.state.word(mount.source.as_deref().unwrap_or("/"))?;
-        let (lower, ignore) = match &from {
-            Some(name) => (self.layers_of(name).await?, Default::default()),
-            None => (vec![self.build.workspace.context()], self.build.context.ignore.clone()),
+        let lower = match &from {
+            Some(name) => self.layers_of(name).await?,
+            None => vec![self.build.workspace.context()],
         };
         let workspace = self.build.workspace.clone();
         let read_only = mount.read_only.unwrap_or(true);
-        let manner = Manner { ignore, cancelled: workspace.cancelled.clone(), ..Manner::default() };
+        let manner = Manner { cancelled: workspace.cancelled.clone(), ..Manner::default() };
         let work = move || {
             // On an overlay of its own, so that a writable mount changes nothing that others see.
             let root = workspace.mount(&lower).map_err(|e| e.to_string())?;
@@ -75,31 +88,13 @@ impl Stage<'_> {
             let host = tree::host_path(found.as_fd()).map_err(missing)?;
             let stat = rustix::fs::fstat(&found).map_err(|e| missing(e.into()))?;
             let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-            let item = Item { tree, path, name: String::new(), directory, packing: None };
-            let digest = copy::digest(&item.source(), &manner).map_err(missing)?;
+            let item = Item { directory, ..Item::file(tree, &path, "") };
+            let digest = hash::digest(&item.source(), &manner).map_err(missing)?;
             Ok::<_, String>((host, digest))
         };
         let (host, digest) = self.build.blocking(work).await?;
         out.inputs.push(format!("bind {target} {read_only} {}", hex::encode(digest)));
         out.binds.push(RunBind::Path { source: host, target, read_only });
-        Ok(())
-    }
-
-    fn cache_mount(&self, mount: &Mount, out: &mut Mounted) -> Result<(), String> {
-        if mount.from.is_some() {
-            return Err("`from` in a cache mount is not supported".into());
-        }
-        let target = self.target(mount)?;
-        let id = mount.id.as_deref().map(|id| self.state.word(id)).transpose()?;
-        let id = id.unwrap_or_else(|| target.clone());
-        let name = hex::encode(Sha256::digest(id.as_bytes()));
-        let path = self.build.builder.cache_mount(&name[..32]).map_err(|e| e.to_string())?;
-        let mode = std::fs::Permissions::from_mode(mount.mode.unwrap_or(0o755));
-        std::fs::set_permissions(&path, mode).map_err(|e| e.to_string())?;
-        chown(&path, mount).map_err(|e| e.to_string())?;
-        out.inputs.push(format!("cache {target} {id}"));
-        let read_only = mount.read_only.unwrap_or(false);
-        out.binds.push(RunBind::Path { source: path, target, read_only });
         Ok(())
     }
 
@@ -135,6 +130,7 @@ impl Stage<'_> {
     }
 }
 
-fn chown(path: &PathBuf, mount: &Mount) -> std::io::Result<()> {
+/// Gives what is mounted to whom the mount names.
+pub(crate) fn chown(path: &Path, mount: &Mount) -> std::io::Result<()> {
     std::os::unix::fs::chown(path, Some(mount.uid.unwrap_or(0)), Some(mount.gid.unwrap_or(0)))
 }

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use axum::http::HeaderMap;
-use minke_engine_client::wire::RegistryAuth;
+use minke_engine_client::wire::{RegistryAuth, Ulimit};
 use minke_engine_images::Platform;
+use minke_engine_runtime::spec::Resources;
 use serde::de::DeserializeOwned;
 
 use crate::build::runner::RunNetwork;
@@ -28,11 +29,20 @@ pub(crate) struct BuildRequest {
     pub(crate) no_cache: bool,
     pub(crate) pull: bool,
     pub(crate) quiet: bool,
+    /// The layers that the build adds become one.
+    pub(crate) squash: bool,
+    /// Images whose steps may be taken instead of being made again.
+    pub(crate) cache_from: Vec<String>,
+    /// Where the context is, when it is not in the request's body.
+    pub(crate) remote: String,
     /// Asked for by name; `None` is the engine's own.
     pub(crate) platform: Option<Platform>,
     pub(crate) network: RunNetwork,
-    pub(crate) memory: i64,
-    pub(crate) nano_cpus: i64,
+    /// Of each `RUN` step.
+    pub(crate) resources: Resources,
+    pub(crate) ulimits: Vec<Ulimit>,
+    /// Where the cgroups of steps are made; empty is the engine's own place.
+    pub(crate) cgroup_parent: String,
     pub(crate) shm_size: u64,
     pub(crate) extra_hosts: Vec<String>,
     /// By registry.
@@ -54,55 +64,78 @@ impl BuildRequest {
     /// Reads the parameters. Pairs may repeat (`t`).
     pub(crate) fn read(pairs: &[(String, String)], headers: &HeaderMap) -> Result<BuildRequest> {
         let mut out = BuildRequest { dockerfile: "Dockerfile".into(), ..BuildRequest::default() };
-        let (mut quota, mut period) = (0i64, 100_000i64);
         for (name, value) in pairs {
-            let bad = |expected: &str| {
-                Error::Invalid(format!("invalid value {value:?} of `{name}`: expected {expected}"))
-            };
-            let number = || match value.as_str() {
-                "" => Ok(0),
-                text => text.parse::<i64>().map_err(|_| bad("a number")),
-            };
-            let yes = matches!(value.as_str(), "1" | "true" | "True" | "TRUE" | "t" | "T");
-            match name.as_str() {
-                "t" if !value.is_empty() => out.tags.push(value.clone()),
-                "dockerfile" if !value.is_empty() => out.dockerfile = value.clone(),
-                "buildargs" => out.args = arguments(value, name)?,
-                "labels" => out.labels = json(value, name)?,
-                "target" => out.target = value.clone(),
-                "nocache" => out.no_cache = yes,
-                "pull" => out.pull = yes || !matches!(value.as_str(), "" | "0" | "false"),
-                "q" => out.quiet = yes,
-                "platform" if !value.is_empty() => {
-                    let read = Platform::parse(value).ok_or_else(|| bad("os/architecture"))?;
-                    out.platform = Some(read);
-                }
-                "networkmode" => {
-                    out.network =
-                        network(value).ok_or_else(|| bad("default, bridge, host or none"))?
-                }
-                "memory" => out.memory = number()?,
-                "cpuquota" => quota = number()?,
-                "cpuperiod" => period = number()?.max(1000),
-                "shmsize" => out.shm_size = u64::try_from(number()?).map_err(|_| bad("bytes"))?,
-                "extrahosts" => out.extra_hosts = hosts(value)?,
-                "remote" if !value.is_empty() => {
-                    let text = "building from a URL is not supported: send the context";
-                    return Err(Error::NotImplemented(text.into()));
-                }
-                "version" if value == "2" => {
-                    let text = "BuildKit is not supported: use DOCKER_BUILDKIT=0";
-                    return Err(Error::NotImplemented(text.into()));
-                }
-                _ => {}
-            }
-        }
-        if quota > 0 {
-            out.nano_cpus = quota.saturating_mul(1_000_000_000) / period;
+            out.parameter(name, value)?;
         }
         out.registries = header(headers, "x-registry-config")?.unwrap_or_default();
         out.secrets = secrets(headers)?;
         Ok(out)
+    }
+
+    fn parameter(&mut self, name: &str, value: &str) -> Result<()> {
+        let bad = |expected: &str| {
+            Error::Invalid(format!("invalid value {value:?} of `{name}`: expected {expected}"))
+        };
+        let yes = matches!(value, "1" | "true" | "True" | "TRUE" | "t" | "T");
+        match name {
+            "t" if !value.is_empty() => self.tags.push(value.to_owned()),
+            "dockerfile" if !value.is_empty() => self.dockerfile = value.to_owned(),
+            "buildargs" => self.args = arguments(value, name)?,
+            "labels" => self.labels = json(value, name)?,
+            "target" => self.target = value.to_owned(),
+            "nocache" => self.no_cache = yes,
+            "pull" => self.pull = yes || !matches!(value, "" | "0" | "false"),
+            "q" => self.quiet = yes,
+            "squash" => self.squash = yes,
+            "cachefrom" => self.cache_from = json(value, name)?,
+            "remote" => self.remote = value.to_owned(),
+            "platform" if !value.is_empty() => {
+                let read = Platform::parse(value).ok_or_else(|| bad("os/architecture"))?;
+                self.platform = Some(read);
+            }
+            "networkmode" => self.network = RunNetwork::read(value),
+            "extrahosts" => self.extra_hosts = hosts(value)?,
+            "ulimits" => self.ulimits = json(value, name)?,
+            "cgroupparent" => self.cgroup_parent = value.trim_end_matches('/').to_owned(),
+            "version" if value == "2" => {
+                let text = "BuildKit is not supported: use DOCKER_BUILDKIT=0";
+                return Err(Error::NotImplemented(text.into()));
+            }
+            "outputs" if !matches!(value, "" | "[]" | "null") => {
+                let text = "`outputs` needs BuildKit, which is not supported: use `docker save`";
+                return Err(Error::NotImplemented(text.into()));
+            }
+            "isolation" if !matches!(value, "" | "default") => return Err(bad("default")),
+            "securityopt" if !matches!(value, "" | "[]" | "null") => {
+                return Err(bad("nothing: steps have the engine's own profile"));
+            }
+            _ => self.limit(name, value)?,
+        }
+        Ok(())
+    }
+
+    /// A limit of `RUN` steps; other names mean nothing here.
+    fn limit(&mut self, name: &str, value: &str) -> Result<()> {
+        let bad =
+            || Error::Invalid(format!("invalid value {value:?} of `{name}`: expected a number"));
+        let number = || match value {
+            "" => Ok(0),
+            text => text.parse::<i64>().map_err(|_| bad()),
+        };
+        let positive = || number().and_then(|n| u64::try_from(n).map_err(|_| bad()));
+        let limits = &mut self.resources;
+        match name {
+            "memory" => limits.memory = Some(number()?).filter(|n| *n > 0),
+            "memswap" => limits.memory_swap = Some(number()?).filter(|n| *n != 0),
+            "cpushares" => limits.cpu_shares = positive()?,
+            "cpuquota" => limits.cpu_quota = number()?,
+            "cpuperiod" => limits.cpu_period = positive()?,
+            "cpusetcpus" => limits.cpuset_cpus = value.to_owned(),
+            "cpusetmems" => limits.cpuset_mems = value.to_owned(),
+            "shmsize" => self.shm_size = positive()?,
+            _ => {}
+        }
+        Ok(())
     }
 }
 
@@ -119,15 +152,6 @@ fn json<T: DeserializeOwned + Default>(text: &str, name: &str) -> Result<T> {
 fn arguments(text: &str, name: &str) -> Result<BTreeMap<String, String>> {
     let all: BTreeMap<String, Option<String>> = json(text, name)?;
     Ok(all.into_iter().filter_map(|(k, v)| v.map(|v| (k, v))).collect())
-}
-
-fn network(text: &str) -> Option<RunNetwork> {
-    match text {
-        "" | "default" | "bridge" => Some(RunNetwork::Bridge),
-        "host" => Some(RunNetwork::Host),
-        "none" => Some(RunNetwork::None),
-        _ => None,
-    }
 }
 
 /// The CLI sends a comma-separated list; other clients a JSON array.
@@ -211,13 +235,28 @@ mod tests {
             ("pull", "1"),
             ("rm", "1"),
             ("extrahosts", "a:1.2.3.4,b:5.6.7.8"),
+            ("memory", "67108864"),
+            ("memswap", "-1"),
+            ("ulimits", r#"[{"Name":"nofile","Soft":64,"Hard":128}]"#),
+            ("cgroupparent", "/mine/"),
+            ("squash", "1"),
+            ("buildid", "whatever"),
         ])
         .unwrap();
         assert_eq!(request.tags, ["a:1", "b"]);
         assert_eq!(request.args.len(), 1);
-        assert_eq!((request.nano_cpus, request.pull), (500_000_000, true));
+        let limits = &request.resources;
+        assert_eq!((limits.cpu_quota, limits.cpu_period), (50_000, 100_000));
+        assert_eq!((limits.memory, limits.memory_swap), (Some(64 << 20), Some(-1)));
+        assert_eq!((request.ulimits[0].name.as_str(), request.ulimits[0].hard), ("nofile", 128));
+        assert!(request.pull && request.squash && request.cgroup_parent == "/mine");
         assert_eq!(request.extra_hosts.len(), 2);
-        assert!(read(&[("networkmode", "container:x")]).is_err());
+        for (name, value) in
+            [("memory", "much"), ("shmsize", "-1"), ("isolation", "hyperv"), ("ulimits", "nofile")]
+        {
+            let error = read(&[(name, value)]).unwrap_err().to_string();
+            assert!(error.contains(name), "{error}");
+        }
         assert!(read(&[("version", "2")]).unwrap_err().to_string().contains("DOCKER_BUILDKIT=0"));
     }
 

@@ -15,7 +15,7 @@ use crate::build::state::PROXIES;
 
 /// Where a script with a `#!` line is shown to the container: in its `/dev`, which is no part of the
 /// image.
-const SCRIPT: &str = "/dev/minke-run-script";
+pub(crate) const SCRIPT: &str = "/dev/minke-run-script";
 /// What the engine itself mounts into every container.
 const OWN_TARGETS: [&str; 6] =
     ["/proc", "/sys", "/dev", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf"];
@@ -32,7 +32,7 @@ impl Stage<'_> {
         let argv = self.argv(run, &mut mounted)?;
         let shown = argv.join(" ");
         let network = match run.network {
-            Asked::Default => self.build.request.network,
+            Asked::Default => self.build.request.network.clone(),
             Asked::None => RunNetwork::None,
             Asked::Host => RunNetwork::Host,
         };
@@ -47,10 +47,11 @@ impl Stage<'_> {
         inputs.extend(args.iter().map(String::as_str));
         inputs.extend(mounted.inputs.iter().map(String::as_str));
         let key = self.state.key.then("RUN", &inputs, b"");
-        if self.reuse(&key, &text).await {
+        if self.reuse(&key, &text).await? {
             return Ok(());
         }
-        self.build.output.text(&format!(" ---> Running in {}\n", key.short())).await;
+        let id = crate::ids::random();
+        self.output.text(&format!(" ---> Running in {}\n", &id[..12])).await;
         let lower = self.lower()?;
         let step = self.build.workspace.step().map_err(Failure::io("making a directory"))?;
         let mut env = self.state.config.config.env.clone();
@@ -62,11 +63,10 @@ impl Stage<'_> {
         env.extend(self.proxies(&own));
         env.extend(mounted.env);
         let mut targets: Vec<String> = OWN_TARGETS.iter().map(|t| t.to_string()).collect();
-        targets.extend(mounted.binds.iter().map(|b| match b {
-            RunBind::Path { target, .. } | RunBind::Tmpfs { target, .. } => target.clone(),
-        }));
+        targets.extend(mounted.targets);
         let request = &self.build.request;
-        let container = RunStep {
+        let mut container = RunStep {
+            id,
             lower: lower.clone(),
             upper: step.upper.clone(),
             work: step.work.clone(),
@@ -76,12 +76,16 @@ impl Stage<'_> {
             user: self.state.config.config.user.clone(),
             network,
             binds: mounted.binds,
-            memory: request.memory,
-            nano_cpus: request.nano_cpus,
+            resources: request.resources.clone(),
+            ulimits: request.ulimits.clone(),
+            cgroup_parent: request.cgroup_parent.clone(),
             shm_size: request.shm_size,
             extra_hosts: request.extra_hosts.clone(),
         };
+        // Caches are waited for before the leave to work, so that nobody who works waits for a cache.
+        let held = self.caches(&run.mounts, &mut container.binds).await?;
         self.execute(container, &shown).await?;
+        drop(held);
         let upper = step.upper.clone();
         let clean = move || drop_mount_points(&upper, &lower, &targets).map_err(|e| e.to_string());
         self.build.blocking(clean).await?;
@@ -117,7 +121,9 @@ impl Stage<'_> {
 
     async fn execute(&self, step: RunStep, shown: &str) -> Result<(), Failure> {
         let (sender, mut receiver) = mpsc::channel::<Bytes>(64);
-        let output = &self.build.output;
+        let _slot = self.build.slot().await;
+        let name = step.id[..12].to_owned();
+        let output = &self.output;
         let show = async {
             let mut partial: Vec<u8> = Vec::new();
             while let Some(piece) = receiver.recv().await {
@@ -143,7 +149,10 @@ impl Stage<'_> {
             () = &mut show => running.await,
         };
         match code {
-            Ok(0) => Ok(()),
+            Ok(0) => {
+                output.text(&format!("Removing intermediate container {name}\n")).await;
+                Ok(())
+            }
             Ok(code) => Err(Failure {
                 message: format!(
                     "The command '{shown}' returned a non-zero code: {code}{}",

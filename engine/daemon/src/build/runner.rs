@@ -4,11 +4,15 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use minke_engine_client::wire::Ulimit;
+use minke_engine_runtime::spec::Resources;
 use tokio::sync::mpsc;
 
 /// A container for one `RUN` step.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RunStep {
+    /// 64 hex digits, new.
+    pub id: String,
     /// Overlay lower directories, top first; never empty.
     pub lower: Vec<PathBuf>,
     /// Takes the step's changes.
@@ -27,10 +31,12 @@ pub(crate) struct RunStep {
     pub network: RunNetwork,
     /// Further mounts.
     pub binds: Vec<RunBind>,
-    /// Bytes; 0 is no limit.
-    pub memory: i64,
-    /// Billionths of a processor; 0 is no limit.
-    pub nano_cpus: i64,
+    /// Limits.
+    pub resources: Resources,
+    /// Limits of each process.
+    pub ulimits: Vec<Ulimit>,
+    /// Where its cgroup is made; empty is the engine's own place.
+    pub cgroup_parent: String,
     /// Bytes of `/dev/shm`; 0 is the usual.
     pub shm_size: u64,
     /// `name:address` for `/etc/hosts`.
@@ -38,7 +44,7 @@ pub(crate) struct RunStep {
 }
 
 /// The network of a step.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) enum RunNetwork {
     /// The engine's own bridge, with address translation.
     #[default]
@@ -47,6 +53,25 @@ pub(crate) enum RunNetwork {
     Host,
     /// A loopback only.
     None,
+    /// A network that somebody made, by name or id.
+    Named(String),
+    /// That of a container, by name or id.
+    Container(String),
+}
+
+impl RunNetwork {
+    /// As `docker build --network` says it.
+    pub(crate) fn read(text: &str) -> RunNetwork {
+        match text {
+            "" | "default" | "bridge" => RunNetwork::Bridge,
+            "host" => RunNetwork::Host,
+            "none" => RunNetwork::None,
+            other => match other.strip_prefix("container:") {
+                Some(name) => RunNetwork::Container(name.to_owned()),
+                None => RunNetwork::Named(other.to_owned()),
+            },
+        }
+    }
 }
 
 /// Something mounted for one step.

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use minke_common_dockerfile::expand;
 use minke_engine_images::{History, ImageConfig, ImageId};
+use sha2::{Digest, Sha256};
 
-use crate::build::cache::Key;
+use crate::build::cache::{Key, note_key};
 
 /// The search path of an image that says none.
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -38,6 +39,18 @@ pub(crate) struct State {
     pub(crate) command_set: bool,
     /// A step was not in the cache: no later one is looked up.
     pub(crate) missed: bool,
+    /// What the stage began with.
+    pub(crate) base: Base,
+}
+
+/// What a stage began with.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Base {
+    pub(crate) image: Option<ImageId>,
+    /// How many layers it has.
+    pub(crate) layers: usize,
+    /// How many steps made it.
+    pub(crate) steps: usize,
 }
 
 impl State {
@@ -48,7 +61,10 @@ impl State {
         image: Option<ImageId>,
         escape: char,
     ) -> State {
+        let base =
+            Base { image, layers: config.rootfs.diff_ids.len(), steps: config.history.len() };
         let mut state = State {
+            base,
             config,
             key,
             image,
@@ -69,7 +85,11 @@ impl State {
 
     /// A stage that begins with another's end.
     pub(crate) fn follow(&self) -> State {
-        State { args: BTreeMap::new(), command_set: false, missed: false, ..self.clone() }
+        let config = &self.config;
+        let base =
+            Base { image: None, layers: config.rootfs.diff_ids.len(), steps: config.history.len() };
+        let args = BTreeMap::new();
+        State { args, command_set: false, missed: false, base, ..self.clone() }
     }
 
     /// A variable of the image.
@@ -126,14 +146,26 @@ impl State {
     }
 
     /// Notes a step in the image's history.
-    pub(crate) fn record(&mut self, text: &str, created: &str, layer: bool) {
+    pub(crate) fn record(&mut self, text: &str, created: &str, layer: bool, key: &Key) {
         self.config.created = Some(created.to_owned());
+        self.note(text, layer);
+        note_key(&mut self.config, key);
+    }
+
+    /// Notes a step that is in no key, such as `ARG`: its time is that of the step before.
+    pub(crate) fn note(&mut self, text: &str, layer: bool) {
         self.config.history.push(History {
-            created: Some(created.to_owned()),
+            created: self.config.created.clone(),
             created_by: Some(text.chars().take(4096).collect()),
             empty_layer: !layer,
             ..History::default()
         });
+    }
+
+    /// The beginning of the id that an image of this state has.
+    pub(crate) fn short_id(&self) -> String {
+        let digest = serde_json::to_vec(&self.config).map(Sha256::digest).unwrap_or_default();
+        hex::encode(&digest[..6])
     }
 }
 

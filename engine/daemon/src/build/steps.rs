@@ -6,12 +6,13 @@ use minke_common_dockerfile::ignore::Ignore;
 use minke_common_dockerfile::{Add, Arg, Source, expand};
 
 use crate::build::apply::{self, Destination};
-use crate::build::content::{self, Item};
-use crate::build::copy::Manner;
-use crate::build::fetch;
-use crate::build::owners::{self, Owner};
+use crate::build::cache::Key;
+use crate::build::content::{self, Item, Reading};
+use crate::build::owners::{self, Mode, Owner};
 use crate::build::stage::{Failure, Stage};
 use crate::build::tree::Tree;
+use crate::build::walk::Manner;
+use crate::build::{fetch, git};
 
 impl Stage<'_> {
     /// `ARG`: a value from the client, the file's head, the engine, or the default.
@@ -32,6 +33,12 @@ impl Stage<'_> {
                 self.state.args.insert(arg.name.clone(), value);
             }
         }
+        let shown = args.iter().map(|arg| match &arg.default {
+            Some(default) => format!(" {}={default}", arg.name),
+            None => format!(" {}", arg.name),
+        });
+        let text = format!("ARG{}", shown.collect::<String>());
+        self.state.note(&text, false);
         Ok(())
     }
 
@@ -42,7 +49,7 @@ impl Stage<'_> {
         self.state.config.config.working_dir = path.clone();
         let text = format!("WORKDIR {path}");
         let key = self.state.key.then(&text, &[], b"");
-        if self.reuse(&key, &text).await {
+        if self.reuse(&key, &text).await? {
             return Ok(());
         }
         let lower = self.lower()?;
@@ -91,20 +98,37 @@ impl Stage<'_> {
             add.flags.from.is_some().to_string(),
         ];
         let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
-        let key = self.state.key.then(keyword, &inputs, &digest);
+        let linked = add.flags.link;
+        let word = if linked { format!("{keyword} --link") } else { keyword.to_owned() };
+        let key = self.state.key.then(&word, &inputs, &digest);
         let text = self.describe(add, keyword, &dest);
-        if self.reuse(&key, &text).await {
+        if self.reuse(&key, &text).await? {
             return Ok(());
         }
+        let link = Key::base(None, "linked").then(&word, &inputs, &digest);
+        if linked && self.reuse_linked(&link, &key, &text).await? {
+            return Ok(());
+        }
+        let slot = self.build.slot().await;
         let lower = self.lower()?;
         let step = self.build.workspace.step().map_err(Failure::io("making a directory"))?;
         let (workspace, dirs) = (self.build.workspace.clone(), step.clone());
         let write = move || {
-            let tree = workspace.open(&lower, &dirs).map_err(|e| e.to_string())?;
-            apply::apply(&tree, &items, &to, &manner)
+            // A linked layer sees nothing of what is below it.
+            let tree = match linked {
+                true => Tree::open(&dirs.upper),
+                false => workspace.open(&lower, &dirs),
+            };
+            apply::apply(&tree.map_err(|e| e.to_string())?, &items, &to, &manner)
         };
         self.build.blocking(write).await.map_err(|e| format!("{keyword} failed: {e}"))?;
-        self.commit(key, Some(&step.upper), &text).await
+        drop(slot);
+        let before = self.state.config.rootfs.diff_ids.len();
+        self.commit(key, Some(&step.upper), &text).await?;
+        match linked && self.state.config.rootfs.diff_ids.len() > before {
+            true => self.remember_linked(link).await,
+            false => Ok(()),
+        }
     }
 
     fn describe(&self, add: &Add, keyword: &str, dest: &str) -> String {
@@ -118,44 +142,61 @@ impl Stage<'_> {
 
     /// Everything the sources name, and whether it was downloaded.
     async fn items(&self, add: &Add, unpacks: bool) -> Result<(Vec<Item>, bool), Failure> {
-        let (tree, hidden) = match &add.flags.from {
-            Some(name) => (self.tree_of(name).await?, Ignore::default()),
-            None => (self.build.context.tree.clone(), self.build.context.ignore.clone()),
+        let tree = match &add.flags.from {
+            Some(name) => self.tree_of(name).await?,
+            None => self.build.context.tree.clone(),
         };
+        let exclude = self.exclude(add)?;
         let keyword = if unpacks { "ADD" } else { "COPY" };
         let (mut items, mut fetched) = (Vec::new(), false);
         for source in &add.sources {
-            match source {
-                Source::Inline(doc) => items.push(self.inline(doc)?),
-                Source::Word(word) => {
-                    let word = self.state.word_of(word, add.json)?;
-                    if unpacks && fetch::is_url(&word) {
-                        items.push(self.download(&word, add).await?);
-                        fetched = true;
-                        continue;
-                    }
-                    if unpacks && (word.starts_with("git@") || word.ends_with(".git")) {
-                        let text = format!("ADD {word}: git repositories are not supported");
-                        return Err(Failure::text(text));
-                    }
-                    let (tree, hidden) = (tree.clone(), hidden.clone());
-                    let find = move || {
-                        let mut found = content::find(&tree, &word, &hidden)?;
-                        if unpacks {
-                            content::mark_archives(&mut found)?;
-                        }
-                        Ok(found)
-                    };
-                    let found = self.build.blocking(find).await;
-                    items.extend(found.map_err(|e| format!("{keyword} failed: {e}"))?);
+            let word = match source {
+                Source::Inline(doc) => {
+                    items.push(self.inline(doc)?);
+                    continue;
                 }
+                Source::Word(word) => self.state.word_of(word, add.json)?,
+            };
+            if let Some(source) = git::Source::of_url(&word).filter(|_| unpacks) {
+                items.push(self.clone_of(&source, &word, add).await?);
+                continue;
             }
+            if unpacks && fetch::is_url(&word) {
+                items.push(self.download(&word, add).await?);
+                fetched = true;
+                continue;
+            }
+            let (tree, exclude, parents) = (tree.clone(), exclude.clone(), add.flags.parents);
+            let find = move || {
+                let reading = Reading { parents, exclude: &exclude };
+                let mut found = content::find(&tree, &word, reading)?;
+                if unpacks {
+                    content::mark_archives(&mut found)?;
+                }
+                Ok(found)
+            };
+            let found = self.build.blocking(find).await;
+            items.extend(found.map_err(|e| format!("{keyword} failed: {e}"))?);
         }
         Ok((items, fetched))
     }
 
+    /// A git repository, fetched.
+    async fn clone_of(&self, source: &git::Source, word: &str, add: &Add) -> Result<Item, Failure> {
+        let checksum = add.flags.checksum.as_deref().map(|c| self.state.word(c)).transpose()?;
+        self.output.text(&format!("Fetching {word}\n")).await;
+        let slot = self.build.slot().await;
+        let dir = self.build.workspace.file();
+        let found = git::fetch(source, &dir, checksum.as_deref(), add.flags.keep_git_dir).await;
+        drop(slot);
+        let found = found.map_err(|e| format!("ADD {word}: {e}"))?;
+        let tree = Tree::open(&found.path).map_err(Failure::io("opening a directory"))?;
+        let known = Some(found.identity);
+        Ok(Item { directory: true, known, ..Item::file(Arc::new(tree), "", "") })
+    }
+
     /// The files of a stage or image.
-    async fn tree_of(&self, name: &str) -> Result<Arc<Tree>, Failure> {
+    pub(crate) async fn tree_of(&self, name: &str) -> Result<Arc<Tree>, Failure> {
         let name = self.state.word(name)?;
         let lower = self.layers_of(&name).await?;
         let workspace = self.build.workspace.clone();
@@ -187,27 +228,17 @@ impl Stage<'_> {
         let dir = self.build.workspace.file();
         std::fs::create_dir(&dir).map_err(Failure::io("making a directory"))?;
         let checksum = add.flags.checksum.as_deref().map(|c| self.state.word(c)).transpose()?;
-        self.build.output.text(&format!("Downloading {url}\n")).await;
+        self.output.text(&format!("Downloading {url}\n")).await;
         fetch::fetch(url, &dir.join("content"), checksum.as_deref()).await?;
-        Ok(Item {
-            tree: Arc::new(Tree::open(&dir).map_err(Failure::io("opening a directory"))?),
-            path: "content".into(),
-            name: name.unwrap_or_default(),
-            directory: false,
-            packing: None,
-        })
+        let tree = Tree::open(&dir).map_err(Failure::io("opening a directory"))?;
+        Ok(Item::file(Arc::new(tree), "content", &name.unwrap_or_default()))
     }
 
     /// Owner, mode and exceptions of a copy.
     async fn manner(&self, add: &Add, fetched: bool) -> Result<Manner, Failure> {
         let flags = &add.flags;
         let mode = flags.chmod.as_deref().map(|m| self.state.word(m)).transpose()?;
-        let mode = mode.map(|m| owners::mode(&m)).transpose()?;
-        let mut exclude = String::new();
-        for pattern in &flags.exclude {
-            exclude.push_str(&self.state.word(pattern)?);
-            exclude.push('\n');
-        }
+        let mode = mode.map(|m| Mode::read(&m)).transpose()?;
         let from_context = flags.from.is_none();
         let owner = match &flags.chown {
             Some(chown) => Some(self.owner(&self.state.word(chown)?).await?),
@@ -217,15 +248,21 @@ impl Stage<'_> {
         Ok(Manner {
             owner,
             chown: flags.chown.is_some(),
-            mode: mode.or(fetched.then_some(0o600)),
-            ignore: if from_context {
-                self.build.context.ignore.clone()
-            } else {
-                Ignore::default()
-            },
-            exclude: Ignore::parse(&exclude).map_err(|e| e.to_string())?,
+            mode: mode.or(fetched.then_some(Mode::Exact(0o600))),
+            exclude: self.exclude(add)?,
             cancelled: self.build.workspace.cancelled.clone(),
         })
+    }
+
+    /// What `--exclude` leaves out.
+    fn exclude(&self, add: &Add) -> Result<Ignore, Failure> {
+        let mut patterns = String::new();
+        for pattern in &add.flags.exclude {
+            patterns.push_str(&self.state.word(pattern)?);
+            patterns.push('\n');
+        }
+        let read = Ignore::parse(&patterns);
+        read.map_err(|e| Failure::text(e.to_string().replace(".dockerignore line", "--exclude")))
     }
 
     async fn owner(&self, text: &str) -> Result<Owner, Failure> {

@@ -85,6 +85,12 @@ impl Tree {
         Ok(Some(text))
     }
 
+    /// Bytes that are free on its file system.
+    pub(crate) fn free(&self) -> io::Result<u64> {
+        let stat = rustix::fs::fstatvfs(&self.top)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
     /// A directory, made with its parents where missing. `made` is called with each new one.
     pub(crate) fn make_directory(
         &self,
@@ -111,6 +117,12 @@ impl Tree {
         }
         Ok(here)
     }
+}
+
+/// Directories are nested too deep.
+pub(crate) fn too_deep() -> io::Error {
+    let what = format!("directories deeper than {MAX_DEPTH}; that is the limit");
+    io::Error::new(io::ErrorKind::InvalidInput, what)
 }
 
 /// Whether a path names nothing, also for want of a directory on the way.
@@ -158,6 +170,15 @@ pub(crate) fn children(directory: BorrowedFd<'_>) -> io::Result<Vec<Child>> {
     }
     out.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(out)
+}
+
+/// What a name in a directory is, not followed; `None` when there is nothing.
+pub(crate) fn entry(directory: BorrowedFd<'_>, name: &str) -> io::Result<Option<Stat>> {
+    match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(stat)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Opens a name in a directory without following it.

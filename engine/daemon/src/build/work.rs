@@ -7,13 +7,16 @@
 //! ```
 
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use minke_engine_images::{PullOptions, RemoveOptions, Store};
 
 use crate::build::cache::Cache;
+use crate::build::caches::Caches;
 use crate::build::cancel::Cancelled;
 use crate::build::runner::Runner;
 use crate::build::tree::Tree;
@@ -39,6 +42,7 @@ pub(crate) struct Builder {
     pub(crate) runner: Arc<dyn Runner>,
     pub(crate) pull: Arc<PullOptions>,
     pub(crate) cache: Cache,
+    pub(crate) caches: Caches,
     dir: Arc<PathBuf>,
 }
 
@@ -55,6 +59,7 @@ impl Builder {
             runner: parts.runner,
             pull: Arc::new(parts.pull),
             cache: Cache::open(&parts.dir.join("cache.json")),
+            caches: Caches::new(parts.dir.join("mounts")),
             dir: Arc::new(parts.dir),
         })
     }
@@ -66,14 +71,10 @@ impl Builder {
             let path = path.join(name);
             std::fs::create_dir_all(&path).map_err(Error::file("making", &path))?;
         }
+        // Secrets pass through here.
+        let private = std::fs::Permissions::from_mode(0o700);
+        std::fs::set_permissions(&path, private).map_err(Error::file("closing", &path))?;
         Ok(Arc::new(Workspace { path, next: AtomicU64::new(0), cancelled: Cancelled::default() }))
-    }
-
-    /// The directory of a cache mount, made when first asked for.
-    pub(crate) fn cache_mount(&self, name: &str) -> io::Result<PathBuf> {
-        let path = self.dir.join("mounts").join(name);
-        std::fs::create_dir_all(&path)?;
-        Ok(path)
     }
 
     /// Forgets what earlier builds made: the bytes that were freed.
@@ -86,9 +87,7 @@ impl Builder {
             freed += if removed.is_ok() { size } else { 0 };
         }
         self.cache.save(&self.store).await;
-        let mounts = self.dir.join("mounts");
-        let emptied = std::fs::remove_dir_all(&mounts).and_then(|()| std::fs::create_dir(&mounts));
-        emptied.map_err(Error::file("emptying", mounts))?;
+        self.caches.clear().map_err(Error::file("emptying", self.dir.join("mounts")))?;
         Ok(freed)
     }
 }
@@ -178,11 +177,25 @@ impl Workspace {
     }
 }
 
+/// How often and how long apart a build's directory is tried to be removed.
+const REMOVALS: (u32, Duration) = (50, Duration::from_millis(100));
+
 impl Drop for Workspace {
     fn drop(&mut self) {
-        if let Err(error) = remove(&self.path) {
-            tracing::warn!(%error, path = %self.path.display(), "a build's directory stays until the next start");
+        let path = std::mem::take(&mut self.path);
+        if remove(&path).is_ok() {
+            return;
         }
+        // The containers of a build that was given up may need a moment to end.
+        std::thread::spawn(move || {
+            for _ in 0..REMOVALS.0 {
+                std::thread::sleep(REMOVALS.1);
+                if remove(&path).is_ok() {
+                    return;
+                }
+            }
+            tracing::warn!(path = %path.display(), "a build's directory stays until the next start");
+        });
     }
 }
 

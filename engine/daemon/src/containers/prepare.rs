@@ -103,7 +103,8 @@ fn shared(daemon: &Daemon, mode: &str, kind: &str) -> Result<Namespace> {
     }
 }
 
-fn namespace_of(daemon: &Daemon, name: &str, kind: &str) -> Result<PathBuf> {
+/// The file of a namespace of a running container.
+pub(crate) fn namespace_of(daemon: &Daemon, name: &str, kind: &str) -> Result<PathBuf> {
     let other = daemon.containers.find(name)?;
     let pid = other.lock().state.pid;
     if pid == 0 {

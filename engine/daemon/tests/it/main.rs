@@ -5,6 +5,7 @@ mod adoption;
 mod api;
 mod cli;
 mod commands;
+mod corpus;
 mod crash;
 mod io;
 mod limits;

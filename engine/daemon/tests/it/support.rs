@@ -1,10 +1,18 @@
 //! A daemon for one test: its own network namespace, data directory and image, and nothing left of it
 //! afterwards, also when the test fails.
 
+mod dockerd;
 mod image;
+mod picture;
+mod project;
+mod served;
 mod site;
 mod tools;
 
+pub use dockerd::Dockerd;
 pub use image::{IMAGE, image_archive, image_config, image_layer};
-pub use site::{Site, wait_until};
+pub use picture::Picture;
+pub use project::Project;
+pub use served::Served;
+pub use site::{Outcome, Site, wait_until};
 pub use tools::{clis, docker28};

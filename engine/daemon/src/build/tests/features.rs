@@ -58,7 +58,7 @@ async fn stages_run_and_hand_files_over() {
     assert_eq!(image.tags.len(), 2);
     let history = &image.config.history;
     let layers = history.iter().filter(|h| !h.empty_layer).count();
-    assert_eq!((history.len(), layers), (8, image.layers().len()));
+    assert_eq!((history.len(), layers), (9, image.layers().len()));
     assert!(outcome.text.contains("[NEVER] were not consumed"), "{}", outcome.text);
     assert!(outcome.text.contains("Successfully tagged demo:2"));
     assert_eq!(site.leftovers(), 0);

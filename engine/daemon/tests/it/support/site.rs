@@ -193,6 +193,7 @@ impl Site {
         let mut command = Command::new(program);
         command
             .env("DOCKER_HOST", format!("unix://{}", self.socket().display()))
+            .env("DOCKER_BUILDKIT", "0")
             .env("DOCKER_CONFIG", self.dir.path().join("docker-config"))
             .env("HOME", self.dir.path())
             .stdin(Stdio::piped())

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-/// Debian's package with CLI and daemon 20.10.
-const PACKAGE: &str = "docker.io";
+/// Debian's packages with CLI and daemon 20.10.
+const PACKAGES: [&str; 4] = ["docker.io", "containerd", "runc", "tini"];
 
 /// The folder that cargo puts programs in.
 fn folder() -> PathBuf {
@@ -51,19 +51,26 @@ fn docker20() -> PathBuf {
         // Other tests may do the same at the same time: whoever is first wins, with equal content.
         let own = tools.join(format!("docker20-{}", std::process::id()));
         std::fs::create_dir_all(&own).unwrap();
-        run(Command::new("apt-get").args(["download", PACKAGE]).current_dir(&own));
-        let package = std::fs::read_dir(&own)
-            .unwrap()
-            .map(|entry| entry.unwrap().path())
-            .find(|path| path.extension().is_some_and(|end| end == "deb"))
-            .expect("apt-get has downloaded a package");
+        run(Command::new("apt-get").arg("download").args(PACKAGES).current_dir(&own));
         let content = own.join("content");
-        run(Command::new("dpkg-deb").arg("-x").arg(&package).arg(&content));
+        for entry in std::fs::read_dir(&own).unwrap() {
+            let package = entry.unwrap().path();
+            if package.extension().is_some_and(|end| end == "deb") {
+                run(Command::new("dpkg-deb").arg("-x").arg(&package).arg(&content));
+            }
+        }
         let _ = std::fs::rename(&content, &unpacked);
         std::fs::remove_dir_all(&own).unwrap();
     }
-    assert!(docker.exists(), "{PACKAGE} has a docker CLI");
+    assert!(docker.exists(), "{PACKAGES:?} have a docker CLI");
     docker
+}
+
+/// The folders of Docker 20.10's other programs: dockerd, containerd, runc.
+pub fn docker20_programs() -> [PathBuf; 2] {
+    let docker = docker20();
+    let beside = docker.parent().unwrap();
+    [beside.to_owned(), beside.join("../sbin")]
 }
 
 fn run(command: &mut Command) {

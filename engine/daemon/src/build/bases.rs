@@ -1,0 +1,119 @@
+//! Images that a build begins with or copies from: each found or pulled once in a build.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use minke_common_model::image_reference::ImageReference;
+use minke_engine_client::wire::RegistryAuth;
+use minke_engine_images::{Credentials, Image, Platform, ProgressEvent, PullOptions};
+use tokio::sync::OnceCell;
+
+use crate::build::cache::{Imports, MAX_IMPORTS};
+use crate::build::output::Output;
+use crate::build::stage::Failure;
+use crate::build::stages::Build;
+
+/// What a build has found so far, by name and platform.
+#[derive(Default)]
+pub(crate) struct Bases {
+    found: Mutex<BTreeMap<String, Arc<OnceCell<Image>>>>,
+}
+
+impl Build {
+    /// The platform that is built for, unless a stage says another.
+    pub(crate) fn platform(&self) -> Platform {
+        self.request.platform.clone().unwrap_or_else(Platform::host)
+    }
+
+    /// An image: the one that is here, or pulled. `platform` is one that was asked for.
+    pub(crate) async fn image(
+        &self,
+        name: &str,
+        platform: Option<&Platform>,
+        output: &Output,
+    ) -> Result<Image, Failure> {
+        let place = {
+            let mut found = self.bases.found.lock().unwrap_or_else(PoisonError::into_inner);
+            let key = format!("{name} {}", platform.map(ToString::to_string).unwrap_or_default());
+            found.entry(key).or_default().clone()
+        };
+        let found = place.get_or_try_init(|| self.find(name, platform, output)).await;
+        found.cloned()
+    }
+
+    async fn find(
+        &self,
+        name: &str,
+        platform: Option<&Platform>,
+        output: &Output,
+    ) -> Result<Image, Failure> {
+        let fits = |image: &Image| {
+            let own = image.config.architecture.as_str();
+            platform.is_none_or(|wanted| own.is_empty() || own == wanted.architecture)
+        };
+        if !self.request.pull
+            && let Ok(image) = self.builder.store.image(name)
+            && fits(&image)
+        {
+            return Ok(image);
+        }
+        let _slot = self.slot().await;
+        let reference: ImageReference =
+            name.parse().map_err(|e| Failure::text(format!("invalid image name `{name}`: {e}")))?;
+        let options = PullOptions {
+            auth: self.credentials(&reference),
+            platform: Some(platform.cloned().unwrap_or_else(|| self.platform())),
+            ..PullOptions::clone(&self.builder.pull)
+        };
+        let (sender, mut receiver) = tokio::sync::mpsc::channel::<ProgressEvent>(64);
+        // A slow client misses lines of progress rather than slowing the pull down.
+        let progress = move |event| drop(sender.try_send(event));
+        let pull = self.builder.store.pull(&reference, &options, progress);
+        let show = async {
+            while let Some(event) = receiver.recv().await {
+                output.progress(&event.to_json()).await;
+            }
+        };
+        let (pulled, ()) = tokio::join!(pull, show);
+        Ok(self.builder.store.image_by_id(&pulled?)?)
+    }
+
+    fn credentials(&self, reference: &ImageReference) -> Option<Credentials> {
+        let host = reference.registry();
+        let hub = ["https://index.docker.io/v1/", "index.docker.io", "docker.io"];
+        let names: Vec<&str> = if hub[1..].contains(&host) { hub.to_vec() } else { vec![host] };
+        let found: &RegistryAuth = names.iter().find_map(|n| self.request.registries.get(*n))?;
+        Some(match found {
+            auth if !auth.registrytoken.is_empty() => {
+                Credentials::RegistryToken(auth.registrytoken.clone())
+            }
+            auth if !auth.identitytoken.is_empty() => {
+                Credentials::IdentityToken(auth.identitytoken.clone())
+            }
+            auth => Credentials::Basic {
+                username: auth.username.clone(),
+                password: auth.password.clone(),
+            },
+        })
+    }
+
+    /// What `--cache-from` names; what cannot be had is said and left out.
+    pub(crate) async fn imports(&self) -> Imports {
+        let mut imports = Imports::default();
+        if self.request.no_cache {
+            return imports;
+        }
+        let platform = self.request.platform.as_ref();
+        for name in self.request.cache_from.iter().take(MAX_IMPORTS) {
+            match self.image(name, platform, &self.output).await {
+                Ok(image) => imports.add(&image.config),
+                Err(failure) => {
+                    let why = failure.message;
+                    let text = format!("[Warning] nothing is taken from {name}: {why}\n");
+                    self.output.text(&text).await;
+                }
+            }
+        }
+        imports
+    }
+}

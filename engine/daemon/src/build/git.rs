@@ -1,0 +1,226 @@
+//! Git repositories as contexts and as sources of `ADD`, fetched by the program `git`.
+//!
+//! Only over http, https and git: a build has no keys for ssh, and a path of this machine is none of its
+//! business. The repository's own hooks, filters and configuration do not run.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt;
+use tokio::process::Command;
+
+use crate::build::tree::{self, Tree};
+
+/// How long one call of git may take.
+const PATIENCE: Duration = Duration::from_secs(600);
+/// Most bytes of git's complaints that are shown.
+const MAX_WORDS: u64 = 2000;
+
+/// A repository, what to take of it, and which directory in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Source {
+    url: String,
+    /// A branch, tag or commit; empty is the default branch.
+    reference: String,
+    /// Empty is all of it.
+    directory: String,
+}
+
+impl Source {
+    /// What the context of a build may look like: also `github.com/…`.
+    pub(crate) fn of_context(text: &str) -> Option<Source> {
+        match text.starts_with("github.com/") {
+            true => Source::of_url(&format!("https://{text}")),
+            false => Source::of_url(text),
+        }
+    }
+
+    /// What a source of `ADD` may look like: `https://…/name.git#reference:directory` and the like.
+    pub(crate) fn of_url(text: &str) -> Option<Source> {
+        let (url, fragment) = text.split_once('#').unwrap_or((text, ""));
+        let web = url.starts_with("http://") || url.starts_with("https://");
+        let ssh = url.starts_with("git@") || url.starts_with("ssh://");
+        let github = url.starts_with("https://github.com/") && url.split('/').count() == 5;
+        if !(url.starts_with("git://") || ssh || (web && (url.ends_with(".git") || github))) {
+            return None;
+        }
+        let (reference, directory) = fragment.split_once(':').unwrap_or((fragment, ""));
+        Some(Source { url: url.into(), reference: reference.into(), directory: directory.into() })
+    }
+}
+
+/// What was fetched.
+#[derive(Debug)]
+pub(crate) struct Fetched {
+    /// Where it is.
+    pub(crate) path: PathBuf,
+    /// What it is, for keys: the same words are the same files.
+    pub(crate) identity: String,
+}
+
+/// Fetches into the new directory `dir`; answers where what was asked for is in it. `checksum` is the
+/// commit that it must be, whole or its beginning.
+pub(crate) async fn fetch(
+    source: &Source,
+    dir: &Path,
+    checksum: Option<&str>,
+    keep_git_dir: bool,
+) -> Result<Fetched, String> {
+    if !["http://", "https://", "git://"].iter().any(|s| source.url.starts_with(s)) {
+        return Err("a build has no ssh keys: use the https address of the repository".into());
+    }
+    let reference = if source.reference.is_empty() { "HEAD" } else { source.reference.as_str() };
+    if reference.starts_with('-') || source.url.contains(char::is_whitespace) {
+        return Err(format!("`{reference}` is no branch, tag or commit"));
+    }
+    std::fs::create_dir(dir).map_err(|e| format!("making a directory: {e}"))?;
+    git(dir, &["init", "--quiet", "--template=", "."]).await?;
+    git(dir, &["remote", "add", "origin", &source.url]).await?;
+    let shallow = ["fetch", "--quiet", "--depth=1", "origin", reference];
+    let taken = match git(dir, &shallow).await {
+        Ok(_) => "FETCH_HEAD".to_owned(),
+        // Some servers give whole histories only, or no commit that has no name.
+        Err(_) => {
+            git(dir, &["fetch", "--quiet", "--tags", "origin", "+refs/*:refs/remotes/origin/*"])
+                .await?;
+            whole(dir, &source.url, reference).await?
+        }
+    };
+    git(dir, &["checkout", "--quiet", "--detach", &taken]).await?;
+    if dir.join(".gitmodules").is_file() {
+        git(dir, &["submodule", "--quiet", "update", "--init", "--recursive"]).await?;
+    }
+    let commit = git(dir, &["rev-parse", "HEAD"]).await?;
+    let commit = commit.trim();
+    if let Some(wanted) = checksum
+        && (wanted.len() < 7 || !commit.starts_with(&wanted.to_ascii_lowercase()))
+    {
+        return Err(format!("the commit is {commit}; expected {wanted}"));
+    }
+    if !keep_git_dir {
+        std::fs::remove_dir_all(dir.join(".git")).map_err(|e| format!("removing .git: {e}"))?;
+    }
+    let directory = &source.directory;
+    let origin = if keep_git_dir { source.url.as_str() } else { "" };
+    let identity = format!("git {commit} {directory:?} {origin}");
+    Ok(Fetched { path: below(dir, directory)?, identity })
+}
+
+/// The commit of a reference after all were fetched.
+async fn whole(dir: &Path, url: &str, reference: &str) -> Result<String, String> {
+    let candidates = [
+        format!("refs/remotes/origin/heads/{reference}"),
+        format!("refs/tags/{reference}"),
+        format!("refs/remotes/origin/{reference}"),
+        reference.to_owned(),
+    ];
+    for candidate in candidates {
+        let commit = format!("{candidate}^{{commit}}");
+        if reference != "HEAD"
+            && let Ok(found) = git(dir, &["rev-parse", "--verify", "--quiet", &commit]).await
+        {
+            return Ok(found.trim().to_owned());
+        }
+    }
+    // What `HEAD` is there, the server says.
+    let said = git(dir, &["ls-remote", url, reference]).await?;
+    match said.split_whitespace().next() {
+        Some(commit) => Ok(commit.to_owned()),
+        None => Err(format!("`{reference}` is no branch, tag or commit of it")),
+    }
+}
+
+/// A directory of the checked out files, wherever links in it lead inside.
+fn below(dir: &Path, directory: &str) -> Result<PathBuf, String> {
+    let failed = |e: std::io::Error| format!("the directory `{directory}`: {e}");
+    let tree = Tree::open(dir).map_err(failed)?;
+    let found = tree.directory(directory).map_err(failed)?;
+    tree::host_path(std::os::fd::AsFd::as_fd(&found)).map_err(failed)
+}
+
+/// Runs git in a directory; its output, or what it complained about.
+async fn git(dir: &Path, arguments: &[&str]) -> Result<String, String> {
+    let mut child = Command::new("git")
+        .args(["-c", "protocol.allow=never", "-c", "protocol.http.allow=always"])
+        .args(["-c", "protocol.https.allow=always", "-c", "protocol.git.allow=always"])
+        .args(["-c", "core.hooksPath=/dev/null", "-c", "credential.helper="])
+        .args(["-c", "advice.detachedHead=false", "-c", "safe.directory=*"])
+        .args(arguments)
+        .current_dir(dir)
+        .env("HOME", dir)
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("GIT_TERMINAL_PROMPT", "0")
+        .env("GIT_CEILING_DIRECTORIES", dir.parent().unwrap_or(dir))
+        .env_remove("GIT_DIR")
+        .env_remove("GIT_ASKPASS")
+        .env_remove("SSH_ASKPASS")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|e| format!("this needs the program git: {e}"))?;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let work = async {
+        let (out, complaint) = tokio::join!(take(stdout, 1 << 20), take(stderr, MAX_WORDS));
+        (child.wait().await, out, complaint)
+    };
+    let (status, out, complaint) = tokio::time::timeout(PATIENCE, work)
+        .await
+        .map_err(|_| format!("git took longer than {PATIENCE:?}; that is the limit"))?;
+    match status.map_err(|e| format!("git: {e}"))?.success() {
+        true => Ok(out),
+        false => Err(format!("git {}: {}", arguments[0], complaint.trim())),
+    }
+}
+
+/// The beginning of a stream; the rest is read and dropped.
+async fn take(stream: Option<impl tokio::io::AsyncRead + Unpin>, limit: u64) -> String {
+    let Some(mut stream) = stream else { return String::new() };
+    let mut bytes = Vec::new();
+    // A stream that breaks off is the end of it.
+    let _ = (&mut stream).take(limit).read_to_end(&mut bytes).await;
+    let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repositories_are_known_by_their_address() {
+        let parts = |text: &str| {
+            Source::of_context(text).map(|s| format!("{} {} {}", s.url, s.reference, s.directory))
+        };
+        for (text, expected) in [
+            ("https://x.org/a.git", Some("https://x.org/a.git  ")),
+            ("https://x.org/a.git#v1:dir/sub", Some("https://x.org/a.git v1 dir/sub")),
+            ("git://x.org/a#:sub", Some("git://x.org/a  sub")),
+            ("github.com/moby/moby", Some("https://github.com/moby/moby  ")),
+            ("https://x.org/a.tar.gz", None),
+            ("https://x.org/a.git/file", None),
+            ("dir/a.git", None),
+        ] {
+            assert_eq!(parts(text).as_deref(), expected, "{text}");
+        }
+        assert_eq!(Source::of_url("github.com/moby/moby"), None, "a path of the context");
+    }
+
+    #[tokio::test]
+    async fn keys_and_files_of_this_machine_are_not_for_builds() {
+        let dir = tempfile::tempdir().unwrap();
+        for (url, says) in [
+            ("git@github.com:a/b.git", "no ssh keys"),
+            ("https://127.0.0.1:1/a.git", "git fetch"),
+            ("https://127.0.0.1:1/a.git#--upload-pack=x", "is no branch"),
+        ] {
+            let source = Source::of_url(url).unwrap();
+            let error = fetch(&source, &dir.path().join("to"), None, false).await.unwrap_err();
+            assert!(error.contains(says), "{url}: {error}");
+            let _ = std::fs::remove_dir_all(dir.path().join("to"));
+        }
+    }
+}

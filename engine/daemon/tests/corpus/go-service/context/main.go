@@ -1,0 +1,5 @@
+package main
+
+const version = "@VERSION@"
+
+func main() { println(version) }

@@ -1,0 +1,1 @@
+require("tiny-http").listen(process.env.PORT);
