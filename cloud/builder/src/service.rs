@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
+use minke_common_dockerfile::parse_size;
 use minke_engine_client::wire::{ProgressLine, RegistryAuth};
 use minke_engine_client::{BuildImage, Client, PullImage};
 use tokio::sync::mpsc;
@@ -147,6 +148,8 @@ impl Job<'_> {
         recipe: &Recipe,
         name: &str,
     ) -> Result<(String, (usize, usize)), Failure> {
+        let hosts = recipe.build.extra_hosts.iter();
+        let shm_size = recipe.build.shm_size.as_deref();
         let request = BuildImage {
             tags: vec![name.to_owned()],
             dockerfile: context::dockerfile_name(recipe),
@@ -157,6 +160,8 @@ impl Job<'_> {
             platform: self.platform.to_owned(),
             network_mode: recipe.build.network.clone().unwrap_or_default(),
             registries: self.registries.clone(),
+            extra_hosts: hosts.map(|(host, address)| format!("{host}:{address}")).collect(),
+            shm_size: shm_size.and_then(parse_size).unwrap_or(0),
             memory: i64::try_from(self.builder.limits().step_memory).unwrap_or(0),
             ..BuildImage::default()
         };

@@ -223,7 +223,8 @@ fn mount_value(mount: &mut Mount, key: &str, value: String) -> Result<(), String
     Ok(())
 }
 
-fn parse_size(text: &str) -> Option<u64> {
+/// Reads a size such as `64m`, in bytes: digits, and `k`, `m` or `g`, with or without a `b`.
+pub fn parse_size(text: &str) -> Option<u64> {
     let lower = text.to_ascii_lowercase();
     let lower = lower.strip_suffix('b').unwrap_or(&lower);
     let (digits, factor) = match lower.chars().last()? {

@@ -38,6 +38,14 @@ pub struct BuildImage {
     pub memory: i64,
     /// Images that the cache may be taken from.
     pub cache_from: Vec<String>,
+    /// `name:address` for `/etc/hosts` of `RUN` steps.
+    pub extra_hosts: Vec<String>,
+    /// Bytes of `/dev/shm` of `RUN` steps; 0 is the usual.
+    pub shm_size: u64,
+    /// The layers that the build adds become one.
+    pub squash: bool,
+    /// A URL or git repository that is the context; then what is sent is not looked at.
+    pub remote: String,
     /// Further headers (`X-…`) as this engine documents them.
     pub headers: Vec<(&'static str, String)>,
 }
@@ -56,6 +64,7 @@ impl Client {
             .post("/build".to_owned())
             .flag("nocache", build.no_cache)
             .flag("pull", build.pull)
+            .flag("squash", build.squash)
             .query("rm", "true")
             .query("forcerm", "true");
         for tag in &build.tags {
@@ -66,6 +75,7 @@ impl Client {
             ("target", &build.target),
             ("platform", &build.platform),
             ("networkmode", &build.network_mode),
+            ("remote", &build.remote),
         ] {
             if !value.is_empty() {
                 call = call.query(name, value);
@@ -80,9 +90,13 @@ impl Client {
         if build.memory > 0 {
             call = call.query("memory", build.memory.to_string());
         }
-        if !build.cache_from.is_empty() {
-            let names = serde_json::to_string(&build.cache_from).unwrap_or_default();
-            call = call.query("cachefrom", names);
+        if build.shm_size > 0 {
+            call = call.query("shmsize", build.shm_size.to_string());
+        }
+        for (name, list) in [("cachefrom", &build.cache_from), ("extrahosts", &build.extra_hosts)] {
+            if !list.is_empty() {
+                call = call.query(name, serde_json::to_string(list).unwrap_or_default());
+            }
         }
         if !build.registries.is_empty() {
             call =

@@ -5,3 +5,4 @@ mod features;
 mod harness;
 mod refusals;
 mod reuse;
+mod sharing;

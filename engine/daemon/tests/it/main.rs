@@ -3,6 +3,7 @@
 
 mod adoption;
 mod api;
+mod builds;
 mod cli;
 mod commands;
 mod corpus;
