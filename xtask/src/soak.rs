@@ -30,6 +30,10 @@ pub struct Options {
 enum What {
     /// Create, start, wait and remove containers, over and over: nothing grows, nothing leaks.
     Cycles,
+    /// kill -9 of the daemon at random points: containers, ports, names, logs and codes stay.
+    Kills,
+    /// Many containers at once: what they weigh, and how long a new daemon takes to have them.
+    Crowd,
 }
 
 impl What {
@@ -42,6 +46,22 @@ impl What {
                 test: "soak::cycles::cycles_leave_nothing_behind",
                 variable: "MINKE_CYCLES",
                 count: 10_000,
+            },
+            What::Kills => Long {
+                name: "kills",
+                title: "The daemon killed at random points",
+                package: "minke-engine-daemon",
+                test: "soak::kills::containers_outlive_a_daemon_that_is_killed_at_any_point",
+                variable: "MINKE_SEEDS",
+                count: 200,
+            },
+            What::Crowd => Long {
+                name: "crowd",
+                title: "500 containers at once",
+                package: "minke-engine-daemon",
+                test: "soak::crowd::many_containers_run_at_once_and_outlive_the_daemon",
+                variable: "MINKE_CROWD",
+                count: 500,
             },
         }
     }

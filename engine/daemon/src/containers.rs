@@ -32,6 +32,7 @@ pub(crate) mod exit;
 mod files;
 pub(crate) mod filter;
 mod health;
+mod log_options;
 pub(crate) mod membership;
 pub(crate) mod mounts;
 mod ports;

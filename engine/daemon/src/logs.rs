@@ -1,17 +1,24 @@
-//! Reads the json-file logs that shims write.
+//! Reads the logs that shims write.
 //!
-//! A log is the file `<id>-json.log` and, when it is rotated, older ones `.1` (newest) to `.n`. A
-//! reader starts at the oldest and goes on into the live file; when that is renamed away it finishes
-//! the renamed one first. A torn last line is one that is still being written: it is left until whole.
+//! A log is the file `<id>-json.log` or `<id>-local.log` and, when it is rotated, older ones `.1` (newest)
+//! to `.n`, some packed (`.gz`). A reader starts at the oldest and goes on into the live file; when that
+//! is renamed away it finishes the renamed one first. A torn last line is one that is still being written:
+//! it is left until whole.
 
 mod follow;
 mod line;
+mod part;
 mod tail;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use minke_engine_shim::log::Format;
 
 pub(crate) use follow::Follower;
 pub(crate) use line::{Line, Source};
+
+/// A stored line is never longer: a shim cuts lines at 16 KiB, which JSON can make six times as long.
+const LONGEST: usize = 1 << 20;
 
 /// Which lines a reader wants.
 #[derive(Debug, Clone, Default)]
@@ -37,15 +44,8 @@ impl Query {
     }
 }
 
-/// The files of a log that exist, oldest first.
-fn files(log: &Path) -> Vec<PathBuf> {
-    let mut files: Vec<PathBuf> = (1..=1000)
-        .map(|number| PathBuf::from(format!("{}.{number}", log.display())))
-        .take_while(|path| path.exists())
-        .collect();
-    files.reverse();
-    if log.exists() {
-        files.push(log.to_owned());
-    }
-    files
+/// How the log at this path is stored: its name says it.
+fn format_of(log: &Path) -> Format {
+    let name = log.file_name().unwrap_or_default().as_encoded_bytes();
+    if name.ends_with(b"-local.log") { Format::Local } else { Format::JsonFile }
 }

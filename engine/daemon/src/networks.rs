@@ -1,11 +1,11 @@
 //! Networks as the API shows them: those of `minke-engine-network`, and the two that are not made.
 
+mod options;
+
 use std::collections::BTreeMap;
 
-use minke_engine_client::wire::{
-    CreateNetwork, EndpointSettings, Ipam, IpamPool, Network, NetworkContainer,
-};
-use minke_engine_network::{Endpoint, NetworkError, NetworkOptions, NetworkRecord, Subnet};
+use minke_engine_client::wire::{CreateNetwork, EndpointSettings, Ipam, Network, NetworkContainer};
+use minke_engine_network::{Endpoint, NetworkError, NetworkOptions, NetworkRecord};
 use sha2::{Digest, Sha256};
 
 use crate::daemon::Daemon;
@@ -52,7 +52,7 @@ impl Daemon {
 
     /// Makes a network that the API asked for.
     pub(crate) async fn create_network(&self, body: &CreateNetwork) -> Result<NetworkRecord> {
-        let options = network_options(body)?;
+        let options = options::read(body)?;
         if self.find_network(&body.name).is_ok_and(|found| !matches!(found, Found::Bridge(_))) {
             return Err(NetworkError::NameInUse(body.name.clone()).into());
         }
@@ -121,7 +121,10 @@ impl Daemon {
                     endpoint_id: endpoint.id.clone(),
                     mac_address: endpoint.mac.clone(),
                     ipv4_address: format!("{}/{}", endpoint.address, record.subnet.prefix()),
-                    ipv6_address: String::new(),
+                    ipv6_address: match (endpoint.address6, &record.v6) {
+                        (Some(address), Some(v6)) => format!("{address}/{}", v6.subnet.prefix()),
+                        _ => String::new(),
+                    },
                 };
                 (id.clone(), shown)
             })
@@ -131,126 +134,26 @@ impl Daemon {
             id: record.id.clone(),
             created: stamp::rfc3339(record.created_at as i64 * 1_000_000),
             scope: "local".to_owned(),
-            driver: "bridge".to_owned(),
+            driver: record.driver().to_owned(),
+            enable_ipv6: record.v6.is_some(),
             ipam: Ipam {
                 driver: "default".to_owned(),
                 options: Some(BTreeMap::new()),
-                config: vec![IpamPool {
-                    subnet: record.subnet.to_string(),
-                    ip_range: record.ip_range.map(|range| range.to_string()).unwrap_or_default(),
-                    gateway: record.gateway.to_string(),
-                    ..IpamPool::default()
-                }],
+                config: options::show_pools(record),
             },
             internal: record.internal,
             containers,
-            options: shown_options(record),
+            options: options::show(record),
             labels: record.labels.clone(),
             ..Network::default()
         }
     }
 }
 
-const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
-const MTU: &str = "com.docker.network.driver.mtu";
-const ICC: &str = "com.docker.network.bridge.enable_icc";
-const MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquerade";
-
-fn shown_options(record: &NetworkRecord) -> BTreeMap<String, String> {
-    let mut options = BTreeMap::from([
-        (BRIDGE_NAME.to_owned(), record.bridge.clone()),
-        (MTU.to_owned(), record.mtu.to_string()),
-    ]);
-    if record.no_icc {
-        options.insert(ICC.to_owned(), "false".to_owned());
-    }
-    if record.no_masquerade {
-        options.insert(MASQUERADE.to_owned(), "false".to_owned());
-    }
-    options
-}
-
-/// Turns a request into options, refusing by name what this engine does not do.
-fn network_options(body: &CreateNetwork) -> Result<NetworkOptions> {
-    let refuse = |what: &str| {
-        Err(Error::Invalid(format!("a network with {what} is not supported by this engine")))
-    };
-    crate::names::check_network(&body.name)?;
-    if !matches!(body.driver.as_str(), "" | "bridge" | "default") {
-        return Err(Error::NotFound(format!(
-            "could not find plugin {} in v1 plugin registry: plugin not found",
-            body.driver
-        )));
-    }
-    if body.enable_ipv6 {
-        return refuse("EnableIPv6");
-    }
-    if body.ingress || body.config_only || !matches!(body.scope.as_str(), "" | "local") {
-        return refuse("Ingress, ConfigOnly or a Scope other than local");
-    }
-    if body.config_from.as_ref().is_some_and(|from| !from.network.is_empty()) {
-        return refuse("ConfigFrom");
-    }
-    let mut options = NetworkOptions {
-        name: body.name.clone(),
-        internal: body.internal,
-        dns: true,
-        labels: body.labels.clone(),
-        ..NetworkOptions::default()
-    };
-    for (name, value) in &body.options {
-        let invalid = || Error::Invalid(format!("invalid value {value:?} of option {name}"));
-        match name.as_str() {
-            BRIDGE_NAME => options.bridge = Some(value.clone()),
-            MTU => options.mtu = value.parse().map_err(|_| invalid())?,
-            ICC => options.no_icc = !value.parse::<bool>().map_err(|_| invalid())?,
-            MASQUERADE => {
-                options.no_masquerade = !value.parse::<bool>().map_err(|_| invalid())?;
-            }
-            // Marks of compose and of balena's supervisor that change nothing.
-            _ if name.starts_with("io.balena.") || name.starts_with("com.docker.compose.") => {}
-            _ => return refuse(&format!("the option {name}")),
-        }
-    }
-    let Some(ipam) = &body.ipam else { return Ok(options) };
-    if !matches!(ipam.driver.as_str(), "" | "default") {
-        return refuse(&format!("the IPAM driver {}", ipam.driver));
-    }
-    let mut pools = ipam.config.iter();
-    if let Some(pool) = pools.next() {
-        options.subnet = subnet(&pool.subnet)?;
-        options.ip_range = subnet(&pool.ip_range)?;
-        if !pool.gateway.is_empty() {
-            let gateway = pool.gateway.parse();
-            options.gateway = Some(gateway.map_err(|_| {
-                Error::Invalid(format!("invalid gateway address {:?}", pool.gateway))
-            })?);
-        }
-        if options.subnet.is_none() && (options.gateway.is_some() || options.ip_range.is_some()) {
-            return Err(Error::Invalid("a Gateway or IPRange needs a Subnet".to_owned()));
-        }
-        if !pool.auxiliary_addresses.is_empty() {
-            return refuse("AuxiliaryAddresses");
-        }
-    }
-    if pools.next().is_some() {
-        return refuse("more than one IPAM pool");
-    }
-    Ok(options)
-}
-
-fn subnet(text: &str) -> Result<Option<Subnet>> {
-    if text.is_empty() {
-        return Ok(None);
-    }
-    let parsed = text.parse::<Subnet>();
-    parsed.map(Some).map_err(|_| Error::Invalid(format!("invalid subnet {text:?}: want a.b.c.d/n")))
-}
-
 fn attributes(record: &NetworkRecord) -> BTreeMap<String, String> {
     BTreeMap::from([
         ("name".to_owned(), record.name.clone()),
-        ("type".to_owned(), "bridge".to_owned()),
+        ("type".to_owned(), record.driver().to_owned()),
     ])
 }
 
@@ -267,6 +170,15 @@ pub(crate) fn show_endpoint(
         gateway: if record.internal { String::new() } else { record.gateway.to_string() },
         ip_address: endpoint.address.to_string(),
         ip_prefix_len: i64::from(record.subnet.prefix()),
+        ipv6_gateway: match &record.v6 {
+            Some(v6) if !record.internal => v6.gateway.to_string(),
+            _ => String::new(),
+        },
+        global_ipv6_address: endpoint.address6.map(|a| a.to_string()).unwrap_or_default(),
+        global_ipv6_prefix_len: match &record.v6 {
+            Some(v6) if endpoint.address6.is_some() => i64::from(v6.subnet.prefix()),
+            _ => 0,
+        },
         dns_names: record.dns.then(|| endpoint.names.clone()),
         ..asked.clone()
     }

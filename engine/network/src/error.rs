@@ -1,11 +1,10 @@
 //! What can go wrong with networks. The texts of the first variants are shown to users as they are.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use crate::document::Protocol;
-use crate::ipam::Subnet;
 
 /// Error of this crate; each variant says what was being done to what.
 #[allow(missing_docs, reason = "the messages say it")]
@@ -24,21 +23,27 @@ pub enum NetworkError {
     #[error("container {container} is not connected to network {network}")]
     NotAttached { container: String, network: String },
     #[error("Pool overlaps with other one on this address space: {subnet} and {other}")]
-    SubnetInUse { subnet: Subnet, other: String },
+    SubnetInUse { subnet: String, other: String },
     #[error("no subnet is free among {0} that were tried")]
     NoFreeSubnet(usize),
-    #[error("no available IPv4 addresses on network {0}")]
+    #[error("this kernel has no {kind}: {source}")]
+    NotInKernel { kind: &'static str, source: Box<dyn std::error::Error + Send + Sync> },
+    #[error("the host has no link {0} that containers could share")]
+    NoSuchParent(String),
+    #[error("network {0} has no IPv6 addresses: make it with EnableIPv6")]
+    NoIpv6(String),
+    #[error("no available addresses on network {0}")]
     NoFreeAddress(String),
     #[error("Address already in use: {0}")]
-    AddressInUse(Ipv4Addr),
+    AddressInUse(IpAddr),
     #[error("invalid address {address}: it does not belong to subnet {subnet} of the network")]
-    AddressOutside { address: Ipv4Addr, subnet: Subnet },
+    AddressOutside { address: IpAddr, subnet: String },
     #[error("Bind for {address}:{port} failed: port is already allocated")]
-    PortInUse { address: Ipv4Addr, port: u16, protocol: Protocol },
+    PortInUse { address: IpAddr, port: u16, protocol: Protocol },
     #[error("no free host port in {first}-{last} for {address}")]
-    NoFreePort { address: Ipv4Addr, first: u16, last: u16 },
+    NoFreePort { address: IpAddr, first: u16, last: u16 },
     #[error("listening on {address}:{port}: the host has no such address")]
-    NoSuchHostAddress { address: Ipv4Addr, port: u16 },
+    NoSuchHostAddress { address: IpAddr, port: u16 },
     #[error("invalid {what}: {value}")]
     Invalid { what: &'static str, value: String },
     #[error("{action} {path}")]
@@ -51,6 +56,14 @@ pub enum NetworkError {
     Firewall(String),
     #[error("starting nft (package nftables)")]
     NftMissing(#[source] io::Error),
+    #[error("letting {link} have IPv6 addresses")]
+    Ipv6 { link: String, source: io::Error },
     #[error("{action} in network namespace {path}")]
     Namespace { action: &'static str, path: PathBuf, source: io::Error },
+}
+
+impl NetworkError {
+    pub(crate) fn enabling_ipv6(link: &str) -> impl Fn(io::Error) -> Self {
+        move |source| Self::Ipv6 { link: link.to_owned(), source }
+    }
 }

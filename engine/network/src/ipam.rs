@@ -1,35 +1,92 @@
-//! Subnets and addresses: which is free. Pure.
+//! Subnets and addresses: which is free. Pure, and the same for both versions of the protocol.
 //!
 //! Invariant: a chosen subnet overlaps nothing in `taken`; a chosen address is a host address of its
 //! subnet, and no gateway, broadcast or used address.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// An IPv4 network in prefix form; the host bits are zero.
+/// An address of either version, as a number.
+pub trait Address: Copy + Ord + fmt::Debug + fmt::Display + FromStr {
+    /// How long it is.
+    const BITS: u8;
+    /// Which prefixes a network of containers may have: (shortest, longest).
+    const PREFIXES: (u8, u8);
+    /// What a subnet looks like.
+    const EXAMPLE: &'static str;
+    /// The last address of a subnet is for everybody.
+    const HAS_BROADCAST: bool;
+
+    /// As a number of [`BITS`](Self::BITS) bits.
+    fn number(self) -> u128;
+    /// From a number; higher bits are dropped.
+    fn of_number(number: u128) -> Self;
+}
+
+impl Address for Ipv4Addr {
+    const BITS: u8 = 32;
+    const PREFIXES: (u8, u8) = (8, 30);
+    const EXAMPLE: &'static str = "172.20.0.0/16, from /8 to /30";
+    const HAS_BROADCAST: bool = true;
+
+    fn number(self) -> u128 {
+        u32::from(self).into()
+    }
+
+    fn of_number(number: u128) -> Self {
+        Self::from(number as u32)
+    }
+}
+
+impl Address for Ipv6Addr {
+    const BITS: u8 = 128;
+    const PREFIXES: (u8, u8) = (8, 126);
+    const EXAMPLE: &'static str = "fd00:20::/64, from /8 to /126";
+    const HAS_BROADCAST: bool = false;
+
+    fn number(self) -> u128 {
+        self.into()
+    }
+
+    fn of_number(number: u128) -> Self {
+        Self::from(number)
+    }
+}
+
+/// A network in prefix form; the host bits are zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Subnet {
-    base: Ipv4Addr,
+pub struct Prefix<A> {
+    base: A,
     prefix: u8,
 }
 
+/// An IPv4 network.
+pub type Subnet = Prefix<Ipv4Addr>;
+/// An IPv6 network.
+pub type Subnet6 = Prefix<Ipv6Addr>;
+
 /// Text that is no subnet.
 #[derive(Debug, thiserror::Error)]
-#[error("invalid subnet {0}: it must be like 172.20.0.0/16, from /8 to /30")]
-pub struct BadSubnet(pub String);
+#[error("invalid subnet {text}: it must be like {example}")]
+pub struct BadSubnet {
+    text: String,
+    example: &'static str,
+}
 
-impl Subnet {
-    /// The subnet around an address; host bits are dropped. `None` if the prefix is above 32.
-    pub fn new(address: Ipv4Addr, prefix: u8) -> Option<Self> {
-        let mask = mask(prefix)?;
-        Some(Self { base: Ipv4Addr::from(u32::from(address) & mask), prefix })
+impl<A: Address> Prefix<A> {
+    /// The subnet around an address; host bits are dropped. `None` if the prefix is too long.
+    pub fn new(address: A, prefix: u8) -> Option<Self> {
+        (prefix <= A::BITS).then(|| Self {
+            base: A::of_number(address.number() & !host_bits::<A>(prefix)),
+            prefix,
+        })
     }
 
     /// First address, that of the network itself.
-    pub fn base(self) -> Ipv4Addr {
+    pub fn base(self) -> A {
         self.base
     }
 
@@ -38,13 +95,13 @@ impl Subnet {
         self.prefix
     }
 
-    /// Last address; the broadcast address of an ordinary subnet.
-    pub fn last(self) -> Ipv4Addr {
-        Ipv4Addr::from(u32::from(self.base) | !mask(self.prefix).unwrap_or(0))
+    /// Last address; the broadcast address of an ordinary IPv4 subnet.
+    pub fn last(self) -> A {
+        A::of_number(self.base.number() | host_bits::<A>(self.prefix))
     }
 
     /// Whether the address is in it.
-    pub fn contains(self, address: Ipv4Addr) -> bool {
+    pub fn contains(self, address: A) -> bool {
         self.base <= address && address <= self.last()
     }
 
@@ -54,50 +111,52 @@ impl Subnet {
     }
 
     /// Whether a host may have the address: neither the network's nor the broadcast address.
-    pub fn is_host(self, address: Ipv4Addr) -> bool {
-        self.contains(address) && address != self.base && address != self.last()
+    pub fn is_host(self, address: A) -> bool {
+        let broadcast = A::HAS_BROADCAST && address == self.last();
+        self.contains(address) && address != self.base && !broadcast
     }
 
     /// The first host address.
-    pub fn first_host(self) -> Ipv4Addr {
-        Ipv4Addr::from(u32::from(self.base).saturating_add(1))
+    pub fn first_host(self) -> A {
+        A::of_number(self.base.number().saturating_add(1))
     }
 }
 
-fn mask(prefix: u8) -> Option<u32> {
-    match prefix {
-        0 => Some(0),
-        1..=32 => Some(u32::MAX << (32 - prefix)),
-        _ => None,
+/// The bits behind a prefix, all set.
+fn host_bits<A: Address>(prefix: u8) -> u128 {
+    match A::BITS - prefix {
+        0 => 0,
+        bits => u128::MAX >> (128 - u32::from(bits)),
     }
 }
 
-impl fmt::Display for Subnet {
+impl<A: Address> fmt::Display for Prefix<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.base, self.prefix)
     }
 }
 
-impl FromStr for Subnet {
+impl<A: Address> FromStr for Prefix<A> {
     type Err = BadSubnet;
 
     fn from_str(text: &str) -> Result<Self, BadSubnet> {
         let parse = || {
             let (address, prefix) = text.split_once('/')?;
-            let prefix = prefix.parse().ok().filter(|bits| (8..=30).contains(bits))?;
-            Self::new(address.parse().ok()?, prefix)
+            let (shortest, longest) = A::PREFIXES;
+            let fits = |bits: &u8| (shortest..=longest).contains(bits);
+            Self::new(address.parse().ok()?, prefix.parse().ok().filter(fits)?)
         };
-        parse().ok_or_else(|| BadSubnet(text.to_owned()))
+        parse().ok_or_else(|| BadSubnet { text: text.to_owned(), example: A::EXAMPLE })
     }
 }
 
-impl Serialize for Subnet {
+impl<A: Address> Serialize for Prefix<A> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
 
-impl<'de> Deserialize<'de> for Subnet {
+impl<'de, A: Address> Deserialize<'de> for Prefix<A> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
@@ -111,20 +170,34 @@ pub fn candidates() -> impl Iterator<Item = Subnet> {
     large.chain(small).chain(last).filter_map(|(address, prefix)| Subnet::new(address, prefix))
 }
 
+/// The IPv6 subnets that are tried: unique local ones (RFC 4193) whose global part comes from `seed`,
+/// so that engines of one site do not choose the same.
+pub fn candidates6(seed: &str) -> impl Iterator<Item = Subnet6> {
+    // FNV-1a: any spreading hash does.
+    let hash = seed.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let site = (0xfd_u128 << 120) | (u128::from(hash >> 24) << 80);
+    (0..4096).filter_map(move |number| Subnet6::new(Ipv6Addr::of_number(site | (number << 64)), 64))
+}
+
 /// The first candidate that overlaps nothing taken.
-pub fn free_subnet(taken: &[Subnet]) -> Option<Subnet> {
-    candidates().find(|candidate| !taken.iter().any(|other| candidate.overlaps(*other)))
+pub fn free_subnet<A: Address>(
+    mut candidates: impl Iterator<Item = Prefix<A>>,
+    taken: &[Prefix<A>],
+) -> Option<Prefix<A>> {
+    candidates.find(|candidate| !taken.iter().any(|other| candidate.overlaps(*other)))
 }
 
 /// The lowest host address of `range` (or of the subnet) that is not used.
-pub fn free_address(
-    subnet: Subnet,
-    range: Option<Subnet>,
-    used: impl Fn(Ipv4Addr) -> bool,
-) -> Option<Ipv4Addr> {
+pub fn free_address<A: Address>(
+    subnet: Prefix<A>,
+    range: Option<Prefix<A>>,
+    used: impl Fn(A) -> bool,
+) -> Option<A> {
     let range = range.unwrap_or(subnet);
-    (u32::from(range.base)..=u32::from(range.last()))
-        .map(Ipv4Addr::from)
+    (range.base.number()..=range.last().number())
+        .map(A::of_number)
         .find(|address| subnet.is_host(*address) && !used(*address))
 }
 
@@ -139,22 +212,31 @@ mod tests {
             .prop_map(|(bits, prefix)| Subnet::new(bits.into(), prefix).unwrap())
     }
 
+    fn subnet6() -> impl Strategy<Value = Subnet6> {
+        (any::<u128>(), 8_u8..=126)
+            .prop_map(|(bits, prefix)| Subnet6::new(bits.into(), prefix).unwrap())
+    }
+
     proptest! {
         #[test]
-        fn text_round_trips(subnet in subnet()) {
+        fn text_round_trips(subnet in subnet(), subnet6 in subnet6()) {
             prop_assert_eq!(subnet.to_string().parse::<Subnet>().unwrap(), subnet);
+            prop_assert_eq!(subnet6.to_string().parse::<Subnet6>().unwrap(), subnet6);
         }
 
         #[test]
-        fn overlapping_is_symmetric_and_means_a_shared_end(a in subnet(), b in subnet()) {
+        fn overlapping_is_symmetric_and_means_a_shared_end(
+            a in subnet(), b in subnet(), c in subnet6(), d in subnet6(),
+        ) {
             prop_assert_eq!(a.overlaps(b), b.overlaps(a));
             // Prefixes nest or are apart.
             prop_assert_eq!(a.overlaps(b), a.contains(b.base()) || b.contains(a.base()));
+            prop_assert_eq!(c.overlaps(d), c.contains(d.base()) || d.contains(c.base()));
         }
 
         #[test]
         fn a_chosen_subnet_is_apart_from_all_taken(taken in prop::collection::vec(subnet(), 0..40)) {
-            if let Some(free) = free_subnet(&taken) {
+            if let Some(free) = free_subnet(candidates(), &taken) {
                 prop_assert!(taken.iter().all(|other| !free.overlaps(*other)));
             } else {
                 prop_assert!(candidates().all(|c| taken.iter().any(|t| t.overlaps(c))));
@@ -182,5 +264,17 @@ mod tests {
         for bad in ["10.0.0.0", "10.0.0.0/7", "10.0.0.0/31", "10.0.0/24", "/24", "10.0.0.0/x"] {
             assert!(bad.parse::<Subnet>().is_err(), "{bad}");
         }
+        for bad in ["fd00::", "fd00::/127", "10.0.0.0/24", "fd00::1::/64"] {
+            assert!(bad.parse::<Subnet6>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn subnets_of_version_6_are_unique_local_and_differ_by_engine() {
+        let first = free_subnet(candidates6("one"), &[]).unwrap();
+        let second = free_subnet(candidates6("one"), &[first]).unwrap();
+        assert!(first.base().is_unique_local() && !first.overlaps(second));
+        assert_ne!(free_subnet(candidates6("two"), &[]).unwrap(), first);
+        assert_eq!(free_address(first, None, |_| false), Some(first.first_host()));
     }
 }

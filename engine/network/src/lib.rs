@@ -9,6 +9,7 @@
 //!
 //! Everything takes effect in the network namespace of the calling process, which must be root there.
 
+mod conntrack;
 mod document;
 mod error;
 mod firewall;
@@ -21,8 +22,11 @@ mod networks;
 mod ports;
 mod sysctl;
 
-pub use document::{AttachOptions, Endpoint, NetworkOptions, NetworkRecord, Port, Protocol};
+pub use document::{
+    AttachOptions, Endpoint, NetworkOptions, NetworkRecord, Parent, ParentKind, Pool6, Port,
+    Protocol, Wanted6,
+};
 pub use error::NetworkError;
 pub use forward::ForwardDrop;
-pub use ipam::Subnet;
-pub use networks::{Namespace, Networks};
+pub use ipam::{Subnet, Subnet6};
+pub use networks::{NAME_SERVICE_PORT, Namespace, Networks};

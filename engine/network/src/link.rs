@@ -1,22 +1,24 @@
 //! Links, addresses and routes through rtnetlink.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
 use futures_util::TryStreamExt;
 use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::address::AddressHeaderFlags;
 use rtnetlink::packet_route::link::{
-    InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute,
-    LinkFlags, LinkInfo, LinkMessage,
+    InfoBridgePort, InfoData, InfoIpVlan, InfoKind, InfoMacVlan, InfoPortData, InfoPortKind,
+    InfoVeth, IpVlanMode, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, MacVlanMode,
 };
-use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
 use rtnetlink::{
     Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
 };
 
-use crate::{NetworkError, Subnet, netns};
+use crate::document::ParentKind;
+use crate::{NetworkError, Subnet, Subnet6, netns};
 
 /// A netlink connection in the network namespace that it was opened in.
 pub(crate) struct Links {
@@ -54,8 +56,50 @@ pub(crate) struct HostLink {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct HostRoutes {
     pub(crate) subnets: Vec<Subnet>,
+    pub(crate) subnets6: Vec<Subnet6>,
     /// Interface indices of default routes.
     pub(crate) default_links: Vec<u32>,
+    /// The same of IPv6.
+    pub(crate) default_links6: Vec<u32>,
+}
+
+/// A link that shares one of the host's.
+pub(crate) struct Shared<'a> {
+    pub(crate) name: &'a str,
+    /// Index of the host's link.
+    pub(crate) parent: u32,
+    pub(crate) kind: ParentKind,
+    /// Empty is the kind's default.
+    pub(crate) mode: &'a str,
+    pub(crate) mac: Option<[u8; 6]>,
+    pub(crate) mtu: Option<u32>,
+}
+
+/// Whether a kind of sharing has a mode of this name.
+pub(crate) fn is_mode(kind: ParentKind, mode: &str) -> bool {
+    match kind {
+        ParentKind::Macvlan => macvlan_mode(mode).is_some(),
+        ParentKind::Ipvlan => ipvlan_mode(mode).is_some(),
+    }
+}
+
+fn macvlan_mode(word: &str) -> Option<MacVlanMode> {
+    match word {
+        "" | "bridge" => Some(MacVlanMode::Bridge),
+        "private" => Some(MacVlanMode::Private),
+        "vepa" => Some(MacVlanMode::Vepa),
+        "passthru" => Some(MacVlanMode::Passthrough),
+        _ => None,
+    }
+}
+
+fn ipvlan_mode(word: &str) -> Option<IpVlanMode> {
+    match word {
+        "" | "l2" => Some(IpVlanMode::L2),
+        "l3" => Some(IpVlanMode::L3),
+        "l3s" => Some(IpVlanMode::L3S),
+        _ => None,
+    }
 }
 
 impl Drop for Links {
@@ -146,10 +190,14 @@ impl Links {
         &self,
         name: &str,
         index: u32,
-        address: Ipv4Addr,
+        address: IpAddr,
         prefix: u8,
     ) -> Result<(), NetworkError> {
-        let request = self.handle.address().add(index, IpAddr::V4(address), prefix);
+        let mut request = self.handle.address().add(index, address, prefix);
+        if address.is_ipv6() {
+            // Nobody else has it: it need not be asked around for a second before it can be used.
+            request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+        }
         match request.execute().await {
             Err(error) if !is_errno(&error, rustix::io::Errno::EXIST) => {
                 Err(failed("giving an address to", name)(error))
@@ -204,9 +252,61 @@ impl Links {
         request.execute().await.map_err(failed("setting the bridge port of", veth.host))
     }
 
-    /// Route everything through a gateway.
-    pub(crate) async fn default_route(&self, gateway: Ipv4Addr) -> Result<(), NetworkError> {
-        let message = RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway).build();
+    /// Make a link that shares one of the host's, in the namespace if one is named.
+    pub(crate) async fn make_shared(
+        &self,
+        shared: &Shared<'_>,
+        namespace: Option<&Path>,
+    ) -> Result<(), NetworkError> {
+        let namespace = namespace.map(netns::open).transpose()?;
+        let (kind, data) = match shared.kind {
+            ParentKind::Macvlan => {
+                let mode = macvlan_mode(shared.mode).unwrap_or(MacVlanMode::Bridge);
+                (InfoKind::MacVlan, InfoData::MacVlan(vec![InfoMacVlan::Mode(mode)]))
+            }
+            ParentKind::Ipvlan => {
+                let mode = ipvlan_mode(shared.mode).unwrap_or(IpVlanMode::L2);
+                (InfoKind::IpVlan, InfoData::IpVlan(vec![InfoIpVlan::Mode(mode)]))
+            }
+        };
+        let mut message = LinkMessageBuilder::<LinkUnspec>::new_with_info_kind(kind)
+            .name(shared.name)
+            .link(shared.parent)
+            .set_info_data(data);
+        if let Some(namespace) = &namespace {
+            message = message.setns_by_fd(namespace.as_raw_fd());
+        }
+        if let (Some(mac), ParentKind::Macvlan) = (shared.mac, shared.kind) {
+            message = message.address(mac.to_vec());
+        }
+        if let Some(mtu) = shared.mtu {
+            message = message.mtu(mtu);
+        }
+        match self.handle.link().add(message.build()).execute().await {
+            Err(error) if is_errno(&error, rustix::io::Errno::OPNOTSUPP) => {
+                let kind = shared.kind.word();
+                Err(NetworkError::NotInKernel { kind, source: error.into() })
+            }
+            done => done.map_err(failed("making a link", shared.name)),
+        }
+    }
+
+    /// Route everything through a gateway, by a link of this index.
+    pub(crate) async fn default_route(
+        &self,
+        gateway: IpAddr,
+        index: u32,
+    ) -> Result<(), NetworkError> {
+        let message = match gateway {
+            IpAddr::V4(gateway) => RouteMessageBuilder::<Ipv4Addr>::new()
+                .gateway(gateway)
+                .output_interface(index)
+                .build(),
+            IpAddr::V6(gateway) => RouteMessageBuilder::<Ipv6Addr>::new()
+                .gateway(gateway)
+                .output_interface(index)
+                .build(),
+        };
         match self.handle.route().add(message).execute().await {
             Err(error) if !is_errno(&error, rustix::io::Errno::EXIST) => {
                 Err(failed("routing through", &gateway.to_string())(error))
@@ -239,35 +339,49 @@ impl Links {
         Ok(messages.iter().map(host_link).collect())
     }
 
-    /// IPv4 routes and addresses of the host.
+    /// Where the host's routes lead, of both versions.
     pub(crate) async fn routes(&self) -> Result<HostRoutes, NetworkError> {
         let mut found = HostRoutes::default();
-        let message = RouteMessageBuilder::<Ipv4Addr>::new().build();
-        let mut routes = self.handle.route().get(message).execute();
-        while let Some(route) =
-            routes.try_next().await.map_err(failed("listing routes of", "the host"))?
-        {
-            if route.header.address_family != AddressFamily::Inet {
-                continue;
-            }
-            let prefix = route.header.destination_prefix_length;
-            let (mut destination, mut link) = (None, None);
-            for attribute in &route.attributes {
-                match attribute {
-                    RouteAttribute::Destination(RouteAddress::Inet(address)) => {
-                        destination = Some(*address);
-                    }
-                    RouteAttribute::Oif(index) => link = Some(*index),
-                    _ => {}
-                }
-            }
-            match (destination, prefix) {
-                (None, 0) => found.default_links.extend(link),
-                (Some(address), _) => found.subnets.extend(Subnet::new(address, prefix)),
-                (None, _) => {}
+        for message in [
+            RouteMessageBuilder::<Ipv4Addr>::new().build(),
+            RouteMessageBuilder::<Ipv6Addr>::new().build(),
+        ] {
+            let mut routes = self.handle.route().get(message).execute();
+            while let Some(route) =
+                routes.try_next().await.map_err(failed("listing routes of", "the host"))?
+            {
+                found.take(&route);
             }
         }
         Ok(found)
+    }
+}
+
+impl HostRoutes {
+    fn take(&mut self, route: &RouteMessage) {
+        let prefix = route.header.destination_prefix_length;
+        let link = route.attributes.iter().find_map(|attribute| match attribute {
+            RouteAttribute::Oif(index) => Some(*index),
+            _ => None,
+        });
+        let destination = route.attributes.iter().find_map(|attribute| match attribute {
+            RouteAttribute::Destination(address) => Some(address),
+            _ => None,
+        });
+        match (route.header.address_family, destination) {
+            (AddressFamily::Inet, None) if prefix == 0 => self.default_links.extend(link),
+            (AddressFamily::Inet6, None) if prefix == 0 => self.default_links6.extend(link),
+            (_, Some(RouteAddress::Inet(address))) => {
+                self.subnets.extend(Subnet::new(*address, prefix));
+            }
+            // Every link has link-local and multicast routes: they are in nobody's way.
+            (_, Some(RouteAddress::Inet6(address)))
+                if !address.is_unicast_link_local() && !address.is_multicast() =>
+            {
+                self.subnets6.extend(Subnet6::new(*address, prefix));
+            }
+            _ => {}
+        }
     }
 }
 

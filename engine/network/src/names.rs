@@ -13,11 +13,14 @@ use crate::document::NetworkRecord;
 pub(crate) fn text(record: &NetworkRecord) -> String {
     let mut text = String::new();
     for endpoint in record.endpoints.values().filter(|endpoint| !endpoint.names.is_empty()) {
-        let _ = write!(text, "{}", endpoint.address);
-        for name in &endpoint.names {
-            let _ = write!(text, " {name} {name}.{}", record.name);
+        let addresses = [Some(IpAddr::V4(endpoint.address)), endpoint.address6.map(IpAddr::V6)];
+        for address in addresses.into_iter().flatten() {
+            let _ = write!(text, "{address}");
+            for name in &endpoint.names {
+                let _ = write!(text, " {name} {name}.{}", record.name);
+            }
+            text.push('\n');
         }
-        text.push('\n');
     }
     text
 }

@@ -4,7 +4,9 @@
 //! by [`Networks::restore`], which takes the documents for the truth. Changes are made one at a time.
 
 mod attach;
+mod describe;
 mod restore;
+mod sharing;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,10 +16,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::document::{self, NetworkOptions, NetworkRecord};
-use crate::ipam::{self, Subnet};
 use crate::link::Links;
 use crate::sysctl::{self, Uplinks};
 use crate::{ForwardDrop, NetworkError, firewall, forward, names, netns};
+
+/// Where a shim's name service listens in its container's namespace, at 127.0.0.11. Questions to port
+/// 53 are led there: a port that no program uses, so that the container can have 53 for itself.
+pub const NAME_SERVICE_PORT: u16 = 1011;
 
 /// All networks of an engine. Cheap to clone.
 #[derive(Clone)]
@@ -109,6 +114,10 @@ impl Networks {
         }
         let links = Links::here()?;
         let record = self.describe(options, &links).await?;
+        if let Some(parent) = &record.parent {
+            describe::check_mode(parent)?;
+            sharing::try_out(&links, parent, &record.id).await?;
+        }
         self.store(&record)?;
         let made = self.make(&record, &links).await;
         let made = match made {
@@ -118,95 +127,40 @@ impl Networks {
         if let Err(error) = made {
             // A network that cannot be made must not come back at the next start.
             let _ = self.erase(&record.id);
-            let _ = links.delete(&record.bridge).await;
+            if record.parent.is_none() {
+                let _ = links.delete(&record.bridge).await;
+            }
             return Err(error);
         }
         Ok(record)
     }
 
-    async fn describe(
-        &self,
-        options: NetworkOptions,
-        links: &Links,
-    ) -> Result<NetworkRecord, NetworkError> {
-        let id = random_id();
-        let routes = links.routes().await?;
-        let host = links.list().await?;
-        let mut taken = routes.subnets.clone();
-        taken.extend(self.records().values().map(|record| record.subnet));
-        // A name server must stay reachable, wherever its route leads.
-        for server in names::host_upstreams() {
-            if let SocketAddr::V4(server) = server {
-                taken.extend(Subnet::new(*server.ip(), 32));
-            }
-        }
-        let subnet = match options.subnet {
-            Some(subnet) => self.check_subnet(subnet, &routes.subnets)?,
-            None => ipam::free_subnet(&taken)
-                .ok_or_else(|| NetworkError::NoFreeSubnet(ipam::candidates().count()))?,
-        };
-        let gateway = options.gateway.unwrap_or_else(|| subnet.first_host());
-        if !subnet.is_host(gateway) {
-            return Err(NetworkError::AddressOutside { address: gateway, subnet });
-        }
-        if let Some(range) = options.ip_range.filter(|range| !subnet.contains(range.base())) {
-            return Err(NetworkError::AddressOutside { address: range.base(), subnet });
-        }
-        let uplink = host.iter().filter(|link| routes.default_links.contains(&link.index));
-        let mtu = match options.mtu {
-            0 => uplink.map(|link| link.mtu).min().unwrap_or(1500).clamp(576, 1500),
-            stated => stated.clamp(68, 65535),
-        };
-        let bridge = options.bridge.unwrap_or_else(|| format!("mk{}", &id[..10]));
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-        if bridge.is_empty() || bridge.len() > 15 || !bridge.bytes().all(plain) {
-            return Err(NetworkError::Invalid { what: "bridge name", value: bridge });
-        }
-        Ok(NetworkRecord {
-            version: document::VERSION,
-            name: options.name,
-            bridge,
-            subnet,
-            gateway,
-            ip_range: options.ip_range,
-            internal: options.internal,
-            no_icc: options.no_icc,
-            no_masquerade: options.no_masquerade,
-            mtu,
-            dns: options.dns,
-            labels: options.labels,
-            created_at: milliseconds_now(),
-            endpoints: BTreeMap::new(),
-            id,
-        })
-    }
-
-    /// A stated subnet may not be that of another network, nor of a link of the host.
-    fn check_subnet(&self, subnet: Subnet, routes: &[Subnet]) -> Result<Subnet, NetworkError> {
-        if let Some(other) = self.records().values().find(|r| r.subnet.overlaps(subnet)) {
-            let other = format!("network {}", other.name);
-            return Err(NetworkError::SubnetInUse { subnet, other });
-        }
-        match routes.iter().find(|route| route.overlaps(subnet)) {
-            Some(route) => {
-                let other = format!("route {route} of the host");
-                Err(NetworkError::SubnetInUse { subnet, other })
-            }
-            None => Ok(subnet),
-        }
-    }
-
     /// Make the kernel have a network's bridge, whatever is there already.
     async fn make(&self, record: &NetworkRecord, links: &Links) -> Result<(), NetworkError> {
+        if record.parent.is_some() {
+            return self.write_names(record);
+        }
+        let bridge = &record.bridge;
         let mac = mac_of(record.gateway);
-        let index = links.ensure_bridge(&record.bridge, mac, record.mtu).await?;
-        sysctl::without_ipv6(&record.bridge);
-        links.ensure_address(&record.bridge, index, record.gateway, record.subnet.prefix()).await?;
-        links.set_up(&record.bridge).await?;
-        sysctl::set(&record.bridge, "route_localnet", "1")?;
+        let index = links.ensure_bridge(bridge, mac, record.mtu).await?;
+        let prefix = record.subnet.prefix();
+        links.ensure_address(bridge, index, record.gateway.into(), prefix).await?;
+        match &record.v6 {
+            Some(pool) => {
+                sysctl::with_ipv6(bridge).map_err(NetworkError::enabling_ipv6(bridge))?;
+                let gateway = pool.gateway.into();
+                links.ensure_address(bridge, index, gateway, pool.subnet.prefix()).await?;
+            }
+            None => sysctl::without_ipv6(bridge),
+        }
+        links.set_up(bridge).await?;
+        sysctl::set(bridge, "route_localnet", "1")?;
         if !record.internal {
-            sysctl::set(&record.bridge, "forwarding", "1")?;
+            sysctl::set(bridge, "forwarding", "1")?;
             self.forward_uplinks(links).await?;
+            if record.v6.is_some() {
+                self.forward6(bridge, links).await?;
+            }
         }
         self.write_names(record)
     }
@@ -217,16 +171,28 @@ impl Networks {
             return Ok(());
         }
         let default = links.routes().await?.default_links;
+        let uplinks = self.uplinks(links, &default).await?;
+        self.shared.uplinks.forward(&uplinks)
+    }
+
+    async fn forward6(&self, bridge: &str, links: &Links) -> Result<(), NetworkError> {
+        if sysctl::forwards6_globally() {
+            return Ok(());
+        }
+        let default = links.routes().await?.default_links6;
+        let uplinks = self.uplinks(links, &default).await?;
+        self.shared.uplinks.forward6(bridge, &uplinks)
+    }
+
+    /// The host's links to others.
+    async fn uplinks(&self, links: &Links, default: &[u32]) -> Result<Vec<String>, NetworkError> {
         let ours: Vec<String> = self.records().values().map(|r| r.bridge.clone()).collect();
-        let uplinks: Vec<String> = links
-            .list()
-            .await?
-            .into_iter()
+        let links = links.list().await?.into_iter();
+        Ok(links
             .filter(|link| link.up && !link.loopback && !ours.contains(&link.name))
             .filter(|link| default.contains(&link.index) || !(link.bridge || link.veth))
             .map(|link| link.name)
-            .collect();
-        self.shared.uplinks.forward(&uplinks)
+            .collect())
     }
 
     /// Remove a network that no container is in.
@@ -241,7 +207,9 @@ impl Networks {
         }
         self.erase(&record.id)?;
         firewall::apply(&self.rebuild_script()).await?;
-        Links::here()?.delete(&record.bridge).await?;
+        if record.parent.is_none() {
+            Links::here()?.delete(&record.bridge).await?;
+        }
         Ok(record)
     }
 

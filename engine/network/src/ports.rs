@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 
 use crate::NetworkError;
 use crate::document::{Port, Protocol};
@@ -11,8 +11,11 @@ use crate::document::{Port, Protocol};
 const FIRST: u16 = 32768;
 const LAST: u16 = 60999;
 
+/// All addresses of the host.
+pub(crate) const ALL: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
 /// A port of the host that is taken.
-pub(crate) type Taken = BTreeSet<(Protocol, Ipv4Addr, u16)>;
+pub(crate) type Taken = BTreeSet<(Protocol, IpAddr, u16)>;
 
 /// Choose the host ports of a container; nothing is changed, `taken` grows by them.
 pub(crate) fn choose(wanted: &[Port], taken: &mut Taken) -> Result<Vec<Port>, NetworkError> {
@@ -21,7 +24,12 @@ pub(crate) fn choose(wanted: &[Port], taken: &mut Taken) -> Result<Vec<Port>, Ne
         if port.container_port == 0 {
             return Err(NetworkError::Invalid { what: "container port", value: "0".to_owned() });
         }
-        let address = port.host_address.unwrap_or(Ipv4Addr::UNSPECIFIED);
+        if port.host_address == Some(Ipv6Addr::LOCALHOST.into()) {
+            let value =
+                "::1 (published ports answer at 127.0.0.1 and at the host's other addresses)";
+            return Err(NetworkError::Invalid { what: "host address", value: value.to_owned() });
+        }
+        let address = port.host_address.unwrap_or(ALL);
         let host_port = choose_one(port, address, taken)?;
         taken.insert((port.protocol, address, host_port));
         chosen.push(Port { host_port, host_port_end: None, ..port.clone() });
@@ -29,7 +37,7 @@ pub(crate) fn choose(wanted: &[Port], taken: &mut Taken) -> Result<Vec<Port>, Ne
     Ok(chosen)
 }
 
-fn choose_one(port: &Port, address: Ipv4Addr, taken: &Taken) -> Result<u16, NetworkError> {
+fn choose_one(port: &Port, address: IpAddr, taken: &Taken) -> Result<u16, NetworkError> {
     let (first, last) = match (port.host_port, port.host_port_end) {
         (0, _) => (FIRST, LAST),
         (first, None) => (first, first),
@@ -59,7 +67,7 @@ fn choose_one(port: &Port, address: Ipv4Addr, taken: &Taken) -> Result<u16, Netw
 }
 
 /// All addresses and one address are in each other's way.
-fn is_taken(protocol: Protocol, address: Ipv4Addr, port: u16, taken: &Taken) -> bool {
+fn is_taken(protocol: Protocol, address: IpAddr, port: u16, taken: &Taken) -> bool {
     taken.iter().any(|(other_protocol, other, other_port)| {
         *other_protocol == protocol
             && *other_port == port
@@ -68,8 +76,8 @@ fn is_taken(protocol: Protocol, address: Ipv4Addr, port: u16, taken: &Taken) -> 
 }
 
 /// Whether a process of the host listens there. The kernel is asked by trying it.
-fn can_bind(protocol: Protocol, address: Ipv4Addr, port: u16) -> io::Result<()> {
-    let address = SocketAddrV4::new(address, port);
+fn can_bind(protocol: Protocol, address: IpAddr, port: u16) -> io::Result<()> {
+    let address = SocketAddr::new(address, port);
     match protocol {
         Protocol::Tcp => TcpListener::bind(address).map(drop),
         Protocol::Udp => UdpSocket::bind(address).map(drop),
@@ -82,7 +90,7 @@ mod tests {
 
     fn port(host_port: u16, end: Option<u16>) -> Port {
         Port {
-            host_address: Some(Ipv4Addr::LOCALHOST),
+            host_address: Some(Ipv4Addr::LOCALHOST.into()),
             host_port,
             host_port_end: end,
             container_port: 80,
@@ -117,7 +125,8 @@ mod tests {
 
     #[test]
     fn an_address_that_is_not_ours_is_said() {
-        let foreign = Port { host_address: Some(Ipv4Addr::new(203, 0, 113, 9)), ..port(0, None) };
+        let foreign =
+            Port { host_address: Some(Ipv4Addr::new(203, 0, 113, 9).into()), ..port(0, None) };
         assert!(matches!(
             choose(&[foreign], &mut Taken::new()),
             Err(NetworkError::NoSuchHostAddress { .. })

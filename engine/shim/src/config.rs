@@ -9,6 +9,8 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
+use crate::log::Format;
+
 /// Configuration of one shim.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ShimConfig {
@@ -24,7 +26,7 @@ pub struct ShimConfig {
     pub stdin: bool,
     /// The first client that ends its stdin ends the container's.
     pub stdin_once: bool,
-    /// Log file in Docker's json-file format. `None`: output is only given to clients.
+    /// Where output is kept. `None`: it is only given to clients.
     pub log: Option<LogConfig>,
     /// Answer DNS queries on 127.0.0.11 in this network namespace.
     pub dns: Option<DnsConfig>,
@@ -39,7 +41,14 @@ pub struct LogConfig {
     pub max_size: u64,
     /// How many files are kept, at least 1. The older ones are `<path>.1`, `<path>.2`, ….
     pub max_files: u32,
+    /// How lines are stored.
+    pub format: Format,
+    /// Older files are packed: `<path>.1.gz`, ….
+    pub compress: bool,
 }
+
+/// The port of name services.
+pub const DNS_PORT: u16 = 53;
 
 /// Name service of a container.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,6 +58,8 @@ pub struct DnsConfig {
     /// A file of `names <path>` and `upstream <address>[:port]` lines ([`crate::names`]); it and the
     /// files it names are read again when they change.
     pub sources: PathBuf,
+    /// Where it listens on 127.0.0.11: [`DNS_PORT`], or where questions to that port are led to.
+    pub port: u16,
 }
 
 impl ShimConfig {
@@ -80,10 +91,17 @@ impl ShimConfig {
             let _ = write!(number, "{}", log.max_size);
             line("log-max-size", number.as_bytes())?;
             line("log-max-files", log.max_files.to_string().as_bytes())?;
+            let format = match log.format {
+                Format::JsonFile => "json-file",
+                Format::Local => "local",
+            };
+            line("log-format", format.as_bytes())?;
+            line("log-compress", if log.compress { b"1" } else { b"0" })?;
         }
         if let Some(dns) = &self.dns {
             line("netns", dns.netns.as_os_str().as_bytes())?;
             line("dns", dns.sources.as_os_str().as_bytes())?;
+            line("dns-port", dns.port.to_string().as_bytes())?;
         }
         Ok(out)
     }
@@ -92,6 +110,7 @@ impl ShimConfig {
     pub fn parse(text: &[u8]) -> Result<Self, &'static str> {
         let mut config = Self::default();
         let (mut log, mut netns, mut sources) = (LogConfig::default(), None, None);
+        let mut port = DNS_PORT;
         let mut version = false;
         for line in text.split(|b| *b == b'\n').filter(|l| !l.is_empty()) {
             let space = line.iter().position(|b| *b == b' ').ok_or("line without a value")?;
@@ -108,8 +127,19 @@ impl ShimConfig {
                 b"log" => log.path = path(),
                 b"log-max-size" => log.max_size = number(value)?,
                 b"log-max-files" => log.max_files = number(value)? as u32,
+                b"log-format" => {
+                    log.format = match value {
+                        b"json-file" => Format::JsonFile,
+                        b"local" => Format::Local,
+                        _ => return Err("unknown log format"),
+                    };
+                }
+                b"log-compress" => log.compress = value == b"1",
                 b"netns" => netns = Some(path()),
                 b"dns" => sources = Some(path()),
+                b"dns-port" => {
+                    port = u16::try_from(number(value)?).map_err(|_| "a port is below 65536")?;
+                }
                 _ => {}
             }
         }
@@ -125,7 +155,7 @@ impl ShimConfig {
         }
         log.max_files = log.max_files.clamp(1, 1000);
         config.log = (!log.path.as_os_str().is_empty()).then_some(log);
-        config.dns = netns.zip(sources).map(|(netns, sources)| DnsConfig { netns, sources });
+        config.dns = netns.zip(sources).map(|(netns, sources)| DnsConfig { netns, sources, port });
         Ok(config)
     }
 }

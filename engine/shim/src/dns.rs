@@ -3,7 +3,7 @@
 //! A query with one question is understood; everything else of it is left alone. Our answers repeat the
 //! question and use name compression for it.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Longest message that is taken or given, bytes.
 pub const MAX_MESSAGE: usize = 4096;
@@ -12,6 +12,7 @@ const TTL: u32 = 5;
 
 const TYPE_A: u16 = 1;
 const TYPE_PTR: u16 = 12;
+const TYPE_AAAA: u16 = 28;
 const TYPE_ANY: u16 = 255;
 
 /// Response codes.
@@ -81,23 +82,30 @@ pub fn question(message: &[u8]) -> Option<Question> {
 }
 
 impl Question {
-    /// Whether addresses answer it.
-    pub fn wants_address(&self) -> bool {
-        self.kind == TYPE_A || self.kind == TYPE_ANY
+    /// Whether this address answers it.
+    fn wants(&self, address: &IpAddr) -> bool {
+        match self.kind {
+            TYPE_A => address.is_ipv4(),
+            TYPE_AAAA => address.is_ipv6(),
+            kind => kind == TYPE_ANY,
+        }
     }
 
     /// The address whose name is asked for, if it is a reverse query.
-    pub fn reverse_address(&self) -> Option<Ipv4Addr> {
+    pub fn reverse_address(&self) -> Option<IpAddr> {
         if self.kind != TYPE_PTR {
             return None;
         }
         let lower = self.name.to_ascii_lowercase();
+        if let Some(digits) = lower.strip_suffix(".ip6.arpa") {
+            return reverse_ipv6(digits).map(IpAddr::V6);
+        }
         let mut bytes = [0; 4];
         let mut parts = lower.strip_suffix(".in-addr.arpa")?.split('.');
         for byte in bytes.iter_mut().rev() {
             *byte = parts.next()?.parse().ok()?;
         }
-        parts.next().is_none().then(|| Ipv4Addr::from(bytes))
+        parts.next().is_none().then(|| Ipv4Addr::from(bytes).into())
     }
 
     fn header(&self, query: &[u8], code: Code, answers: u16) -> Vec<u8> {
@@ -122,11 +130,16 @@ impl Question {
     }
 
     /// Answer with these addresses; none of them if another type was asked for: the name exists.
-    pub fn answer(&self, query: &[u8], addresses: &[Ipv4Addr]) -> Vec<u8> {
-        let given = if self.wants_address() { &addresses[..addresses.len().min(28)] } else { &[] };
+    pub fn answer(&self, query: &[u8], addresses: &[IpAddr]) -> Vec<u8> {
+        let given: Vec<_> = addresses.iter().filter(|address| self.wants(address)).collect();
+        // What fits into 512 bytes with any name.
+        let given = &given[..given.len().min(if self.kind == TYPE_A { 14 } else { 8 })];
         let mut out = self.header(query, Code::NoError, given.len() as u16);
         for address in given {
-            Self::record(&mut out, TYPE_A, &address.octets());
+            match address {
+                IpAddr::V4(address) => Self::record(&mut out, TYPE_A, &address.octets()),
+                IpAddr::V6(address) => Self::record(&mut out, TYPE_AAAA, &address.octets()),
+            }
         }
         out
     }
@@ -150,6 +163,18 @@ impl Question {
     }
 }
 
+/// The address that `f.e.…` (32 hex digits, the last one first) stands for.
+fn reverse_ipv6(digits: &str) -> Option<Ipv6Addr> {
+    let mut number = 0_u128;
+    let mut count = 0;
+    for digit in digits.rsplit('.') {
+        let value = u8::from_str_radix(digit, 16).ok().filter(|_| digit.len() == 1)?;
+        number = number.checked_shl(4)? | u128::from(value);
+        count += 1;
+    }
+    (count == 32).then(|| Ipv6Addr::from(number))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,25 +196,44 @@ mod tests {
         let message = query("web.net", TYPE_A);
         let question = question(&message).unwrap();
         assert_eq!((question.name.as_str(), question.id), ("web.net", 0x1234));
-        let answer = question.answer(&message, &[Ipv4Addr::new(10, 1, 2, 3)]);
+        let answer = question.answer(&message, &[IpAddr::from([10, 1, 2, 3])]);
         assert_eq!(answer[..12], [0x12, 0x34, 0x85, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]);
         assert_eq!(answer[message.len()..], [0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 5, 0, 4, 10, 1, 2, 3]);
     }
 
     #[test]
     fn another_type_of_a_known_name_is_empty_not_unknown() {
-        let message = query("web", 28);
-        let answer = question(&message).unwrap().answer(&message, &[Ipv4Addr::LOCALHOST]);
+        let message = query("web", TYPE_AAAA);
+        let answer = question(&message).unwrap().answer(&message, &[Ipv4Addr::LOCALHOST.into()]);
         assert_eq!((answer[3] & 15, answer[7]), (0, 0));
+    }
+
+    #[test]
+    fn each_type_gets_its_own_addresses() {
+        let both = [IpAddr::from([10, 1, 2, 3]), "fd00::5".parse().unwrap()];
+        for (kind, last) in [(TYPE_A, [1, 2, 3]), (TYPE_AAAA, [0, 0, 5])] {
+            let message = query("web", kind);
+            let answer = question(&message).unwrap().answer(&message, &both);
+            assert_eq!(answer[7], 1);
+            assert!(answer.ends_with(&last), "{answer:?}");
+        }
     }
 
     #[test]
     fn reverse_names_are_understood() {
         let message = query("4.3.2.10.in-addr.arpa", TYPE_PTR);
         let question = question(&message).unwrap();
-        assert_eq!(question.reverse_address(), Some(Ipv4Addr::new(10, 2, 3, 4)));
+        assert_eq!(question.reverse_address(), Some(IpAddr::from([10, 2, 3, 4])));
         let answer = question.answer_name(&message, "web.net");
         assert!(answer.ends_with(b"\x03web\x03net\x00"));
+        let digits = format!("5.{}d.f.ip6.arpa", "0.".repeat(29));
+        let message = query(&digits, TYPE_PTR);
+        let address: IpAddr = "fd00::5".parse().unwrap();
+        assert_eq!(question_of(&message).reverse_address(), Some(address));
+    }
+
+    fn question_of(message: &[u8]) -> Question {
+        question(message).unwrap()
     }
 
     #[test]

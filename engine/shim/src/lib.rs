@@ -61,3 +61,4 @@ pub mod identity;
 pub mod log;
 pub mod names;
 pub mod protocol;
+pub mod record;

@@ -1,26 +1,57 @@
-//! Log lines in Docker's json-file form. Pure: bytes in, bytes out.
+//! Log lines as they are stored. Pure: bytes in, bytes out.
 //!
-//! One JSON object a line: `{"log":"text\n","stream":"stdout","time":"2026-11-14T01:41:16.638000001Z"}`.
+//! [`Format::Local`] is described in [`crate::record`]; [`Format::JsonFile`] is Docker's: one JSON object
+//! a line, `{"log":"text\n","stream":"stdout","time":"2026-11-14T01:41:16.638000001Z"}`.
 //! A line of a container longer than [`LONGEST`] is split; only the last piece ends with a line feed.
+
+use crate::record::{self, Record};
 
 /// Longest piece of a line in one object, bytes.
 pub const LONGEST: usize = 16 * 1024;
 
-/// Cuts one stream into lines and prints them as JSON.
+/// How lines are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// Docker's `json-file`.
+    #[default]
+    JsonFile,
+    /// Ours, smaller: `local`.
+    Local,
+}
+
+impl Format {
+    /// Store a line, or a piece of one.
+    fn print(self, text: &[u8], stderr: bool, time: u64) -> Vec<u8> {
+        match self {
+            Self::JsonFile => json_line(text, if stderr { "stderr" } else { "stdout" }, time),
+            Self::Local => {
+                let (text, piece) = match text.strip_suffix(b"\n") {
+                    Some(line) => (line, false),
+                    None => (text, true),
+                };
+                let mut out = Vec::with_capacity(text.len() + 17);
+                record::encode(&Record { stderr, piece, time, text }, &mut out);
+                out
+            }
+        }
+    }
+}
+
+/// Cuts one stream into lines and prints them.
 #[derive(Debug)]
 pub struct LineWriter {
-    stream: &'static str,
+    format: Format,
+    stderr: bool,
     partial: Vec<u8>,
 }
 
 impl LineWriter {
-    /// For `stdout` or `stderr`.
-    pub fn new(stream: &'static str) -> Self {
-        Self { stream, partial: Vec::new() }
+    /// For standard error or standard output.
+    pub fn new(format: Format, stderr: bool) -> Self {
+        Self { format, stderr, partial: Vec::new() }
     }
 
-    /// Take output that was read at `time` (nanoseconds since the epoch); `emit` gets each object,
-    /// with its line feed.
+    /// Take output that was read at `time` (nanoseconds since the epoch); `emit` gets each stored line.
     pub fn push(&mut self, mut bytes: &[u8], time: u64, emit: &mut impl FnMut(&[u8])) {
         while !bytes.is_empty() {
             let room = LONGEST - self.partial.len();
@@ -29,11 +60,11 @@ impl LineWriter {
             let taken = end.unwrap_or(window.len());
             let whole = end.is_some() || taken == room;
             if whole && self.partial.is_empty() {
-                emit(&json_line(&bytes[..taken], self.stream, time));
+                emit(&self.format.print(&bytes[..taken], self.stderr, time));
             } else {
                 self.partial.extend_from_slice(&bytes[..taken]);
                 if whole {
-                    emit(&json_line(&self.partial, self.stream, time));
+                    emit(&self.format.print(&self.partial, self.stderr, time));
                     self.partial = Vec::new();
                 }
             }
@@ -44,7 +75,7 @@ impl LineWriter {
     /// The stream has ended: print what is left.
     pub fn finish(&mut self, time: u64, emit: &mut impl FnMut(&[u8])) {
         if !self.partial.is_empty() {
-            emit(&json_line(&self.partial, self.stream, time));
+            emit(&self.format.print(&self.partial, self.stderr, time));
             self.partial = Vec::new();
         }
     }
@@ -127,7 +158,7 @@ mod tests {
     use super::*;
 
     fn lines(pushes: &[&[u8]]) -> Vec<String> {
-        let mut writer = LineWriter::new("stdout");
+        let mut writer = LineWriter::new(Format::JsonFile, false);
         let mut out = Vec::new();
         let mut emit = |line: &[u8]| out.push(String::from_utf8(line.to_vec()).unwrap());
         for push in pushes {

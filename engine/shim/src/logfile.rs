@@ -1,72 +1,87 @@
-//! The log file of a container: appended to, rotated, never left with a torn line in the middle.
+//! The log file of a container: appended to, rotated, packed, never left with a torn record in the
+//! middle.
+//!
+//! The newest file is `<path>`; `<path>.1` is the one before, and so on. With compression each numbered
+//! file becomes `<path>.N.gz` soon after: a child of the shim packs it, so that output is taken on
+//! meanwhile. The file's former inode number stands as the name in the gzip header: readers who had the
+//! plain file open know by it where they are.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use minke_engine_shim::config::LogConfig;
-use minke_engine_shim::log::LineWriter;
+use minke_engine_shim::log::{Format, LineWriter};
+use minke_engine_shim::record;
+
+use crate::packing::{self, Packing};
 
 /// Most bytes of whole lines that are gathered before they are written.
 const BATCH: usize = 64 * 1024;
 
 /// An open log.
 pub(crate) struct LogFile {
-    config: LogConfig,
-    file: File,
-    size: u64,
+    files: Files,
     streams: [LineWriter; 2],
 }
 
+/// The files, without what has not become a whole line yet.
+struct Files {
+    config: LogConfig,
+    file: File,
+    size: u64,
+    batch: Vec<u8>,
+    packing: Option<Packing>,
+}
+
 impl LogFile {
-    /// Open or make it. A last line without an end, left by a crash, is cut off.
+    /// Open or make it. A last record without an end, left by a crash, is cut off.
     pub(crate) fn open(config: &LogConfig) -> io::Result<Self> {
         let mut file = File::options().read(true).append(true).create(true).open(&config.path)?;
-        let size = whole_lines(&mut file)?;
+        let size = whole_length(&mut file, config.format)?;
         file.set_len(size)?;
-        Ok(Self {
-            config: config.clone(),
-            file,
-            size,
-            streams: [LineWriter::new("stdout"), LineWriter::new("stderr")],
-        })
+        let _ = fs::remove_file(packing::unfinished(&config.path));
+        let mut files =
+            Files { config: config.clone(), file, size, batch: Vec::new(), packing: None };
+        files.pack_next();
+        let streams = [false, true].map(|stderr| LineWriter::new(config.format, stderr));
+        Ok(Self { files, streams })
     }
 
     /// Log what a stream (0 stdout, 1 stderr) has said. A full disk loses lines, not the container.
     pub(crate) fn write(&mut self, stream: usize, bytes: &[u8], time: u64) {
-        let mut batch = Vec::new();
-        let Self { config, file, size, streams } = self;
-        let mut sink = Sink { config, file, size, batch: &mut batch };
-        streams[stream].push(bytes, time, &mut |line| sink.line(line));
-        sink.flush();
+        let Self { files, streams } = self;
+        streams[stream].push(bytes, time, &mut |line| files.line(line));
+        files.flush();
     }
 
     /// A stream has ended.
     pub(crate) fn finish(&mut self, stream: usize, time: u64) {
-        let mut batch = Vec::new();
-        let Self { config, file, size, streams } = self;
-        let mut sink = Sink { config, file, size, batch: &mut batch };
-        streams[stream].finish(time, &mut |line| sink.line(line));
-        sink.flush();
+        let Self { files, streams } = self;
+        streams[stream].finish(time, &mut |line| files.line(line));
+        files.flush();
+    }
+
+    /// A child of this process has ended.
+    pub(crate) fn child_ended(&mut self, pid: i32, well: bool) {
+        if let Some(packing) = self.files.packing.take_if(|packing| packing.pid == pid) {
+            packing.finish(&self.files.config, well);
+            if well {
+                self.files.pack_next();
+            }
+        }
     }
 }
 
-struct Sink<'a> {
-    config: &'a LogConfig,
-    file: &'a mut File,
-    size: &'a mut u64,
-    batch: &'a mut Vec<u8>,
-}
-
-impl Sink<'_> {
+impl Files {
     fn line(&mut self, line: &[u8]) {
         let limit = self.config.max_size;
-        let after = *self.size + (self.batch.len() + line.len()) as u64;
-        if limit > 0 && after > limit && *self.size + self.batch.len() as u64 > 0 {
+        let before = self.size + self.batch.len() as u64;
+        if limit > 0 && before + line.len() as u64 > limit && before > 0 {
             self.flush();
-            if let Ok(fresh) = rotate(self.config) {
-                *self.file = fresh;
-                *self.size = 0;
+            if let Ok(fresh) = self.rotate() {
+                self.file = fresh;
+                self.size = 0;
             }
         }
         self.batch.extend_from_slice(line);
@@ -79,18 +94,62 @@ impl Sink<'_> {
         if self.batch.is_empty() {
             return;
         }
-        if self.file.write_all(self.batch).is_ok() {
-            *self.size += self.batch.len() as u64;
-        } else if let Ok(size) = whole_lines(self.file) {
-            // The disk is full: drop the torn line, so that the next one is whole.
+        if self.file.write_all(&self.batch).is_ok() {
+            self.size += self.batch.len() as u64;
+        } else if let Ok(size) = whole_length(&mut self.file, self.config.format) {
+            // The disk is full: drop the torn record, so that the next one is whole.
             let _ = self.file.set_len(size);
-            *self.size = size;
+            self.size = size;
         }
-        self.batch.clear();
+        // Memory that one burst needed is not kept by a process that lives as long as a container.
+        self.batch = Vec::new();
+    }
+
+    /// Move the files on by one and begin a new one.
+    fn rotate(&mut self) -> io::Result<File> {
+        let path = &self.config.path;
+        let keep = self.config.max_files - 1;
+        let both = |number: u32| [numbered(path, number), packed(path, number)];
+        if keep > 0 {
+            for oldest in both(keep) {
+                let _ = fs::remove_file(oldest);
+            }
+            for number in (1..keep).rev() {
+                for (from, to) in both(number).into_iter().zip(both(number + 1)) {
+                    let _ = fs::rename(from, to);
+                }
+            }
+            fs::rename(path, numbered(path, 1))?;
+        } else {
+            fs::remove_file(path)?;
+        }
+        let fresh = File::options().read(true).append(true).create_new(true).open(path)?;
+        if let Some(packing) = &mut self.packing {
+            packing.number += 1;
+        }
+        self.pack_next();
+        Ok(fresh)
+    }
+
+    /// Begin to pack the oldest file that is not, unless one is being packed.
+    fn pack_next(&mut self) {
+        if !self.config.compress || self.packing.is_some() {
+            return;
+        }
+        let mut plain = (1..self.config.max_files).rev();
+        let number = plain.find(|number| numbered(&self.config.path, *number).exists());
+        self.packing = number.and_then(|number| Packing::begin(&self.config.path, number).ok());
     }
 }
 
-/// Length of the file up to and including its last line feed.
+/// Length of the file up to and including its last whole record.
+fn whole_length(file: &mut File, format: Format) -> io::Result<u64> {
+    match format {
+        Format::JsonFile => whole_lines(file),
+        Format::Local => whole_records(file),
+    }
+}
+
 fn whole_lines(file: &mut File) -> io::Result<u64> {
     let mut end = file.seek(SeekFrom::End(0))?;
     let mut block = [0_u8; 4096];
@@ -107,25 +166,50 @@ fn whole_lines(file: &mut File) -> io::Result<u64> {
     Ok(0)
 }
 
-fn numbered(path: &Path, number: u32) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".");
-    name.push(number.to_string());
-    name.into()
+fn whole_records(file: &mut File) -> io::Result<u64> {
+    let length = file.seek(SeekFrom::End(0))?;
+    let mut buffer = vec![0; length.min(BATCH as u64) as usize];
+    file.seek(SeekFrom::Start(length - buffer.len() as u64))?;
+    file.read_exact(&mut buffer)?;
+    if record::back(&buffer).is_some() {
+        return Ok(length);
+    }
+    // Torn: only from the beginning can be known what is whole.
+    let mut whole = 0;
+    buffer.clear();
+    file.seek(SeekFrom::Start(0))?;
+    loop {
+        match record::front(&buffer) {
+            record::Front::Whole(_, size) => {
+                whole += size as u64;
+                buffer.drain(..size);
+            }
+            record::Front::Broken => return Ok(whole),
+            record::Front::Part => {
+                let mut block = io::Read::by_ref(file).take(BATCH as u64);
+                if block.read_to_end(&mut buffer)? == 0 {
+                    return Ok(whole);
+                }
+            }
+        }
+    }
 }
 
-/// Move the files on by one and begin a new one.
-fn rotate(config: &LogConfig) -> io::Result<File> {
-    let keep = config.max_files - 1;
-    for number in (1..keep).rev() {
-        let _ = fs::rename(numbered(&config.path, number), numbered(&config.path, number + 1));
-    }
-    if keep > 0 {
-        fs::rename(&config.path, numbered(&config.path, 1))?;
-    } else {
-        fs::remove_file(&config.path)?;
-    }
-    File::options().read(true).append(true).create_new(true).open(&config.path)
+/// The plain file of this number.
+pub(crate) fn numbered(path: &Path, number: u32) -> PathBuf {
+    with_ending(path, &format!(".{number}"))
+}
+
+/// The packed file of this number.
+pub(crate) fn packed(path: &Path, number: u32) -> PathBuf {
+    with_ending(path, &format!(".{number}.gz"))
+}
+
+/// The path with some text behind it.
+pub(crate) fn with_ending(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
 }
 
 #[cfg(test)]
@@ -133,7 +217,7 @@ mod tests {
     use super::*;
 
     fn config(directory: &Path, max_size: u64, max_files: u32) -> LogConfig {
-        LogConfig { path: directory.join("c.log"), max_size, max_files }
+        LogConfig { path: directory.join("c.log"), max_size, max_files, ..LogConfig::default() }
     }
 
     #[test]
@@ -180,5 +264,50 @@ mod tests {
         log.write(0, b"b\n", 0);
         let text = fs::read_to_string(&config.path).unwrap();
         assert!(text.starts_with("{\"log\":\"a\\n\"}\n{\"log\":\"b\\n\""), "{text}");
+    }
+
+    #[test]
+    fn a_torn_last_record_is_cut_off_wherever_it_was_torn() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = LogConfig { format: Format::Local, ..config(dir.path(), 0, 1) };
+        LogFile::open(&config).unwrap().write(0, b"first\nsecond\n", 7);
+        let whole = fs::read(&config.path).unwrap();
+        let second = whole.len() - (whole.len() - 1) / 2;
+        for end in second..whole.len() {
+            fs::write(&config.path, &whole[..end]).unwrap();
+            LogFile::open(&config).unwrap().write(1, b"third\n", 8);
+            let bytes = fs::read(&config.path).unwrap();
+            let record::Front::Whole(first, length) = record::front(&bytes) else { panic!() };
+            assert_eq!(first.text, b"first");
+            let record::Front::Whole(next, _) = record::front(&bytes[length..]) else { panic!() };
+            assert_eq!((next.text, next.stderr), (&b"third"[..], true), "torn at {end}");
+        }
+    }
+
+    #[test]
+    fn older_files_are_packed_one_after_the_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let config =
+            LogConfig { format: Format::Local, compress: true, ..config(dir.path(), 4000, 4) };
+        let mut log = LogFile::open(&config).unwrap();
+        for number in 0..400 {
+            log.write(0, format!("line {number} of a service\n").as_bytes(), number);
+        }
+        // What the server does when a child has ended.
+        while let Some(packing) = &log.files.packing {
+            let pid = rustix::process::Pid::from_raw(packing.pid);
+            let flags = rustix::process::WaitOptions::empty();
+            let (pid, status) = rustix::process::waitpid(pid, flags).unwrap().unwrap();
+            log.child_ended(pid.as_raw_nonzero().get(), status.exit_status() == Some(0));
+        }
+        for number in 1..4 {
+            assert!(!numbered(&config.path, number).exists());
+            let file = File::open(packed(&config.path, number)).unwrap();
+            let mut text = Vec::new();
+            flate2::read::GzDecoder::new(file).read_to_end(&mut text).unwrap();
+            assert!(matches!(record::front(&text), record::Front::Whole(..)));
+            assert!(text.len() <= 4000 && text.len() > 3900);
+        }
+        assert!(!packed(&config.path, 4).exists() && !packing::unfinished(&config.path).exists());
     }
 }

@@ -4,7 +4,7 @@
 //! `upstream <address>` or `upstream <address>:<port>`, best first. A *names* file has lines
 //! `<address> <name>…` as a hosts file; a name may stand on several lines. Both are replaced by rename.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 /// Most lines of a file that are read.
@@ -54,7 +54,7 @@ impl Sources {
 }
 
 /// Addresses of a name in a names file; letter case does not count.
-pub fn addresses(names: &str, name: &str) -> Vec<Ipv4Addr> {
+pub fn addresses(names: &str, name: &str) -> Vec<IpAddr> {
     let of_line = |line: &str| {
         let mut words = line.split_ascii_whitespace();
         let address = words.next()?.parse().ok()?;
@@ -64,7 +64,7 @@ pub fn addresses(names: &str, name: &str) -> Vec<Ipv4Addr> {
 }
 
 /// First name of an address in a names file.
-pub fn name_of(names: &str, address: Ipv4Addr) -> Option<&str> {
+pub fn name_of(names: &str, address: IpAddr) -> Option<&str> {
     names.lines().take(MAX_LINES).find_map(|line| {
         let mut words = line.split_ascii_whitespace();
         (words.next()?.parse() == Ok(address)).then(|| words.next())?
@@ -79,9 +79,9 @@ mod tests {
     fn a_name_may_have_several_addresses() {
         let text = "10.0.0.2 web api\n\nbad line\n10.0.0.3 API web.net\n";
         assert_eq!(addresses(text, "Api").len(), 2);
-        assert_eq!(addresses(text, "web"), [Ipv4Addr::new(10, 0, 0, 2)]);
+        assert_eq!(addresses(text, "web"), [IpAddr::from([10, 0, 0, 2])]);
         assert!(addresses(text, "10.0.0.2").is_empty());
-        assert_eq!(name_of(text, Ipv4Addr::new(10, 0, 0, 3)), Some("API"));
+        assert_eq!(name_of(text, IpAddr::from([10, 0, 0, 3])), Some("API"));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use relay::{Relay, Step};
 use sources::SourceFiles;
 
 /// Where containers ask.
-const ADDRESS: (Ipv4Addr, u16) = (Ipv4Addr::new(127, 0, 0, 11), 53);
+const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
 /// Most questions that wait for an upstream server.
 const MAX_RELAYS: usize = 64;
 /// Most TCP connections of the container.
@@ -77,7 +77,7 @@ impl Resolver {
         let own = open(std::path::Path::new("/proc/self/ns/net"))?;
         let theirs = open(&config.netns)?;
         move_into_link_name_space(theirs.as_fd(), Some(LinkNameSpaceType::Network))?;
-        let bound = bind();
+        let bound = bind(config.port);
         move_into_link_name_space(own.as_fd(), Some(LinkNameSpaceType::Network))?;
         let (udp, tcp) = bound?;
         Ok(Self {
@@ -276,15 +276,15 @@ impl Connection {
     }
 }
 
-fn bind() -> io::Result<(UdpSocket, TcpListener)> {
+fn bind(port: u16) -> io::Result<(UdpSocket, TcpListener)> {
     let named = |what: &str, error: io::Error| {
         io::Error::new(
             error.kind(),
             format!("binding the container's name service ({what}): {error}"),
         )
     };
-    let udp = UdpSocket::bind(ADDRESS).map_err(|error| named("udp", error))?;
-    let tcp = TcpListener::bind(ADDRESS).map_err(|error| named("tcp", error))?;
+    let udp = UdpSocket::bind((ADDRESS, port)).map_err(|error| named("udp", error))?;
+    let tcp = TcpListener::bind((ADDRESS, port)).map_err(|error| named("tcp", error))?;
     udp.set_nonblocking(true)?;
     tcp.set_nonblocking(true)?;
     Ok((udp, tcp))

@@ -305,6 +305,9 @@ impl Server {
                 session.helper = 0;
             }
         }
+        if let Some(log) = &mut self.log {
+            log.child_ended(pid, code == Some(0));
+        }
         if main_gone {
             // What shares the host's pids outlives its first process.
             cgroup::kill_all(&self.cgroups());

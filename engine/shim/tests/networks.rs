@@ -14,7 +14,8 @@ use std::path::Path;
 use std::process::Command;
 
 use minke_engine_network::{
-    AttachOptions, Endpoint, NetworkError, NetworkOptions, Networks, Port, Protocol,
+    AttachOptions, Endpoint, NAME_SERVICE_PORT, NetworkError, NetworkOptions, Networks, Port,
+    Protocol,
 };
 use minke_engine_runtime::spec::{ExecSpec, NetNamespace};
 use minke_engine_shim::config::DnsConfig;
@@ -100,7 +101,9 @@ async fn join(
         .await
         .unwrap();
     container.spec.network = NetNamespace::Path(namespace.netns.clone());
-    container.config.dns = Some(DnsConfig { netns: namespace.netns, sources: namespace.dns });
+    networks.redirect_names(&container.config.id).await.unwrap();
+    let (netns, sources) = (namespace.netns, namespace.dns);
+    container.config.dns = Some(DnsConfig { netns, sources, port: NAME_SERVICE_PORT });
     fs::write(container.spec.rootfs.join("etc/resolv.conf"), "nameserver 127.0.0.11\n").unwrap();
     container.run();
     (container, endpoint)
@@ -218,7 +221,7 @@ fn names_are_answered_without_a_daemon_and_others_are_passed_on() {
             while let Ok((length, from)) = upstream.recv_from(&mut buffer) {
                 let query = &buffer[..length];
                 let Some(question) = minke_engine_shim::dns::question(query) else { continue };
-                let answer = question.answer(query, &[Ipv4Addr::new(198, 51, 100, 7)]);
+                let answer = question.answer(query, &[Ipv4Addr::new(198, 51, 100, 7).into()]);
                 let _ = upstream.send_to(&answer, from);
             }
         });
@@ -415,7 +418,7 @@ fn udp_ports_and_chosen_addresses_are_published() {
         let networks = open(dir.path());
         networks.create(named("net")).await.unwrap();
         let udp = Port { protocol: Protocol::Udp, ..publish(5353, 5300) };
-        let local = Port { host_address: Some(Ipv4Addr::LOCALHOST), ..publish(8084, 80) };
+        let local = Port { host_address: Some(Ipv4Addr::LOCALHOST.into()), ..publish(8084, 80) };
         let (container, _) = join(&networks, "net", "u", SERVER, vec![udp, local], &[]).await;
         fetch((Ipv4Addr::LOCALHOST, 8084));
         let elsewhere = (IpAddr::from([192, 0, 2, 10]), 8084).into();

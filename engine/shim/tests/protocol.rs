@@ -2,6 +2,7 @@
 
 use minke_engine_shim::config::{DnsConfig, LogConfig, ShimConfig};
 use minke_engine_shim::exit::ExitRecord;
+use minke_engine_shim::log::Format;
 use minke_engine_shim::protocol::{
     self, Exit, Failure, MAX_FRAME, Request, Response, SessionState, Size, Status, Streams,
 };
@@ -96,9 +97,21 @@ fn path() -> impl Strategy<Value = std::path::PathBuf> {
 }
 
 fn config() -> impl Strategy<Value = ShimConfig> {
-    let log = (path(), any::<u64>(), 1_u32..=1000)
-        .prop_map(|(path, max_size, max_files)| LogConfig { path, max_size, max_files });
-    let dns = (path(), path()).prop_map(|(netns, sources)| DnsConfig { netns, sources });
+    let format = prop_oneof![Just(Format::JsonFile), Just(Format::Local)];
+    let log = (path(), any::<u64>(), 1_u32..=1000, format, any::<bool>()).prop_map(
+        |(path, max_size, max_files, format, compress)| LogConfig {
+            path,
+            max_size,
+            max_files,
+            format,
+            compress,
+        },
+    );
+    let dns = (path(), path(), any::<u16>()).prop_map(|(netns, sources, port)| DnsConfig {
+        netns,
+        sources,
+        port,
+    });
     let flags = any::<[bool; 3]>();
     ("[a-z0-9]{1,64}", path(), path(), flags, prop::option::of(log), prop::option::of(dns))
         .prop_map(|(id, runtime, bundle, [tty, stdin, stdin_once], log, dns)| ShimConfig {

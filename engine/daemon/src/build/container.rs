@@ -21,7 +21,7 @@ use minke_engine_runtime::spec::{
     ContainerSpec, Mount, MountKind, NetNamespace, Resources, Ulimit,
 };
 use minke_engine_shim::cgroup;
-use minke_engine_shim::config::{DnsConfig, ShimConfig};
+use minke_engine_shim::config::{DNS_PORT, DnsConfig, ShimConfig};
 use minke_engine_shim::protocol::{Exit, Request, Response, Streams};
 use tokio::sync::mpsc;
 
@@ -246,15 +246,13 @@ async fn join(daemon: &Daemon, id: &str, network: &RunNetwork) -> Result<Joined>
     let attach = AttachOptions {
         network: name.to_owned(),
         container: id.to_owned(),
-        address: None,
-        mac: None,
-        names: Vec::new(),
         default_route: true,
-        ports: Vec::new(),
+        ..AttachOptions::default()
     };
     daemon.networks.attach(attach).await?;
     let gateway = Some(daemon.networks.get(name)?.gateway);
-    let dns = Some(DnsConfig { netns: namespace.netns.clone(), sources: namespace.dns });
+    let (netns, sources) = (namespace.netns.clone(), namespace.dns);
+    let dns = Some(DnsConfig { netns, sources, port: DNS_PORT });
     Ok(Joined { namespace: NetNamespace::Path(namespace.netns), dns, gateway })
 }
 

@@ -223,10 +223,8 @@ fn start_by_policy(daemon: &Daemon, container: &Arc<Container>) {
         let policy = &cell.config.host_config.restart_policy;
         let state = &cell.state;
         let ran = state.started_at != 0;
-        let rebooted = !state.boot_id.is_empty() && state.boot_id != daemon.boot_id;
         let down = matches!(state.status, Status::Exited | Status::Created);
-        down && (rebooted || !state.manually_stopped)
-            && restart::at_engine_start(policy, state.manually_stopped, ran)
+        down && restart::at_engine_start(policy, state.manually_stopped, ran)
     };
     if !wanted {
         return;

@@ -118,7 +118,8 @@ impl Container {
     }
 
     pub(crate) fn log_path(&self) -> PathBuf {
-        self.dir.join(format!("{}-json.log", self.id))
+        let local = self.lock().config.host_config.log_config.kind == "local";
+        self.dir.join(format!("{}-{}.log", self.id, if local { "local" } else { "json" }))
     }
 
     /// Changes the configuration, durably.

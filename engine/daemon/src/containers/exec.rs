@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use minke_engine_client::wire::{CreateExec, ExecDetails, ExecProcess};
 use minke_engine_runtime::spec::{self, ExecSpec};
@@ -23,6 +24,9 @@ use crate::{durable, ids, launch};
 
 /// Finished execs that are kept for inspection, a container.
 const KEPT: usize = 64;
+/// How often and how long a command that is to be killed is given time to have started.
+const STARTING_TRIES: u32 = 100;
+const STARTING_PAUSE: Duration = Duration::from_millis(50);
 /// The exit code of an exec whose shim is gone: it was killed with it.
 const LOST: i64 = 137;
 
@@ -270,8 +274,11 @@ pub(crate) async fn run_to_end(
 ) -> Result<(i64, Vec<u8>)> {
     let id = ids::random();
     let streams = Streams { stdin: false, stdout: true, stderr: true };
-    let (mut connection, _) = launch_in(daemon, container, &id, &body, streams, None).await?;
-    let mut guard = KillOnDrop { container: container.clone(), id, armed: true };
+    // Armed before the start: it may be cut off in the middle of that.
+    let mut guard = KillOnDrop { container: container.clone(), id: id.clone(), armed: true };
+    let launched = launch_in(daemon, container, &id, &body, streams, None).await;
+    guard.armed = launched.is_ok();
+    let (mut connection, _) = launched?;
     let mut output = Vec::new();
     loop {
         match connection.reader.next().await.map_err(Error::system("reading a check's output"))? {
@@ -305,11 +312,19 @@ impl Drop for KillOnDrop {
         }
         let (container, id) = (self.container.clone(), std::mem::take(&mut self.id));
         tokio::spawn(async move {
-            if let Ok(mut connection) = container.connect().await {
-                let _ = connection.signal(&id, super::signals::KILL).await;
-                let _ = connection.wait(&id).await;
-                let _ = connection.ask(&Request::Forget { session: id }).await;
+            let Ok(mut connection) = container.connect().await else { return };
+            // It may still be starting; it may also have ended by itself.
+            for _ in 0..STARTING_TRIES {
+                let signalled = connection.signal(&id, super::signals::KILL).await;
+                let ended =
+                    matches!(connection.state(&id).await, Ok(state) if state.exit.is_some());
+                if signalled.is_ok() || ended {
+                    break;
+                }
+                tokio::time::sleep(STARTING_PAUSE).await;
             }
+            let _ = connection.wait(&id).await;
+            let _ = connection.ask(&Request::Forget { session: id }).await;
         });
     }
 }

@@ -7,7 +7,7 @@ use minke_engine_client::wire::{EndpointSettings, HostNetwork};
 use minke_engine_network::{NetworkError, NetworkRecord};
 
 use super::container::Container;
-use super::start::attach_options;
+use super::start::{self, attach_options};
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
 use crate::networks::show_endpoint;
@@ -41,6 +41,9 @@ pub(crate) async fn connect(
         let alone = container.lock().state.endpoints.is_empty();
         let options = attach_options(container, &record.id, &asked, alone, &mut Vec::new())?;
         let endpoint = daemon.networks.attach(options).await?;
+        if record.dns {
+            start::serve_names(daemon, container).await?;
+        }
         let shown = show_endpoint(&asked, record, &endpoint);
         container.change_state(|state| {
             state.endpoints.insert(record.name.clone(), shown);
@@ -88,7 +91,7 @@ pub(super) fn tell(daemon: &Daemon, container: &Container, record: &NetworkRecor
     let attributes = BTreeMap::from([
         ("container".to_owned(), container.id.clone()),
         ("name".to_owned(), record.name.clone()),
-        ("type".to_owned(), "bridge".to_owned()),
+        ("type".to_owned(), record.driver().to_owned()),
     ]);
     daemon.events.publish("network", action, &record.id, attributes);
 }

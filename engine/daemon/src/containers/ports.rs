@@ -1,10 +1,10 @@
 //! Ports that a container publishes. Pure.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use minke_engine_client::wire::{ContainerConfig, HostConfig, PortBinding};
-use minke_engine_network::{Port, Protocol};
+use minke_engine_network::{Endpoint, Port, Protocol};
 
 use crate::error::{Error, Result};
 
@@ -52,9 +52,12 @@ fn bind(container_port: u16, protocol: Protocol, binding: &PortBinding) -> Resul
     let invalid = |text: &str| Error::Invalid(format!("invalid port specification: {:?}", text));
     let host_address = match binding.host_ip.as_str() {
         "" | "0.0.0.0" => None,
-        text => Some(text.parse::<Ipv4Addr>().map_err(|_| {
-            Error::Invalid(format!("cannot publish on {text:?}: only IPv4 addresses are supported"))
-        })?),
+        // Brackets are how the CLI takes an IPv6 address apart from its port.
+        text => Some(
+            text.trim_matches(['[', ']'])
+                .parse::<IpAddr>()
+                .map_err(|_| Error::Invalid(format!("invalid IP address: {text}")))?,
+        ),
     };
     let (first, last) = match binding.host_port.split_once('-') {
         Some((first, last)) => (first, Some(last)),
@@ -78,12 +81,22 @@ pub(crate) fn key(port: &Port) -> String {
     format!("{}/{protocol}", port.container_port)
 }
 
-/// Ports as they were given, by key.
-pub(crate) fn given(ports: &[Port]) -> BTreeMap<String, Vec<(String, u16)>> {
+/// Ports as they were given, by key: on every address of the host, if none was named, also of IPv6 for a
+/// container that has it.
+pub(crate) fn given<'a>(
+    endpoints: impl Iterator<Item = &'a Endpoint>,
+) -> BTreeMap<String, Vec<(String, u16)>> {
     let mut by_key: BTreeMap<String, Vec<(String, u16)>> = BTreeMap::new();
-    for port in ports {
-        let address = port.host_address.map_or("0.0.0.0".to_owned(), |address| address.to_string());
-        by_key.entry(key(port)).or_default().push((address, port.host_port));
+    for endpoint in endpoints {
+        for port in &endpoint.ports {
+            let addresses = match port.host_address {
+                Some(address) => vec![address.to_string()],
+                None if endpoint.address6.is_some() => vec!["0.0.0.0".to_owned(), "::".to_owned()],
+                None => vec!["0.0.0.0".to_owned()],
+            };
+            let given = by_key.entry(key(port)).or_default();
+            given.extend(addresses.into_iter().map(|address| (address, port.host_port)));
+        }
     }
     by_key
 }
@@ -102,7 +115,7 @@ mod tests {
         let ports = published(&ContainerConfig::default(), &host).unwrap();
         assert_eq!(ports.len(), 3);
         assert_eq!((ports[0].protocol, ports[0].host_port), (Protocol::Udp, 0));
-        assert_eq!(ports[1].host_address, Some(Ipv4Addr::LOCALHOST));
+        assert_eq!(ports[1].host_address, Some("127.0.0.1".parse().unwrap()));
         assert_eq!((ports[2].host_port, ports[2].host_port_end), (9000, Some(9010)));
     }
 

@@ -11,14 +11,14 @@ use std::sync::Arc;
 
 use minke_engine_client::wire::{EndpointSettings, HostNetwork};
 use minke_engine_images::Use;
-use minke_engine_network::{AttachOptions, Endpoint};
+use minke_engine_network::{AttachOptions, Endpoint, NAME_SERVICE_PORT};
 use minke_engine_shim::config::{DnsConfig, LogConfig, ShimConfig};
 use minke_engine_shim::protocol::{Request, Streams};
 
 use super::container::{Container, PendingAttach};
 use super::document::{MountDocument, MountKind, Status};
 use super::files::{self, HostResolver};
-use super::{exit, health, membership, ports, prepare, validate};
+use super::{exit, health, log_options, membership, ports, prepare};
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
 use crate::launch::{Launch, spawn_shim};
@@ -117,7 +117,7 @@ async fn run(
         control.resize("", size).await.map_err(start_error)?;
     }
     let pid = control.start().await.map_err(start_error)?;
-    let given: Vec<_> = endpoints.values().flat_map(|(_, e)| e.ports.clone()).collect();
+    let given = ports::given(endpoints.values().map(|(_, endpoint)| endpoint));
     let shown: BTreeMap<_, _> =
         endpoints.into_iter().map(|(name, (shown, _))| (name, shown)).collect();
     container.lock().stopping = false;
@@ -130,7 +130,7 @@ async fn run(
         state.exit_code = 0;
         state.boot_id = daemon.boot_id.clone();
         state.endpoints = shown.clone();
-        state.ports = ports::given(&given);
+        state.ports = given.clone();
         state.health = None;
         if !again {
             state.manually_stopped = false;
@@ -166,8 +166,10 @@ pub(crate) fn mount_rootfs(daemon: &Daemon, container: &Container) -> Result<()>
 #[derive(Default)]
 struct Joined {
     endpoints: BTreeMap<String, (EndpointSettings, Endpoint)>,
-    /// Files for the shim's name service, when it is needed.
+    /// Where the shim's name service is.
     dns: Option<DnsConfig>,
+    /// The container asks it.
+    named: bool,
     gateway: Option<String>,
 }
 
@@ -205,10 +207,33 @@ async fn join_networks(daemon: &Daemon, container: &Arc<Container>) -> Result<Jo
         joined.endpoints.insert(record.name, (shown, endpoint));
     }
     // Also where the host's resolver can only be reached from the host.
-    if named || (document.host_config.dns.is_empty() && host_resolver().servers.is_empty()) {
-        joined.dns = Some(DnsConfig { netns: namespace.netns, sources: namespace.dns });
+    joined.named =
+        named || (document.host_config.dns.is_empty() && host_resolver().servers.is_empty());
+    if joined.named {
+        daemon.networks.redirect_names(&container.id).await?;
     }
+    // A container may come into a network with names later: its shim is ready for that.
+    let (netns, sources) = (namespace.netns, namespace.dns);
+    joined.dns = Some(DnsConfig { netns, sources, port: NAME_SERVICE_PORT });
     Ok(joined)
+}
+
+/// Has a running container ask its shim for names from now on.
+pub(super) async fn serve_names(daemon: &Daemon, container: &Container) -> Result<()> {
+    let path = container.shim_dir().join("shim.conf");
+    let text = std::fs::read(&path).map_err(Error::file("reading", &path))?;
+    // A shim of an earlier version answers at port 53 itself, if it answers at all.
+    let ready = ShimConfig::parse(&text)
+        .is_ok_and(|config| config.dns.is_some_and(|dns| dns.port == NAME_SERVICE_PORT));
+    if !ready {
+        return Ok(());
+    }
+    daemon.networks.redirect_names(&container.id).await?;
+    let host = container.lock().config.host_config.clone();
+    let text = files::resolv_conf(&host, &host_resolver(), true);
+    let path = container.dir.join("resolv.conf");
+    // Written in place: the container sees this file, not whichever has its name.
+    std::fs::write(&path, text).map_err(Error::file("writing", &path))
 }
 
 /// The network of the network mode first: it gets the default route and the published ports.
@@ -237,9 +262,12 @@ pub(crate) fn attach_options(
             Error::Invalid(format!("invalid IPv4 address {text:?} for the container"))
         })?),
     };
-    if !ipam.ipv6_address.is_empty() {
-        return Err(Error::Invalid("IPv6 addresses are not supported by this engine".to_owned()));
-    }
+    let address6 = match ipam.ipv6_address.as_str() {
+        "" => None,
+        text => Some(text.parse().map_err(|_| {
+            Error::Invalid(format!("invalid IPv6 address {text:?} for the container"))
+        })?),
+    };
     let mac_text = match asked.mac_address.as_str() {
         "" => container.lock().config.config.mac_address.clone(),
         text => text.to_owned(),
@@ -248,6 +276,7 @@ pub(crate) fn attach_options(
         network: network.to_owned(),
         container: container.id.clone(),
         address,
+        address6,
         mac: if mac_text.is_empty() { None } else { Some(parse_mac(&mac_text)?) },
         names: dns_names(container, asked),
         default_route: first,
@@ -292,7 +321,11 @@ fn write_files(daemon: &Daemon, container: &Container, network: &Joined) -> Resu
     }
     let write =
         |name: &str, text: &str| durable::write_soon(&container.dir.join(name), text.as_bytes());
-    let own: Vec<String> = network.endpoints.values().map(|(_, e)| e.address.to_string()).collect();
+    let addresses = |endpoint: &Endpoint| {
+        [Some(endpoint.address.to_string()), endpoint.address6.map(|address| address.to_string())]
+    };
+    let own: Vec<String> =
+        network.endpoints.values().flat_map(|(_, e)| addresses(e)).flatten().collect();
     let mut hostname = document.config.hostname.clone();
     if mode == HostNetwork::Host {
         let system = rustix::system::uname();
@@ -311,7 +344,7 @@ fn write_files(daemon: &Daemon, container: &Container, network: &Joined) -> Resu
         let own = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
         return write("resolv.conf", &own);
     }
-    write("resolv.conf", &files::resolv_conf(host, &host_resolver(), network.dns.is_some()))
+    write("resolv.conf", &files::resolv_conf(host, &host_resolver(), network.named))
 }
 
 /// Addresses of linked containers: name and alias of each.
@@ -358,13 +391,16 @@ fn fill_volumes(daemon: &Daemon, container: &Container) -> Result<()> {
 }
 
 fn shim_config(container: &Container, network: &Joined) -> Result<ShimConfig> {
+    let path = container.log_path();
     let cell = container.lock();
     let config = &cell.config.config;
-    let (max_size, max_files) = validate::log_limits(&cell.config.host_config)?;
-    let log = (cell.config.host_config.log_config.kind != "none").then(|| LogConfig {
-        path: container.log_path(),
-        max_size,
-        max_files,
+    let options = log_options::read(&cell.config.host_config)?;
+    let log = options.map(|options| LogConfig {
+        path,
+        max_size: options.max_size,
+        max_files: options.max_files,
+        format: options.format,
+        compress: options.compress,
     });
     Ok(ShimConfig {
         id: container.id.clone(),

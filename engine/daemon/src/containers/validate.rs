@@ -4,7 +4,7 @@
 use minke_engine_client::wire::{ContainerConfig, HostConfig, HostNetwork, Resources};
 use serde_json::Value;
 
-use super::signals;
+use super::{log_options, signals};
 use crate::error::{Error, Result};
 
 /// Smallest memory limit, bytes: the runtime helper itself needs about this much.
@@ -74,16 +74,10 @@ fn check_words(host: &HostConfig) -> Result<()> {
     one_of("PidMode", &host.pid_mode, &["", "host", "private", "container:"])?;
     one_of("IpcMode", &host.ipc_mode, &["", "private", "shareable", "host", "container:"])?;
     one_of("CgroupnsMode", &host.cgroupns_mode, &["", "private", "host"])?;
-    one_of("LogConfig.Type", &host.log_config.kind, &["", "json-file", "none"])?;
+    log_options::read(host)?;
     if host.init == Some(true) {
         return Err(unsupported("Init", "true"));
     }
-    for name in host.log_config.config.keys() {
-        if !matches!(name.as_str(), "max-size" | "max-file") {
-            return Err(unsupported("log option", name));
-        }
-    }
-    log_limits(host)?;
     for option in &host.security_opt {
         let (name, value) = option.split_once(['=', ':']).unwrap_or((option, ""));
         let known = matches!(
@@ -111,28 +105,6 @@ fn check_words(host: &HostConfig) -> Result<()> {
         return Err(Error::Invalid("SHM size can not be less than 0".to_owned()));
     }
     Ok(())
-}
-
-/// Largest size of a log file (0: any) and how many are kept.
-pub(crate) fn log_limits(host: &HostConfig) -> Result<(u64, u32)> {
-    let option = |name: &str| host.log_config.config.get(name).map(String::as_str);
-    let size = match option("max-size") {
-        None | Some("-1") => 0,
-        Some(text) => parse_size(text)
-            .ok_or_else(|| Error::Invalid(format!("invalid value {text:?} of max-size")))?,
-    };
-    let files = match option("max-file") {
-        None => 1,
-        Some(text) => {
-            text.parse().ok().filter(|count| (1..=1000).contains(count)).ok_or_else(|| {
-                Error::Invalid(format!("invalid value {text:?} of max-file: want 1 to 1000"))
-            })?
-        }
-    };
-    if files > 1 && size == 0 {
-        return Err(Error::Invalid("max-file cannot be set without max-size".to_owned()));
-    }
-    Ok((size, files))
 }
 
 /// Reads `10m`, `1.5g`, `4096`: powers of 1024.

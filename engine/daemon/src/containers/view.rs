@@ -73,8 +73,9 @@ pub(crate) fn details(daemon: &Daemon, container: &Container, size: bool) -> Con
         hostname_path: path("hostname"),
         hosts_path: path("hosts"),
         log_path: match host.log_config.kind.as_str() {
-            "none" => String::new(),
-            _ => container.log_path().to_string_lossy().into_owned(),
+            // Of other drivers only the engine reads the files.
+            "json-file" => path(&format!("{}-json.log", container.id)),
+            _ => String::new(),
         },
         name: format!("/{}", document.name),
         restart_count: cell.state.restart_count,

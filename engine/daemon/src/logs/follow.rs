@@ -1,30 +1,34 @@
 //! A reader that goes through a log and, if wanted, on with what is written to it.
 
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::collections::VecDeque;
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use minke_engine_shim::log::Format;
 use rustix::fs::inotify;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 
-use super::{Line, Query, files, tail};
+use super::line::{self, Next};
+use super::part::{self, Part};
+use super::tail::{self, Begin};
+use super::{Line, Query};
 use crate::containers::container::Phase;
 
 /// How much is read at once.
 const BLOCK: usize = 64 * 1024;
-/// A stored line is never longer: a shim cuts lines at 16 KiB, which JSON can make six times as long.
-const LONGEST: usize = 1 << 20;
 
 /// A reader of one container's log.
 pub(crate) struct Follower {
     query: Query,
     log: PathBuf,
-    /// Files still to be read, newest first; the current one is not among them.
-    older: Vec<PathBuf>,
-    current: Option<File>,
+    format: Format,
+    current: Option<Part>,
+    /// Files still to be read, oldest first; the current one is not among them.
+    newer: VecDeque<Part>,
+    /// How many wanted lines are passed over first.
+    skip: u64,
     buffer: Vec<u8>,
     /// Present when it shall go on at the end.
     live: Option<Live>,
@@ -48,23 +52,35 @@ impl Follower {
             Some(phase) => Some(Live { changes: watch_directory(log)?, phase, ended: false }),
             None => None,
         };
-        let mut list = files(log);
-        let mut offset = 0;
+        let format = super::format_of(log);
+        let mut parts = part::newest_first(log, None)?;
+        let mut begin = Begin::At(0);
         if let Some(count) = query.tail {
-            let (index, start) = tail::position(&list, &query, count)?;
-            list.drain(..index);
-            offset = start;
-        }
-        list.reverse();
-        let current = match list.pop() {
-            Some(path) => {
-                let mut file = File::open(path)?;
-                file.seek(SeekFrom::Start(offset))?;
-                Some(file)
+            if let Some((index, place)) = tail::position(&mut parts, format, &query, count)? {
+                parts.truncate(index + 1);
+                begin = place;
             }
-            None => None,
+            // Finding the place has moved the files.
+            parts.iter_mut().try_for_each(Part::rewind)?;
+        }
+        while query.since > 0
+            && parts.len() > 1
+            && parts.last().is_some_and(|p| p.ended_before(query.since))
+        {
+            parts.pop();
+        }
+        let mut newer: VecDeque<Part> = parts.into_iter().rev().collect();
+        let mut current = newer.pop_front();
+        let skip = match (begin, &mut current) {
+            (Begin::At(offset), Some(part)) => {
+                part.seek(offset)?;
+                0
+            }
+            (Begin::After(lines), _) => lines,
+            (Begin::At(_), None) => 0,
         };
-        Ok(Follower { query, log: log.to_owned(), older: list, current, buffer: Vec::new(), live })
+        let log = log.to_owned();
+        Ok(Follower { query, log, format, current, newer, skip, buffer: Vec::new(), live })
     }
 
     /// The next wanted lines; `None` at the end.
@@ -91,57 +107,80 @@ impl Follower {
     fn read_some(&mut self) -> io::Result<Option<Vec<Line>>> {
         loop {
             if self.current.is_none() {
-                self.current = match File::open(&self.log) {
-                    Ok(file) => Some(file),
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-                    Err(error) => return Err(error),
-                };
+                self.newer = part::newest_first(&self.log, None)?.into_iter().rev().collect();
+                self.current = self.newer.pop_front();
             }
-            let Some(file) = &mut self.current else { return Ok(None) };
+            let Some(part) = &mut self.current else { return Ok(None) };
             let filled = self.buffer.len();
             self.buffer.resize(filled + BLOCK, 0);
-            let count = file.read(&mut self.buffer[filled..])?;
-            self.buffer.truncate(filled + count);
-            if count > 0 {
-                return Ok(Some(self.take_lines()));
+            let count = part.read(&mut self.buffer[filled..]);
+            self.buffer.truncate(filled + count.as_ref().map_or(0, |count| *count));
+            match count {
+                Ok(count) if count > 0 => return Ok(Some(self.take_lines())),
+                // A packed file that is damaged ends where it is.
+                Ok(_) | Err(_) => {}
             }
-            if !self.next_file()? {
+            if !self.next_part()? {
                 return Ok(None);
             }
         }
     }
 
     /// Goes on to the next newer file; false if the current one is the live one.
-    fn next_file(&mut self) -> io::Result<bool> {
-        if let Some(path) = self.older.pop() {
-            self.buffer.clear();
-            self.current = Some(File::open(path)?);
-            return Ok(true);
+    fn next_part(&mut self) -> io::Result<bool> {
+        if self.newer.is_empty()
+            && let Some(current) = &self.current
+        {
+            self.newer = part::newest_first(&self.log, Some(current))?.into_iter().rev().collect();
+            // What was written to the current one before it was renamed is read first.
+            if !self.newer.is_empty() && self.read_rest()? {
+                return Ok(true);
+            }
         }
-        let Some(current) = &self.current else { return Ok(false) };
-        let own = current.metadata()?;
-        match std::fs::metadata(&self.log) {
-            Ok(live) if (live.dev(), live.ino()) == (own.dev(), own.ino()) => Ok(false),
-            // The file was renamed away, and all of it has been read: the new one is next.
-            Ok(_) => {
+        match self.newer.pop_front() {
+            Some(part) => {
                 self.buffer.clear();
-                self.current = Some(File::open(&self.log)?);
+                self.current = Some(part);
                 Ok(true)
             }
-            Err(_) => Ok(false),
+            None => Ok(false),
         }
+    }
+
+    /// Whether the current file has more after all.
+    fn read_rest(&mut self) -> io::Result<bool> {
+        let Some(part) = &mut self.current else { return Ok(false) };
+        let filled = self.buffer.len();
+        self.buffer.resize(filled + 1, 0);
+        let count = part.read(&mut self.buffer[filled..])?;
+        self.buffer.truncate(filled + count);
+        Ok(count > 0)
     }
 
     fn take_lines(&mut self) -> Vec<Line> {
         let mut lines = Vec::new();
         let mut start = 0;
-        while let Some(feed) = self.buffer[start..].iter().position(|byte| *byte == b'\n') {
-            let line = Line::parse(&self.buffer[start..start + feed + 1]);
-            lines.extend(line.filter(|line| self.query.wants(line)));
-            start += feed + 1;
+        loop {
+            match line::front(self.format, &self.buffer[start..]) {
+                Next::Taken(line, length) => {
+                    start += length;
+                    let Some(line) = line.filter(|line| self.query.wants(line)) else { continue };
+                    if self.skip > 0 {
+                        self.skip -= 1;
+                    } else {
+                        lines.push(line);
+                    }
+                }
+                Next::Part => break,
+                Next::Broken => {
+                    // Nothing of this file can be made out any more.
+                    start = self.buffer.len();
+                    break;
+                }
+            }
         }
         self.buffer.drain(..start);
-        if self.buffer.len() > LONGEST {
+        if self.buffer.len() > super::LONGEST {
             self.buffer.clear();
         }
         lines
@@ -240,6 +279,67 @@ mod tests {
         phase.send_modify(|phase| phase.running = false);
         assert_eq!(read(&mut follower, 1).await, ["last"]);
         assert!(follower.next().await.unwrap().is_none());
+    }
+
+    /// Writes as a shim does: rotation at every fifth line, and packing now and then.
+    #[tokio::test]
+    async fn a_slow_follower_misses_nothing_that_is_kept() {
+        use minke_engine_shim::record::{Record, encode};
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("c-local.log");
+        let numbered = |n: u32, end: &str| format!("{}.{n}{end}", log.display());
+        let phase = watch::Sender::new(Phase { running: true, ..Phase::default() });
+        let mut follower = Follower::open(&log, all(), Some(phase.subscribe())).unwrap();
+        let mut seen = Vec::new();
+        for line in 0..60u64 {
+            if line % 5 == 0 && log.exists() {
+                for n in (1..30).rev() {
+                    for end in ["", ".gz"] {
+                        let _ = std::fs::rename(numbered(n, end), numbered(n + 1, end));
+                    }
+                }
+                std::fs::rename(&log, numbered(1, "")).unwrap();
+            }
+            if line % 7 == 0 && Path::new(&numbered(2, "")).exists() {
+                use std::os::unix::fs::MetadataExt;
+                let bytes = std::fs::read(numbered(2, "")).unwrap();
+                let inode = std::fs::metadata(numbered(2, "")).unwrap().ino().to_string();
+                let file = std::fs::File::create(numbered(2, ".gz")).unwrap();
+                let fast = flate2::Compression::fast();
+                let mut gz = flate2::GzBuilder::new().filename(inode).write(file, fast);
+                gz.write_all(&bytes).unwrap();
+                gz.finish().unwrap();
+                std::fs::remove_file(numbered(2, "")).unwrap();
+            }
+            let text = line.to_string();
+            let mut bytes = Vec::new();
+            let record = Record { stderr: false, piece: false, time: 1, text: text.as_bytes() };
+            encode(&record, &mut bytes);
+            let mut file =
+                std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
+            file.write_all(&bytes).unwrap();
+            // Slower than the rotation: it must find its place among renamed and packed files.
+            if line % 13 == 12 {
+                let lines = follower.next().await.unwrap().unwrap();
+                seen.extend(lines.into_iter().map(|line| line.text.trim_end().to_owned()));
+            }
+        }
+        phase.send_modify(|phase| phase.running = false);
+        while let Some(lines) = follower.next().await.unwrap() {
+            seen.extend(lines.into_iter().map(|line| line.text.trim_end().to_owned()));
+        }
+        let all_lines: Vec<String> = (0..60).map(|line: u32| line.to_string()).collect();
+        assert_eq!(seen, all_lines);
+        // And from any place near the end.
+        for count in [0, 1, 4, 7, 29, 59, 60, 99] {
+            let query = Query { tail: Some(count as u64), ..all() };
+            let mut reader = Follower::open(&log, query, None).unwrap();
+            let mut found = Vec::new();
+            while let Some(lines) = reader.next().await.unwrap() {
+                found.extend(lines.into_iter().map(|line| line.text.trim_end().to_owned()));
+            }
+            assert_eq!(found, all_lines[60 - count.min(60)..], "the last {count}");
+        }
     }
 
     #[tokio::test]

@@ -1,5 +1,7 @@
-//! One line of a json-file log.
+//! One line of a log, in either form of storage.
 
+use minke_engine_shim::log::Format;
+use minke_engine_shim::record::{self, Front, Record};
 use serde::Deserialize;
 
 use crate::stamp;
@@ -29,12 +31,66 @@ struct Stored<'a> {
     time: &'a str,
 }
 
+/// What stands at the beginning of some bytes.
+pub(super) enum Next {
+    /// A line, or what is none, of so many bytes.
+    Taken(Option<Line>, usize),
+    /// The rest has not come.
+    Part,
+    /// Nothing more can be read.
+    Broken,
+}
+
+/// Reads the line at the front.
+pub(super) fn front(format: Format, bytes: &[u8]) -> Next {
+    match format {
+        Format::JsonFile => match bytes.iter().position(|byte| *byte == b'\n') {
+            Some(feed) => Next::Taken(Line::parse(&bytes[..=feed]), feed + 1),
+            None => Next::Part,
+        },
+        Format::Local => match record::front(bytes) {
+            Front::Whole(record, length) => Next::Taken(Some(Line::of(&record)), length),
+            Front::Part => Next::Part,
+            Front::Broken => Next::Broken,
+        },
+    }
+}
+
+/// Reads the line at the very end, and where it begins; `None` if its beginning is not in these bytes.
+/// `at_start`: nothing comes before them.
+pub(super) fn back(format: Format, bytes: &[u8], at_start: bool) -> Option<(Option<Line>, usize)> {
+    match format {
+        Format::JsonFile => {
+            let body = &bytes[..bytes.len().checked_sub(1)?];
+            let start = match body.iter().rposition(|byte| *byte == b'\n') {
+                Some(feed) => feed + 1,
+                None if at_start => 0,
+                None => return None,
+            };
+            Some((Line::parse(&bytes[start..]), start))
+        }
+        Format::Local => {
+            let (record, start) = record::back(bytes)?;
+            Some((Some(Line::of(&record)), start))
+        }
+    }
+}
+
 impl Line {
     /// Reads a stored line; `None` for what is not one (the disk was full, say).
-    pub(crate) fn parse(bytes: &[u8]) -> Option<Line> {
+    fn parse(bytes: &[u8]) -> Option<Line> {
         let stored: Stored<'_> = serde_json::from_slice(bytes).ok()?;
         let source = if stored.stream == "stderr" { Source::Stderr } else { Source::Stdout };
         Some(Line { source, time: stamp::parse_rfc3339(stored.time)?, text: stored.log })
+    }
+
+    fn of(record: &Record<'_>) -> Line {
+        let mut text = String::from_utf8_lossy(record.text).into_owned();
+        if !record.piece {
+            text.push('\n');
+        }
+        let source = if record.stderr { Source::Stderr } else { Source::Stdout };
+        Line { source, time: i64::try_from(record.time).unwrap_or(i64::MAX), text }
     }
 }
 

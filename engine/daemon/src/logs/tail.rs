@@ -2,33 +2,87 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::path::PathBuf;
 
-use super::{Line, Query};
+use minke_engine_shim::log::Format;
 
-/// How much is read at once, going backwards.
+use super::Query;
+use super::line::{self, Next};
+use super::part::Part;
+
+/// How much is read at once.
 const BLOCK: u64 = 64 * 1024;
 
-/// The file (by index) and offset where the newest `count` wanted lines begin.
-pub(super) fn position(files: &[PathBuf], query: &Query, count: u64) -> io::Result<(usize, u64)> {
-    let mut missing = count;
-    for (index, path) in files.iter().enumerate().rev() {
-        if missing == 0 {
-            let end = std::fs::metadata(path)?.len();
-            return Ok((index, end));
-        }
-        let offset = backwards(path, query, &mut missing)?;
-        if missing == 0 {
-            return Ok((index, offset));
-        }
-    }
-    Ok((0, 0))
+/// No record of the compact form is longer, bytes.
+const LONGEST_RECORD: u64 = 17 * 1024;
+
+/// Where to begin in a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Begin {
+    /// At this byte.
+    At(u64),
+    /// After this many wanted lines: packed files cannot be read from the middle.
+    After(u64),
 }
 
-/// Goes back through a file until `missing` is 0 or its beginning is reached.
-fn backwards(path: &PathBuf, query: &Query, missing: &mut u64) -> io::Result<u64> {
-    let mut file = File::open(path)?;
+/// The part (by index, newest first) where the newest `count` wanted lines begin, and the place in it.
+pub(super) fn position(
+    parts: &mut [Part],
+    format: Format,
+    query: &Query,
+    count: u64,
+) -> io::Result<Option<(usize, Begin)>> {
+    let mut missing = count;
+    for (index, part) in parts.iter_mut().enumerate() {
+        if let Some(file) = part.plain() {
+            if missing == 0 {
+                return Ok(Some((index, Begin::At(file.metadata()?.len()))));
+            }
+            let offset = backwards(file, format, query, &mut missing)?;
+            match offset {
+                Some(offset) if missing == 0 => return Ok(Some((index, Begin::At(offset)))),
+                Some(_) => continue,
+                // Its last record is not whole yet: it can only be read from the front.
+                None => part.seek(0)?,
+            }
+        }
+        let found = wanted_lines(part, format, query)?;
+        if found >= missing {
+            return Ok(Some((index, Begin::After(found - missing))));
+        }
+        missing -= found;
+    }
+    Ok(parts.len().checked_sub(1).map(|oldest| (oldest, Begin::At(0))))
+}
+
+/// How many wanted lines a packed part has. It has been read to its end then.
+fn wanted_lines(part: &mut Part, format: Format, query: &Query) -> io::Result<u64> {
+    let (mut buffer, mut found) = (Vec::new(), 0);
+    loop {
+        match line::front(format, &buffer) {
+            Next::Taken(line, length) => {
+                found += u64::from(line.is_some_and(|line| query.wants(&line)));
+                buffer.drain(..length);
+            }
+            Next::Broken => return Ok(found),
+            Next::Part => {
+                if part.by_ref().take(BLOCK).read_to_end(&mut buffer)? == 0 {
+                    return Ok(found);
+                }
+            }
+        }
+    }
+}
+
+/// Goes back through a file until `missing` is 0 or its beginning is reached; the place where it stopped,
+/// or `None` if that cannot be done from its end.
+fn backwards(
+    mut file: &File,
+    format: Format,
+    query: &Query,
+    missing: &mut u64,
+) -> io::Result<Option<u64>> {
     let mut start = file.seek(SeekFrom::End(0))?;
+    let end = start;
     // Bytes from `start` on that are not judged yet: the beginning of some line is still before them.
     let mut pending: Vec<u8> = Vec::new();
     while start > 0 {
@@ -39,51 +93,58 @@ fn backwards(path: &PathBuf, query: &Query, missing: &mut u64) -> io::Result<u64
         file.read_exact(&mut block)?;
         block.extend_from_slice(&pending);
         pending = block;
-        // Every line that begins after the first line feed is whole.
-        let mut end = pending.len();
-        while let Some(feed) = pending[..end.saturating_sub(1)].iter().rposition(|b| *b == b'\n') {
-            let line = &pending[feed + 1..end];
-            if Line::parse(line).is_some_and(|line| query.wants(&line)) {
+        let at_end = start + pending.len() as u64 == end;
+        let torn =
+            at_end && format == Format::Local && pending.len() as u64 >= LONGEST_RECORD.min(end);
+        if torn && line::back(format, &pending, start == 0).is_none() {
+            return Ok(None);
+        }
+        while let Some((line, begin)) = line::back(format, &pending, start == 0) {
+            pending.truncate(begin);
+            if line.is_some_and(|line| query.wants(&line)) {
                 *missing -= 1;
                 if *missing == 0 {
-                    return Ok(start + feed as u64 + 1);
+                    return Ok(Some(start + begin as u64));
                 }
             }
-            end = feed + 1;
         }
-        pending.truncate(end);
+        if pending.len() > super::LONGEST {
+            // Not lines of ours: a record that is being written, or garbage.
+            pending.clear();
+        }
     }
-    if Line::parse(&pending).is_some_and(|line| query.wants(&line)) {
-        *missing -= 1;
-    }
-    Ok(0)
+    Ok(Some(0))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::part::newest_first;
     use super::*;
 
-    fn file_of(dir: &std::path::Path, name: &str, numbers: std::ops::Range<u32>) -> PathBuf {
-        let path = dir.join(name);
-        let lines: String = numbers
+    fn lines(numbers: std::ops::Range<u32>) -> String {
+        numbers
             .map(|n| {
                 let stream = if n % 2 == 0 { "stdout" } else { "stderr" };
                 let text = "x".repeat((n as usize * 37) % 3000);
                 format!("{{\"log\":\"{n} {text}\\n\",\"stream\":\"{stream}\",\"time\":\"2023-11-14T22:13:20Z\"}}\n")
             })
-            .collect();
-        std::fs::write(&path, lines).unwrap();
-        path
+            .collect()
     }
 
     #[test]
     fn the_newest_lines_are_found_across_files_and_blocks() {
         let dir = tempfile::tempdir().unwrap();
-        let files = [file_of(dir.path(), "a", 0..100), file_of(dir.path(), "b", 100..200)];
+        let log = dir.path().join("a");
+        std::fs::write(dir.path().join("a.1"), lines(0..100)).unwrap();
+        std::fs::write(&log, lines(100..200)).unwrap();
         let both = Query { stdout: true, stderr: true, ..Query::default() };
         let first = |query: &Query, count| {
-            let (index, offset) = position(&files, query, count).unwrap();
-            let text = std::fs::read_to_string(&files[index]).unwrap();
+            let mut parts = newest_first(&log, None).unwrap();
+            let (index, begin) =
+                position(&mut parts, Format::JsonFile, query, count).unwrap().unwrap();
+            let Begin::At(offset) = begin else { panic!("{begin:?}") };
+            let path = if index == 0 { log.clone() } else { dir.path().join("a.1") };
+            let text = std::fs::read_to_string(path).unwrap();
             let rest = &text[offset as usize..];
             rest.split("\"log\":\"").nth(1).map(|t| t.split(' ').next().unwrap().to_owned())
         };

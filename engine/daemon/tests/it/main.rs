@@ -1,6 +1,7 @@
 //! The engine as its users see it: the real docker CLI, 28 and 20.10, and raw HTTP, against a daemon in
 //! a network namespace and a data directory of its own.
 
+mod addresses;
 mod adoption;
 mod api;
 mod builds;
@@ -8,8 +9,11 @@ mod cli;
 mod commands;
 mod corpus;
 mod crash;
+mod health;
 mod io;
 mod limits;
+mod logs;
+mod names;
 mod networks;
 mod registry;
 mod soak;

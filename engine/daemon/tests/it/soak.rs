@@ -1,7 +1,9 @@
 //! Long tests: a fixed sample of each runs by default, as much as an environment variable says in
 //! `cargo xtask soak`. What they find goes to the file that `MINKE_SOAK_REPORT` names.
 
+mod crowd;
 mod cycles;
+mod kills;
 mod standing;
 
 use std::io::Write as _;

@@ -1,13 +1,14 @@
 //! Containers enter and leave networks.
 
-use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
 
-use super::{Networks, mac_of, random_id};
-use crate::document::{AttachOptions, Endpoint, NetworkRecord};
+use super::{NAME_SERVICE_PORT, Networks, mac_of, random_id, sharing};
+use crate::document::{AttachOptions, Endpoint, NetworkRecord, Port};
+use crate::ipam::{self, Address, Prefix};
 use crate::link::{Links, Veth};
 use crate::ports::{self, Taken};
-use crate::{NetworkError, firewall, ipam, names, netns};
+use crate::{NetworkError, conntrack, firewall, names, netns, sysctl};
 
 impl Networks {
     /// Attach a container, whose namespace exists, to a network.
@@ -43,6 +44,7 @@ impl Networks {
             return Err(NetworkError::Invalid { what: "name in a network", value: bad.clone() });
         }
         let address = choose_address(record, options.address)?;
+        let address6 = choose_address6(record, options.address6)?;
         let id = random_id();
         let mac = options.mac.unwrap_or_else(|| mac_of(address));
         let (interface, ports) = {
@@ -53,15 +55,17 @@ impl Networks {
                 .map(|e| e.interface.as_str())
                 .collect();
             let free = (0..).map(|n| format!("eth{n}")).find(|name| !used.contains(&name.as_str()));
-            let unspecified = Ipv4Addr::UNSPECIFIED;
             let mut taken: Taken = all()
                 .flat_map(|e| &e.ports)
-                .map(|p| (p.protocol, p.host_address.unwrap_or(unspecified), p.host_port))
+                .map(|p| (p.protocol, p.host_address.unwrap_or(ports::ALL), p.host_port))
                 .collect();
-            (free.unwrap_or_default(), ports::choose(&options.ports, &mut taken)?)
+            let wanted = published(record, &options.ports);
+            (free.unwrap_or_default(), ports::choose(&wanted, &mut taken)?)
         };
+        let has_veth = record.parent.is_none();
         Ok(Endpoint {
-            host_interface: format!("mv{}", &id[..10]),
+            host_interface: if has_veth { format!("mv{}", &id[..10]) } else { String::new() },
+            address6,
             id,
             container: options.container.clone(),
             address,
@@ -80,12 +84,52 @@ impl Networks {
         endpoint: &Endpoint,
         mac: Option<[u8; 6]>,
     ) -> Result<(), NetworkError> {
-        let namespace: PathBuf = self.namespace(&endpoint.container)?.netns;
+        let namespace = self.namespace(&endpoint.container)?.netns;
         let links = Links::here()?;
+        match &record.parent {
+            Some(parent) => {
+                sharing::share(&links, parent, record, endpoint, mac, &namespace).await?
+            }
+            None => self.plug(&links, record, endpoint, mac, &namespace).await?,
+        }
+        let inside = Links::inside(&namespace)?;
+        let interface = &endpoint.interface;
+        let index = inside.index(interface).await?.unwrap_or_default();
+        let prefix = record.subnet.prefix();
+        inside.ensure_address(interface, index, endpoint.address.into(), prefix).await?;
+        if let (Some(address), Some(pool)) = (endpoint.address6, &record.v6) {
+            netns::enter(&namespace, || sysctl::with_ipv6(interface))?;
+            inside.ensure_address(interface, index, address.into(), pool.subnet.prefix()).await?;
+        }
+        inside.set_up(interface).await?;
+        if endpoint.default_route && !record.internal {
+            inside.default_route(record.gateway.into(), index).await?;
+            if let (Some(_), Some(pool)) = (endpoint.address6, &record.v6) {
+                inside.default_route(pool.gateway.into(), index).await?;
+            }
+        }
+        let script = firewall::publish_script(&self.shared.engine, record, endpoint);
+        if script.is_empty() {
+            return Ok(());
+        }
+        firewall::apply(&script).await?;
+        conntrack::forget(&endpoint.ports);
+        Ok(())
+    }
+
+    /// Make a veth from the network's bridge into the namespace.
+    async fn plug(
+        &self,
+        links: &Links,
+        record: &NetworkRecord,
+        endpoint: &Endpoint,
+        mac: Option<[u8; 6]>,
+        namespace: &Path,
+    ) -> Result<(), NetworkError> {
         let bridge = match links.index(&record.bridge).await? {
             Some(index) => index,
             None => {
-                self.make(record, &links).await?;
+                self.make(record, links).await?;
                 links.index(&record.bridge).await?.unwrap_or_default()
             }
         };
@@ -98,19 +142,16 @@ impl Networks {
             isolated: record.no_icc,
             hairpin: !endpoint.ports.is_empty(),
         };
-        links.make_veth(&veth, &namespace).await?;
-        let inside = Links::inside(&namespace)?;
-        let index = inside.index(&endpoint.interface).await?.unwrap_or_default();
-        let prefix = record.subnet.prefix();
-        inside.ensure_address(&endpoint.interface, index, endpoint.address, prefix).await?;
-        inside.set_up(&endpoint.interface).await?;
-        if endpoint.default_route && !record.internal {
-            inside.default_route(record.gateway).await?;
-        }
-        if endpoint.ports.is_empty() {
-            return Ok(());
-        }
-        firewall::apply(&firewall::publish_script(&self.shared.engine, endpoint)).await
+        links.make_veth(&veth, namespace).await?;
+        sysctl::without_ipv6(&endpoint.host_interface);
+        Ok(())
+    }
+
+    /// Have the container's questions to 127.0.0.11:53 answered by its shim, which listens elsewhere so
+    /// that the container can have port 53 for itself.
+    pub async fn redirect_names(&self, container: &str) -> Result<(), NetworkError> {
+        let namespace = self.namespace(container)?.netns;
+        firewall::apply_inside(&namespace, firewall::redirect_names_script(NAME_SERVICE_PORT)).await
     }
 
     /// Take a running container out of a network.
@@ -124,7 +165,12 @@ impl Networks {
         self.store(&record)?;
         self.write_names(&record)?;
         self.write_sources(container)?;
-        self.withdraw(&endpoint).await?;
+        self.withdraw(&record, &endpoint).await?;
+        // Only deleting it takes the link from the container at once.
+        if record.parent.is_some() {
+            let namespace = self.namespace(container)?.netns;
+            return Links::inside(&namespace)?.delete(&endpoint.interface).await;
+        }
         Links::here()?.delete(&endpoint.host_interface).await
     }
 
@@ -142,7 +188,7 @@ impl Networks {
             if let Some(endpoint) = record.endpoints.remove(container) {
                 self.store(&record)?;
                 self.write_names(&record)?;
-                self.withdraw(&endpoint).await?;
+                self.withdraw(&record, &endpoint).await?;
                 left.push(record);
             }
         }
@@ -174,11 +220,15 @@ impl Networks {
         self.write_names(&record)
     }
 
-    async fn withdraw(&self, endpoint: &Endpoint) -> Result<(), NetworkError> {
-        if endpoint.ports.is_empty() {
+    async fn withdraw(
+        &self,
+        record: &NetworkRecord,
+        endpoint: &Endpoint,
+    ) -> Result<(), NetworkError> {
+        let script = firewall::withdraw_script(&self.shared.engine, record, endpoint);
+        if script.is_empty() {
             return Ok(());
         }
-        let script = firewall::withdraw_script(&self.shared.engine, endpoint);
         match firewall::apply(&script).await {
             Ok(()) => Ok(()),
             // Somebody flushed the ruleset: then the elements are gone, and the rest must come back.
@@ -206,20 +256,64 @@ impl Networks {
     }
 }
 
+/// The ports to publish, with the network's own address where none is said. A container that shares a
+/// link of the host is reached by its own address.
+fn published(record: &NetworkRecord, wanted: &[Port]) -> Vec<Port> {
+    if record.parent.is_some() {
+        return Vec::new();
+    }
+    let with_address = |port: &Port| Port {
+        host_address: port.host_address.or(record.publish_on),
+        ..port.clone()
+    };
+    wanted.iter().map(with_address).collect()
+}
+
 fn choose_address(
     record: &NetworkRecord,
     wanted: Option<Ipv4Addr>,
 ) -> Result<Ipv4Addr, NetworkError> {
     let used = |address: Ipv4Addr| {
-        address == record.gateway || record.endpoints.values().any(|e| e.address == address)
+        address == record.gateway
+            || record.reserved.values().any(|other| *other == address)
+            || record.endpoints.values().any(|e| e.address == address)
     };
+    choose(record, record.subnet, record.ip_range, wanted, used)
+}
+
+fn choose_address6(
+    record: &NetworkRecord,
+    wanted: Option<Ipv6Addr>,
+) -> Result<Option<Ipv6Addr>, NetworkError> {
+    let Some(pool) = &record.v6 else {
+        return match wanted {
+            Some(_) => Err(NetworkError::NoIpv6(record.name.clone())),
+            None => Ok(None),
+        };
+    };
+    let used = |address: Ipv6Addr| {
+        address == pool.gateway
+            || record.reserved.values().any(|other| *other == address)
+            || record.endpoints.values().any(|e| e.address6 == Some(address))
+    };
+    choose(record, pool.subnet, pool.ip_range, wanted, used).map(Some)
+}
+
+fn choose<A: Address + Into<IpAddr>>(
+    record: &NetworkRecord,
+    subnet: Prefix<A>,
+    range: Option<Prefix<A>>,
+    wanted: Option<A>,
+    used: impl Fn(A) -> bool,
+) -> Result<A, NetworkError> {
     match wanted {
-        Some(address) if !record.subnet.is_host(address) => {
-            Err(NetworkError::AddressOutside { address, subnet: record.subnet })
-        }
-        Some(address) if used(address) => Err(NetworkError::AddressInUse(address)),
+        Some(address) if !subnet.is_host(address) => Err(NetworkError::AddressOutside {
+            address: address.into(),
+            subnet: subnet.to_string(),
+        }),
+        Some(address) if used(address) => Err(NetworkError::AddressInUse(address.into())),
         Some(address) => Ok(address),
-        None => ipam::free_address(record.subnet, record.ip_range, used)
+        None => ipam::free_address(subnet, range, used)
             .ok_or_else(|| NetworkError::NoFreeAddress(record.name.clone())),
     }
 }

@@ -1,7 +1,7 @@
 //! After a restart of the daemon, and at the end of an engine.
 
 use super::Networks;
-use crate::document::Endpoint;
+use crate::document::{Endpoint, NetworkRecord};
 use crate::link::Links;
 use crate::{NetworkError, firewall, netns};
 
@@ -26,6 +26,7 @@ impl Networks {
             if record.endpoints.len() != before {
                 self.store(&record)?;
             }
+            self.give_way(&mut record, &links).await?;
             self.make(&record, &links).await?;
         }
         firewall::apply(&self.rebuild_script()).await?;
@@ -35,8 +36,32 @@ impl Networks {
                 netns::remove(&self.shared.namespaces.join(&name))?;
             }
         }
-        for endpoint in gone {
+        for endpoint in gone.iter().filter(|endpoint| !endpoint.host_interface.is_empty()) {
             links.delete(&endpoint.host_interface).await?;
+        }
+        Ok(())
+    }
+
+    /// A subnet that nobody asked for is given up when the host has come to need it, if no container
+    /// has an address of it.
+    async fn give_way(
+        &self,
+        record: &mut NetworkRecord,
+        links: &Links,
+    ) -> Result<(), NetworkError> {
+        if !record.chosen || !record.endpoints.is_empty() || record.parent.is_some() {
+            return Ok(());
+        }
+        // The bridge's own route would be in the way.
+        if links.index(&record.bridge).await?.is_some() {
+            return Ok(());
+        }
+        let routes = links.routes().await?;
+        if routes.subnets.iter().any(|route| route.overlaps(record.subnet)) {
+            record.subnet = self.choose_subnet(None, &routes, false)?;
+            record.gateway = record.subnet.first_host();
+            record.reserved.retain(|_, address| address.is_ipv6());
+            self.store(record)?;
         }
         Ok(())
     }
@@ -55,6 +80,9 @@ impl Networks {
         match Links::here() {
             Ok(links) => {
                 for record in &records {
+                    if record.parent.is_some() {
+                        continue;
+                    }
                     for endpoint in record.endpoints.values() {
                         note(links.delete(&endpoint.host_interface).await);
                     }

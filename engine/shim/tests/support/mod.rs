@@ -69,7 +69,11 @@ impl Container {
             id,
             runtime: helper(),
             bundle: dir.path().join("bundle"),
-            log: Some(LogConfig { path: dir.path().join("c-json.log"), max_size: 0, max_files: 1 }),
+            log: Some(LogConfig {
+                path: dir.path().join("c-json.log"),
+                max_files: 1,
+                ..LogConfig::default()
+            }),
             ..ShimConfig::default()
         };
         Self { dir, spec, config, shim: None }

@@ -68,7 +68,7 @@ fn cycles(site: &Site, from: u32, to: u32) {
 }
 
 /// How the engine stands once the kernel has cleared up behind it.
-fn settled(site: &Site, before: &Standing) -> Standing {
+pub fn settled(site: &Site, before: &Standing) -> Standing {
     let mut now = Standing::of(site);
     let end = Instant::now() + CLEARED;
     while now.counts != before.counts && Instant::now() < end {

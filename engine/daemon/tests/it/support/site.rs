@@ -1,6 +1,7 @@
 //! A daemon in a network namespace of its own.
 
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -94,6 +95,18 @@ impl Site {
 
     /// Starts the daemon and waits until it answers everything.
     pub fn start_engine(&mut self) {
+        self.spawn_engine();
+        wait_until("the engine's socket", || {
+            let engine = self.engine.as_mut().unwrap();
+            if let Some(status) = engine.try_wait().unwrap() {
+                panic!("the engine ended: {status}\n{}", self.log());
+            }
+            self.try_docker(&["info"]).filter(|outcome| outcome.code == 0)
+        });
+    }
+
+    /// Starts the daemon.
+    pub fn spawn_engine(&mut self) {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -112,13 +125,6 @@ impl Site {
             .spawn()
             .unwrap();
         self.engine = Some(child);
-        wait_until("the engine's socket", || {
-            let engine = self.engine.as_mut().unwrap();
-            if let Some(status) = engine.try_wait().unwrap() {
-                panic!("the engine ended: {status}\n{}", self.log());
-            }
-            self.try_docker(&["info"]).filter(|outcome| outcome.code == 0)
-        });
     }
 
     /// Starts the daemon with other arguments.
@@ -220,6 +226,18 @@ impl Site {
         let mut line = String::new();
         std::io::BufRead::read_line(&mut std::io::BufReader::new(stream), &mut line).ok()?;
         (!line.is_empty()).then(|| line.trim_end().to_owned())
+    }
+
+    /// Does something in a running container's network namespace.
+    pub fn inside<T: Send>(&self, container: &str, work: impl FnOnce() -> T + Send) -> T {
+        let pid = self.docker(&["inspect", "-f", "{{.State.Pid}}", container]).ok();
+        let namespace = std::fs::File::open(format!("/proc/{}/ns/net", pid.trim())).unwrap();
+        let kind = Some(rustix::thread::LinkNameSpaceType::Network);
+        let enter = || {
+            rustix::thread::move_into_link_name_space(namespace.as_fd(), kind).unwrap();
+            work()
+        };
+        std::thread::scope(|scope| scope.spawn(enter).join().unwrap())
     }
 
     /// Runs `work` with a runtime of one thread: this one, which is in the namespace.

@@ -1,0 +1,212 @@
+//! Addresses of containers: IPv6, reserved ones, networks without translation, links of the host.
+
+use std::io::{BufRead, BufReader};
+use std::net::{TcpStream, UdpSocket};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::support::{Site, wait_until};
+
+const SERVE: &str = "while true; do echo served | nc -l -p 80; done";
+
+fn sh(line: &str) {
+    let status = Command::new("sh").args(["-ec", line]).status().unwrap();
+    assert!(status.success(), "{line}");
+}
+
+fn says(address: &str) -> Option<String> {
+    let stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).ok()?;
+    (!line.is_empty()).then(|| line.trim_end().to_owned())
+}
+
+#[test]
+fn containers_have_ipv6_addresses_names_and_ports() {
+    let site = Site::new();
+    let cli = |words: &[&str]| site.docker(words);
+    cli(&["network", "create", "--ipv6", "--subnet", "fd00:77::/64", "six"]).ok();
+    let words = ["run", "-d", "--name", "web", "--network", "six", "--ip6", "fd00:77::9", "-p"];
+    cli(&[&words[..], &["18080:80", "busybox", "sh", "-c", SERVE]].concat()).ok();
+    cli(&["run", "--rm", "--network", "six", "busybox", "ping", "-6", "-c1", "-W3", "web"]).ok();
+    for address in ["127.0.0.1:18080", "[fd00:77::1]:18080"] {
+        let said = wait_until(address, || says(address));
+        assert_eq!(said, "served", "{address}");
+    }
+    // At ::1 nobody answers, and says so: who tries both versions goes on at once.
+    let error = TcpStream::connect("[::1]:18080").unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
+    let port = cli(&["port", "web", "80"]).ok();
+    assert_eq!(port, "0.0.0.0:18080\n[::]:18080\n");
+    let shown = "{{range .NetworkSettings.Networks}}{{.GlobalIPv6Address}} {{.IPv6Gateway}}{{end}}";
+    assert_eq!(cli(&["inspect", "-f", shown, "web"]).ok().trim(), "fd00:77::9 fd00:77::1");
+    let taken = cli(&["run", "--rm", "--network", "six", "--ip6", "fd00:77::9", "busybox", "true"]);
+    assert!(taken.code != 0 && taken.stderr.contains("already in use"), "{taken:?}");
+    // Without a subnet an own one is chosen; two networks are apart.
+    cli(&["network", "create", "--ipv6", "chosen"]).ok();
+    let pools =
+        cli(&["network", "inspect", "-f", "{{range .IPAM.Config}}{{.Subnet}} {{end}}", "chosen"]);
+    let pools = pools.ok();
+    assert!(pools.split(' ').any(|pool| pool.starts_with("fd") && pool.trim().ends_with("::/64")));
+    let reach = ["run", "--rm", "--network", "chosen", "busybox", "ping", "-6", "-c1", "-W1"];
+    assert_ne!(cli(&[&reach[..], &["fd00:77::9"]].concat()).code, 0);
+    cli(&["rm", "-f", "web"]).ok();
+    cli(&["network", "rm", "six", "chosen"]).ok();
+}
+
+#[test]
+fn reserved_addresses_are_left_out_and_ranges_are_kept_to() {
+    let site = Site::new();
+    let cli = |words: &[&str]| site.docker(words);
+    let ranges =
+        ["--subnet", "10.60.0.0/16", "--ip-range", "10.60.5.0/29", "--gateway", "10.60.0.9"];
+    let aux = ["--aux-address", "printer=10.60.5.0", "--aux-address", "nas=10.60.5.1"];
+    cli(&[&["network", "create"], &ranges[..], &aux[..], &["lan"]].concat()).ok();
+    let own = "ip -4 -o addr show eth0 | tr -s ' ' | cut -d' ' -f4; ip route | grep default";
+    let said = cli(&["run", "--rm", "--network", "lan", "busybox", "sh", "-c", own]).ok();
+    assert_eq!(said, "10.60.5.2/16\ndefault via 10.60.0.9 dev eth0 \n");
+    let aux = cli(&["run", "--rm", "--network", "lan", "--ip", "10.60.5.1", "busybox", "true"]);
+    assert!(aux.code != 0 && aux.stderr.contains("already in use"), "{aux:?}");
+    let form = "{{range .IPAM.Config}}{{.IPRange}} {{.AuxiliaryAddresses}}{{end}}";
+    let shown = cli(&["network", "inspect", "-f", form, "lan"]).ok();
+    assert_eq!(shown.trim(), "10.60.5.0/29 map[nas:10.60.5.1 printer:10.60.5.0]");
+    let outside = cli(&[
+        "network",
+        "create",
+        "--subnet",
+        "10.61.0.0/24",
+        "--aux-address",
+        "x=10.62.0.1",
+        "outside",
+    ]);
+    assert!(outside.code == 1 && outside.stderr.contains("10.62.0.1"), "{outside:?}");
+}
+
+/// A neighbour on the host's own network: a namespace behind a veth, with routes through the host.
+struct Neighbour(std::process::Child);
+
+impl Neighbour {
+    fn new() -> Neighbour {
+        let child = Command::new("unshare").args(["--net", "sleep", "1000"]).spawn().unwrap();
+        let pid = child.id();
+        wait_until("the neighbour's namespace", || {
+            let own = std::fs::read_link("/proc/self/ns/net").unwrap();
+            std::fs::read_link(format!("/proc/{pid}/ns/net")).ok().filter(|net| *net != own)
+        });
+        sh("ip link add lan0 type veth peer name lan1");
+        sh(&format!(
+            "ip link set lan1 netns {pid}; ip addr add 192.0.2.1/24 dev lan0; ip link set lan0 up"
+        ));
+        let inside = format!("nsenter --net=/proc/{pid}/ns/net");
+        sh(&format!("{inside} ip addr add 192.0.2.2/24 dev lan1; {inside} ip link set lan1 up"));
+        sh("ip route add default via 192.0.2.2 dev lan0");
+        sh(&format!("{inside} ip route add default via 192.0.2.1"));
+        Neighbour(child)
+    }
+
+    fn hears(&self, address: &str) -> Option<String> {
+        let (host, port) = address.rsplit_once(':').unwrap();
+        let output = Command::new("nsenter")
+            .arg(format!("--net=/proc/{}/ns/net", self.0.id()))
+            .args(["busybox", "nc", "-w", "1", host, port])
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        (!said.is_empty()).then_some(said)
+    }
+}
+
+impl Drop for Neighbour {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_neighbour_reaches_what_is_published_and_all_of_a_routed_network() {
+    let mut site = Site::empty(&[]);
+    site.stop_engine();
+    let neighbour = Neighbour::new();
+    site.start_engine();
+    site.load_image();
+    let cli = |words: &[&str]| site.docker(words);
+    let mode = "com.docker.network.bridge.gateway_mode_ipv4=routed";
+    cli(&["network", "create", "--subnet", "10.71.0.0/24", "nat"]).ok();
+    cli(&["network", "create", "--subnet", "10.72.0.0/24", "-o", mode, "open"]).ok();
+    for (name, network, address) in [("one", "nat", "10.71.0.5"), ("two", "open", "10.72.0.5")] {
+        let words = ["run", "-d", "--name", name, "--network", network, "--ip", address, "-p"];
+        let port = if name == "one" { "18081:80" } else { "18082:80" };
+        cli(&[&words[..], &[port, "busybox", "sh", "-c", SERVE]].concat()).ok();
+    }
+    let said = wait_until("the published port", || neighbour.hears("192.0.2.1:18081"));
+    assert_eq!(said, "served");
+    let said = wait_until("the routed address", || neighbour.hears("10.72.0.5:80"));
+    assert_eq!(said, "served");
+    assert_eq!(neighbour.hears("10.71.0.5:80"), None, "what is not published is closed");
+    // Who asks from a routed network is seen as who it is.
+    let from = |network: &str| {
+        let listener = std::net::TcpListener::bind("192.0.2.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port().to_string();
+        let call = ["nc", "-w", "2", "192.0.2.1", port.as_str()];
+        let words = [&["run", "-d", "--network", network, "busybox"], &call[..]].concat();
+        cli(&words).ok();
+        listener.accept().unwrap().1.ip().to_string()
+    };
+    assert!(from("open").starts_with("10.72.0."));
+}
+
+#[test]
+fn containers_share_a_link_of_the_host_where_the_kernel_can() {
+    let mut site = Site::empty(&[]);
+    site.stop_engine();
+    let neighbour = Neighbour::new();
+    site.start_engine();
+    site.load_image();
+    let cli = |words: &[&str]| site.docker(words);
+    let create = |driver: &str| {
+        let words = ["network", "create", "-d", driver, "-o", "parent=lan0", "--subnet"];
+        cli(&[&words[..], &["192.0.2.0/24", "--ip-range", "192.0.2.128/26", driver]].concat())
+    };
+    for driver in ["macvlan", "ipvlan"] {
+        let made = create(driver);
+        if made.code != 0 {
+            assert!(made.stderr.contains(&format!("this kernel has no {driver}")), "{made:?}");
+            continue;
+        }
+        cli(&["run", "-d", "--name", driver, "--network", driver, "busybox", "sh", "-c", SERVE])
+            .ok();
+        let form = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
+        let address = cli(&["inspect", "-f", form, driver]).ok().trim().to_owned();
+        assert!(address.starts_with("192.0.2.1"), "{address}");
+        let said =
+            wait_until("the container on the LAN", || neighbour.hears(&format!("{address}:80")));
+        assert_eq!(said, "served");
+        cli(&["rm", "-f", driver]).ok();
+        cli(&["network", "rm", driver]).ok();
+    }
+    let no_parent = cli(&["network", "create", "-d", "macvlan", "none-such"]);
+    assert!(no_parent.stderr.contains("parent"), "{no_parent:?}");
+    let missing = cli(&["network", "create", "-d", "macvlan", "-o", "parent=eth77", "missing"]);
+    assert!(missing.stderr.contains("eth77"), "{missing:?}");
+}
+
+#[test]
+fn datagrams_that_began_before_the_container_reach_it() {
+    let site = Site::new();
+    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+    sender.connect("127.0.0.1:18083").unwrap();
+    // The kernel now remembers this flow, and that nothing is translated.
+    let _ = sender.send(b"too early");
+    let run = ["run", "-d", "--name", "sink", "-p", "18083:5000/udp", "busybox", "sleep", "1000"];
+    site.docker(&run).ok();
+    let sink = site.inside("sink", || UdpSocket::bind("0.0.0.0:5000").unwrap());
+    sink.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    let heard = wait_until("a datagram in the container", || {
+        let _ = sender.send(b"in time");
+        let mut buffer = [0; 64];
+        sink.recv(&mut buffer).ok().map(|length| buffer[..length].to_vec())
+    });
+    assert_eq!(heard, b"in time");
+}

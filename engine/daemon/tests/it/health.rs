@@ -1,0 +1,100 @@
+//! Health checks and restarts, also across daemons.
+
+use crate::support::{Site, wait_until};
+
+const FORM: &str = "{{.State.Health.Status}}";
+
+fn becomes(site: &Site, name: &str, status: &str) {
+    wait_until(status, || {
+        (site.docker(&["inspect", "-f", FORM, name]).ok().trim() == status).then_some(())
+    });
+}
+
+#[test]
+fn checks_go_on_under_the_next_daemon() {
+    let mut site = Site::new();
+    let check = ["--health-cmd", "test -e /tmp/well", "--health-interval", "100ms"];
+    let name = ["run", "-d", "--name", "app", "--health-retries", "2"];
+    site.docker(&[&name[..], &check, &["busybox", "sleep", "1000"]].concat()).ok();
+    site.docker(&["exec", "app", "touch", "/tmp/well"]).ok();
+    becomes(&site, "app", "healthy");
+    site.kill_engine();
+    site.start_engine();
+    assert_eq!(site.docker(&["inspect", "-f", FORM, "app"]).ok(), "healthy\n");
+    site.docker(&["exec", "app", "rm", "/tmp/well"]).ok();
+    becomes(&site, "app", "unhealthy");
+    site.docker(&["exec", "app", "touch", "/tmp/well"]).ok();
+    becomes(&site, "app", "healthy");
+}
+
+#[test]
+fn a_check_that_takes_too_long_is_killed_and_counts_as_a_failure() {
+    let site = Site::new();
+    let check =
+        ["--health-cmd", "sleep 4321", "--health-timeout", "200ms", "--health-interval", "50ms"];
+    let name = ["run", "-d", "--name", "app", "--health-retries", "2"];
+    site.docker(&[&name[..], &check, &["busybox", "sleep", "1000"]].concat()).ok();
+    becomes(&site, "app", "unhealthy");
+    let form = "{{(index .State.Health.Log 0).ExitCode}} {{(index .State.Health.Log 0).Output}}";
+    let said = site.docker(&["inspect", "-f", form, "app"]).ok();
+    assert!(said.starts_with("-1 Health check exceeded timeout"), "{said}");
+    // One may be running now; those before it are gone.
+    wait_until("a short list of processes", || {
+        let top = site.docker(&["top", "app"]).ok();
+        (top.lines().filter(|line| line.contains("sleep 4321")).count() <= 2).then_some(())
+    });
+}
+
+#[test]
+fn a_start_period_forgives_and_its_own_interval_finds_the_start_soon() {
+    let site = Site::new();
+    let check =
+        ["--health-cmd", "test -e /tmp/well", "--health-interval", "10m", "--health-retries", "1"];
+    let start = ["--health-start-period", "5m", "--health-start-interval", "100ms"];
+    let words =
+        [&["run", "-d", "--name", "app"], &check[..], &start, &["busybox", "sleep", "1000"]];
+    site.docker(&words.concat()).ok();
+    wait_until("failures that are forgiven", || {
+        let form =
+            "{{.State.Health.Status}} {{.State.Health.FailingStreak}} {{len .State.Health.Log}}";
+        let said = site.docker(&["inspect", "-f", form, "app"]).ok();
+        assert!(said.starts_with("starting 0 "), "{said}");
+        (said.trim() > "starting 0 2").then_some(())
+    });
+    site.docker(&["exec", "app", "touch", "/tmp/well"]).ok();
+    becomes(&site, "app", "healthy");
+}
+
+#[test]
+fn back_off_counts_and_manual_stops_outlive_the_daemon() {
+    let mut site = Site::new();
+    let failing = ["busybox", "sh", "-c", "echo once more; exit 4"];
+    for (name, policy) in
+        [("few", "on-failure:3"), ("ever", "always"), ("stopped", "unless-stopped")]
+    {
+        let words = [&["run", "-d", "--name", name, "--restart", policy], &failing[..]].concat();
+        site.docker(&words).ok();
+    }
+    let of = |site: &Site, name: &str| {
+        let form = "{{.RestartCount}} {{.State.Status}} {{.State.ExitCode}}";
+        site.docker(&["inspect", "-f", form, name]).ok().trim().to_owned()
+    };
+    let count = |site: &Site, name: &str| -> u32 {
+        of(site, name).split(' ').next().unwrap().parse().unwrap()
+    };
+    wait_until("some restarts", || (count(&site, "ever") >= 3).then_some(()));
+    site.docker(&["stop", "-t", "0", "stopped"]).ok();
+    site.kill_engine();
+    site.start_engine();
+    assert!(count(&site, "ever") >= 3, "the count was lost: {}", of(&site, "ever"));
+    wait_until("a restart under the new daemon", || (count(&site, "ever") >= 5).then_some(()));
+    wait_until("the limit", || (of(&site, "few") == "3 exited 4").then_some(()));
+    assert_eq!(site.docker(&["logs", "few"]).ok().lines().count(), 4);
+    assert!(of(&site, "stopped").contains(" exited "), "{}", of(&site, "stopped"));
+    // What always runs is started with the engine, also after a manual stop, as Docker says.
+    site.docker(&["stop", "-t", "0", "ever"]).ok();
+    site.kill_engine();
+    site.start_engine();
+    wait_until("a start", || (count(&site, "ever") >= 1).then_some(()));
+    assert!(of(&site, "stopped").contains(" exited "));
+}

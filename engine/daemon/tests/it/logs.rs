@@ -1,0 +1,116 @@
+//! Logs: drivers, rotation, packing, reading while they are written.
+
+use std::time::{Duration, Instant};
+
+use crate::support::{Site, clis, docker28, wait_until};
+
+/// Numbered lines as fast as they go, then a pause.
+const COUNT: &str =
+    "i=0; while [ $i -lt 4000 ]; do i=$((i+1)); echo line $i of a service that talks; done";
+
+fn numbers(text: &str) -> Vec<u32> {
+    text.lines().map(|line| line.split(' ').nth(1).unwrap().parse().unwrap()).collect()
+}
+
+#[test]
+fn the_local_driver_rotates_packs_and_is_read_as_one() {
+    let site = Site::new();
+    let options =
+        ["--log-driver", "local", "--log-opt", "max-size=20k", "--log-opt", "max-file=20"];
+    for docker in clis() {
+        let cli = |words: &[&str]| site.cli(&docker, words);
+        let hold = format!("{COUNT}; echo line 9999 at the end; sleep 1000");
+        let run = ["run", "-d", "--name", "talks"];
+        let id = cli(&[&run[..], &options, &["busybox", "sh", "-c", &hold]].concat()).ok();
+        let folder = site.data().join("containers").join(id.trim());
+        let packed = || {
+            let names = std::fs::read_dir(&folder).unwrap().flatten();
+            names.filter(|name| name.file_name().to_string_lossy().ends_with(".gz")).count()
+        };
+        wait_until("packed files", || (packed() >= 5).then_some(()));
+        wait_until("the last line", || {
+            cli(&["logs", "--tail", "1", "talks"]).ok().contains("9999").then_some(())
+        });
+        let all = numbers(&cli(&["logs", "talks"]).ok());
+        let mut expected: Vec<u32> = (1..=4000).collect();
+        expected.push(9999);
+        assert_eq!(all, expected);
+        let tail = numbers(&cli(&["logs", "--tail", "2500", "talks"]).ok());
+        assert_eq!(tail, expected[expected.len() - 2500..]);
+        let stamped = cli(&["logs", "-t", "--tail", "1500", "talks"]).ok();
+        let since = stamped.lines().next().unwrap().split(' ').next().unwrap().to_owned();
+        let later = numbers(&cli(&["logs", "--since", &since, "talks"]).ok());
+        assert!(later.len() >= 1500 && expected.ends_with(&later), "{} lines", later.len());
+        let form = "{{.HostConfig.LogConfig.Type}} {{.LogPath}}";
+        assert_eq!(cli(&["inspect", "-f", form, "talks"]).ok(), "local \n");
+        cli(&["rm", "-f", "talks"]).ok();
+    }
+}
+
+#[test]
+fn a_follower_gets_every_line_through_rotation_and_a_restart_of_the_container() {
+    let site = Site::new();
+    let options =
+        ["--log-opt", "max-size=30k", "--log-opt", "max-file=30", "--log-opt", "compress=true"];
+    let words = [&["create", "--name", "talks"], &options[..], &["busybox", "sh", "-c", COUNT]];
+    site.docker(&words.concat()).ok();
+    for round in 1..=2 {
+        site.docker(&["start", "talks"]).ok();
+        let followed = site.docker(&["logs", "-f", "talks"]).ok();
+        let expected: Vec<u32> = (0..round).flat_map(|_| 1..=4000).collect();
+        assert_eq!(numbers(&followed), expected, "round {round}");
+    }
+}
+
+#[test]
+fn a_flood_slows_nobody_else_and_stays_within_its_files() {
+    let site = Site::new();
+    let flood = "while true; do echo a line of a service that floods its log; done";
+    let options = ["--log-opt", "max-size=200k", "--log-opt", "max-file=2", "--cpus", "0.5"];
+    let words = ["run", "-d", "--name", "floods", "--log-driver", "local"];
+    let id = site.docker(&[&words[..], &options, &["busybox", "sh", "-c", flood]].concat()).ok();
+    site.docker(&["run", "-d", "--name", "calm", "busybox", "sleep", "1000"]).ok();
+    let mut follower = site.spawn(&docker28(), &["logs", "-f", "floods"]);
+    // Nobody reads what the follower says: it must hold nobody up either.
+    let begun = Instant::now();
+    for _ in 0..10 {
+        assert_eq!(site.docker(&["exec", "calm", "echo", "well"]).ok(), "well\n");
+    }
+    let taken = begun.elapsed();
+    assert!(taken < Duration::from_secs(20), "ten commands beside a flood took {taken:?}");
+    let folder = site.data().join("containers").join(id.trim());
+    let names = || std::fs::read_dir(&folder).unwrap().flatten();
+    let size: u64 = wait_until("rotation", || {
+        let logs =
+            names().filter(|entry| entry.file_name().to_string_lossy().contains("-local.log"));
+        let logs: Vec<u64> = logs.filter_map(|log| Some(log.metadata().ok()?.len())).collect();
+        (logs.len() > 1).then(|| logs.iter().sum())
+    });
+    assert!(size < 700 << 10, "{size} bytes of logs");
+    site.docker(&["kill", "floods"]).ok();
+    follower.kill().unwrap();
+    follower.wait().unwrap();
+}
+
+#[test]
+fn a_torn_last_line_is_dropped_and_the_log_goes_on() {
+    let site = Site::new();
+    for (driver, torn) in
+        [("json-file", &b"{\"log\":\"to"[..]), ("local", &b"\x50\0\0\0\0torn"[..])]
+    {
+        let words =
+            ["run", "-d", "--name", driver, "--log-driver", driver, "busybox", "echo", "whole"];
+        let id = site.docker(&words).ok();
+        site.docker(&["wait", driver]).ok();
+        let ending = if driver == "local" { "local" } else { "json" };
+        let name = format!("{}-{ending}.log", id.trim());
+        let log = site.data().join("containers").join(id.trim()).join(name);
+        let mut file = std::fs::OpenOptions::new().append(true).open(&log).unwrap();
+        std::io::Write::write_all(&mut file, torn).unwrap();
+        assert_eq!(site.docker(&["logs", driver]).ok(), "whole\n");
+        assert_eq!(site.docker(&["logs", "--tail", "5", driver]).ok(), "whole\n");
+        site.docker(&["start", driver]).ok();
+        site.docker(&["wait", driver]).ok();
+        assert_eq!(site.docker(&["logs", driver]).ok(), "whole\nwhole\n");
+    }
+}
