@@ -3,7 +3,9 @@
 mod bench;
 mod command;
 mod demo;
+mod device;
 mod docker;
+mod machine;
 mod soak;
 mod test;
 mod tidy;
@@ -34,6 +36,8 @@ enum Command {
     Soak(soak::Options),
     /// Everything that CI runs: tidy, format, lints, tests; ends with counts.
     Test(test::Options),
+    /// The programs as they ship to devices: smallest code, at a fixed address.
+    BuildDevice,
     /// The rules that a compiler does not check: arrows, sizes, licences, words.
     Tidy,
 }
@@ -44,6 +48,7 @@ fn main() -> ExitCode {
         Command::Bench(options) => bench::run(&options),
         Command::Soak(options) => soak::run(&options),
         Command::Test(options) => test::run(&options),
+        Command::BuildDevice => device::run(),
         Command::Tidy => tidy::run(),
     };
     match outcome {

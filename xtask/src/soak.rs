@@ -4,7 +4,6 @@
 //! variable says otherwise; what it finds it appends to the file that `MINKE_SOAK_REPORT` names. So
 //! there is one form of each check, and what CI runs is what the soak runs.
 
-mod machine;
 mod suite;
 
 use anyhow::{Result, bail};

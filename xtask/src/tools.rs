@@ -69,6 +69,17 @@ pub const TEST: &[Tool] = &[
     Tool { files: &["pip3"], package: "python3-pip", why: "brings the official SDK of Python" },
 ];
 
+/// What `cargo xtask bench` needs beyond [`TEST`].
+pub const BENCH: &[Tool] = &[
+    Tool { files: &["podman"], package: "podman", why: "is measured beside our engine" },
+    Tool {
+        files: &["netavark", "/usr/lib/podman/netavark"],
+        package: "netavark",
+        why: "gives podman's containers a network",
+    },
+    Tool { files: &["crun"], package: "crun", why: "runs podman's containers" },
+];
+
 /// Installs those of `tools` that are missing, after saying which and why.
 pub fn ensure(tools: &[&[Tool]]) -> Result<()> {
     let missing: Vec<&Tool> =

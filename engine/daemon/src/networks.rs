@@ -17,7 +17,7 @@ const BUILT_IN: [(&str, &str); 2] = [("host", "host"), ("none", "null")];
 
 /// A network that a name or id stands for.
 pub(crate) enum Found {
-    Bridge(NetworkRecord),
+    Bridge(Box<NetworkRecord>),
     Host,
     None,
 }
@@ -37,7 +37,7 @@ impl Daemon {
             }
         }
         let name = if name == "default" { "bridge" } else { name };
-        Ok(Found::Bridge(self.networks.get(name)?))
+        Ok(Found::Bridge(Box::new(self.networks.get(name)?)))
     }
 
     /// Makes the default network if it is missing.

@@ -1,10 +1,13 @@
-//! `cargo xtask bench`: our engine beside dockerd, in the same run, on this machine.
+//! `cargo xtask bench`: our engine beside dockerd and podman, in the same run, on this machine.
 //!
 //! Each engine has a network namespace and a data folder of its own and the same registry beside
 //! it. Operations alternate between the engines, so that a busy moment of the machine hits both.
 
+mod engine;
 mod engines;
 mod measure;
+mod peers;
+mod priority;
 mod site;
 mod table;
 
@@ -13,12 +16,12 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use minke_tests_testkit::Binaries;
 
-use crate::{command, docker, tools};
+use crate::{command, docker, machine, tools};
 
 /// What to measure, and how often.
 #[derive(clap::Args)]
 pub struct Options {
-    /// Only these: start, memory, run, exec, pull, loop.
+    /// Only these: start, memory, run, exec, pull (all five: engine), loop.
     only: Vec<String>,
     /// Repetitions of each operation; the median is shown.
     #[arg(long, default_value_t = 15)]
@@ -33,20 +36,26 @@ pub struct Options {
 
 impl Options {
     fn wants(&self, what: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|it| it == what)
+        let of_engines = KNOWN[..5].contains(&what);
+        self.only.is_empty()
+            || self.only.iter().any(|it| it == what || (of_engines && it == ENGINE))
     }
 }
 
 const KNOWN: [&str; 6] = ["start", "memory", "run", "exec", "pull", "loop"];
+/// The first five of them.
+const ENGINE: &str = "engine";
 
 pub fn run(options: &Options) -> Result<()> {
-    if let Some(unknown) = options.only.iter().find(|it| !KNOWN.contains(&it.as_str())) {
+    if let Some(unknown) =
+        options.only.iter().find(|it| !KNOWN.contains(&it.as_str()) && *it != ENGINE)
+    {
         bail!("`{unknown}` is nothing that can be measured; there are {}", KNOWN.join(", "));
     }
     if !rustix::process::geteuid().is_root() {
         bail!("engines need root; start `cargo xtask bench` as root");
     }
-    tools::ensure(&[tools::DEMO, tools::TEST])?;
+    tools::ensure(&[tools::DEMO, tools::TEST, tools::BENCH])?;
     command::run(Command::new(env!("CARGO")).current_dir(crate::root()).args([
         "build",
         "--workspace",
@@ -63,10 +72,30 @@ pub fn run(options: &Options) -> Result<()> {
     if KNOWN[..5].iter().any(|what| options.wants(what)) {
         engines::compare(options, &binaries, &peer, work.path(), &mut table)?;
     }
+    if KNOWN[..5].iter().all(|what| options.wants(what)) {
+        write(options, &table)?;
+    }
     if options.wants("loop") {
         site::measure_loop(&binaries, work.path(), &mut table)?;
     }
     println!();
-    table.print();
+    println!("{}", table.text());
     Ok(())
+}
+
+/// Keeps what was measured of engines in `docs/`.
+fn write(options: &Options, table: &table::Table) -> Result<()> {
+    let text = format!(
+        "# Engines side by side\n\n`cargo xtask bench engine --runs {} --profile {}`, {}, {}. Each engine in \
+         namespaces of its own with a registry of its own, operations in turn, medians; CPU time is that \
+         of the daemon, its helpers and its command line.\n\n{}\n![Each engine relative to dockerd](bench-engine.svg)\n",
+        options.runs,
+        options.profile,
+        machine::today()?,
+        machine::describe()?,
+        table.text(),
+    );
+    let docs = crate::root().join("docs");
+    std::fs::write(docs.join("bench-engine.md"), text).context("cannot write the table")?;
+    std::fs::write(docs.join("bench-engine.svg"), table.plot()).context("cannot write the plot")
 }

@@ -1,8 +1,12 @@
-//! The table that is printed at the end.
+//! The table of what was measured, and its plot.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
-/// Measurements, ours beside the peer's.
+/// The peers, in the order of the columns.
+pub const PEERS: [&str; 2] = ["dockerd 20.10", "podman 4.3"];
+
+/// Measurements, ours beside the peers'.
 #[derive(Default)]
 pub struct Table {
     rows: Vec<Row>,
@@ -10,7 +14,7 @@ pub struct Table {
 
 struct Row {
     what: String,
-    peer: Option<Value>,
+    peers: [Option<Value>; 2],
     ours: Value,
     budget: &'static str,
 }
@@ -42,21 +46,105 @@ impl Value {
 }
 
 impl Table {
-    /// Adds a row; `budget` is what DESIGN allows us.
+    /// Adds a row of ours and dockerd's; `budget` is what DESIGN allows us.
     pub fn add(&mut self, what: &str, peer: Option<Value>, ours: Value, budget: &'static str) {
-        self.rows.push(Row { what: what.to_owned(), peer, ours, budget });
+        self.compare(what, &[peer], ours, budget);
     }
 
-    pub fn print(&self) {
-        println!("| what | dockerd 20.10 | Minke | ratio | budget |");
-        println!("|---|---:|---:|---:|---|");
+    /// Adds a row of ours and the peers'.
+    pub fn compare(
+        &mut self,
+        what: &str,
+        values: &[Option<Value>],
+        ours: Value,
+        budget: &'static str,
+    ) {
+        let peers = [0, 1].map(|place| values.get(place).copied().flatten());
+        self.rows.push(Row { what: what.to_owned(), peers, ours, budget });
+    }
+
+    /// As Markdown.
+    pub fn text(&self) -> String {
+        let mut text = format!(
+            "| what | {} | {} | Minke | Minke : dockerd | budget |\n|---|---:|---:|---:|---:|---|\n",
+            PEERS[0], PEERS[1]
+        );
         for row in &self.rows {
-            let peer = row.peer.map(Value::text).unwrap_or_else(|| "–".to_owned());
-            let ratio = row.peer.map_or_else(
+            let peer = |place: usize| row.peers[place].map_or("–".to_owned(), Value::text);
+            let ratio = row.peers[0].map_or_else(
                 || "–".to_owned(),
                 |peer| format!("{:.2}", row.ours.number() / peer.number().max(f64::MIN_POSITIVE)),
             );
-            println!("| {} | {peer} | {} | {ratio} | {} |", row.what, row.ours.text(), row.budget);
+            let (what, ours, budget) = (&row.what, row.ours.text(), row.budget);
+            let _ = writeln!(
+                text,
+                "| {what} | {} | {} | {ours} | {ratio} | {budget} |",
+                peer(0),
+                peer(1)
+            );
         }
+        text
+    }
+
+    /// As bars: each engine relative to dockerd.
+    pub fn plot(&self) -> String {
+        const LEFT: usize = 330;
+        const FULL: f64 = 360.0;
+        const BAR: usize = 11;
+        const COLOURS: [&str; 3] = ["#b0b7c3", "#c9a86a", "#2f7d6b"];
+        let rows: Vec<&Row> = self.rows.iter().filter(|row| row.peers[0].is_some()).collect();
+        let step = 3 * BAR + 14;
+        let height = 60 + rows.len() * step;
+        let mut svg = format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"800\" height=\"{height}\" \
+             font-family=\"sans-serif\" font-size=\"12\">\n\
+             <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n"
+        );
+        for (place, (name, colour)) in PEERS.iter().chain(&["Minke"]).zip(COLOURS).enumerate() {
+            let x = LEFT + place * 130;
+            let _ = writeln!(
+                svg,
+                "<rect x=\"{x}\" y=\"14\" width=\"12\" height=\"12\" fill=\"{colour}\"/>\
+                 <text x=\"{}\" y=\"24\">{name}</text>",
+                x + 17
+            );
+        }
+        let widest = rows
+            .iter()
+            .flat_map(|row| {
+                let base = row.peers[0].map_or(1.0, Value::number).max(f64::MIN_POSITIVE);
+                [row.peers[1], Some(row.ours)].into_iter().flatten().map(move |v| v.number() / base)
+            })
+            .fold(1.0_f64, f64::max)
+            .min(2.0);
+        for (index, row) in rows.iter().enumerate() {
+            let top = 44 + index * step;
+            let base = row.peers[0].map_or(1.0, Value::number).max(f64::MIN_POSITIVE);
+            let what = row.what.replace('&', "&amp;").replace('<', "&lt;");
+            let _ = writeln!(
+                svg,
+                "<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{what}</text>",
+                LEFT - 10,
+                top + 2 * BAR
+            );
+            let values = [row.peers[0], row.peers[1], Some(row.ours)];
+            for (bar, (value, colour)) in values.into_iter().zip(COLOURS).enumerate() {
+                let Some(value) = value else { continue };
+                let width = (value.number() / base).min(widest) / widest * FULL;
+                let y = top + bar * BAR;
+                let _ = writeln!(
+                    svg,
+                    "<rect x=\"{LEFT}\" y=\"{y}\" width=\"{:.1}\" height=\"{}\" fill=\"{colour}\"/>\
+                     <text x=\"{:.1}\" y=\"{}\" font-size=\"9\">{}</text>",
+                    width.max(1.0),
+                    BAR - 1,
+                    LEFT as f64 + width.max(1.0) + 4.0,
+                    y + BAR - 3,
+                    value.text()
+                );
+            }
+        }
+        svg.push_str("</svg>\n");
+        svg
     }
 }

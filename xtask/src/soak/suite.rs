@@ -5,8 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::machine;
-use crate::command;
+use crate::{command, machine};
 
 /// A test of the suite with a count of its own.
 pub struct Long {

@@ -79,7 +79,7 @@ pub(super) async fn remove(
 
 fn bridge(found: Found) -> Result<minke_engine_network::NetworkRecord> {
     match found {
-        Found::Bridge(record) => Ok(record),
+        Found::Bridge(record) => Ok(*record),
         Found::Host => Err(Error::Forbidden(
             "container cannot be connected to or disconnected from host network".to_owned(),
         )),

@@ -16,6 +16,11 @@ const DEFAULT_GRACE: i64 = 10;
 /// How long a container may take to end after SIGKILL.
 const AFTER_KILL: Duration = Duration::from_secs(30);
 
+/// How long the end of a container may take to be recorded when its shim is gone.
+const RECORDED: Duration = Duration::from_secs(5);
+/// How often it is looked at what nobody tells.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
 /// How a container is to be stopped; what is missing comes from the container.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Stop {
@@ -60,21 +65,15 @@ async fn stop_locked(
         unpause_locked(daemon, container)?;
     }
     signal_and_tell(daemon, container, signal).await?;
-    let ended = if seconds < 0 {
-        wait_not_running(container).await;
-        true
-    } else {
-        let grace = Duration::from_secs(seconds.unsigned_abs());
-        tokio::time::timeout(grace, wait_not_running(container)).await.is_ok()
+    let grace = match seconds {
+        ..0 => Duration::MAX,
+        _ => Duration::from_secs(seconds.unsigned_abs()),
     };
-    if !ended {
-        signal_and_tell(daemon, container, signals::KILL).await?;
-        if tokio::time::timeout(AFTER_KILL, wait_not_running(container)).await.is_err() {
-            return Err(Error::Conflict(format!(
-                "container {} did not end within {} s of SIGKILL",
-                container.id,
-                AFTER_KILL.as_secs()
-            )));
+    match tokio::time::timeout(grace, wait_not_running(container)).await {
+        Ok(ended) => ended?,
+        Err(_) => {
+            signal_and_tell(daemon, container, signals::KILL).await?;
+            wait_killed(container).await?;
         }
     }
     daemon.events.publish("container", "stop", &container.id, container.attributes());
@@ -87,7 +86,13 @@ async fn signal_and_tell(daemon: &Daemon, container: &Arc<Container>, signal: u8
         return Ok(());
     }
     if let Err(error) = send_signal(container, signal).await {
-        return if container.status().has_process() { Err(error) } else { Ok(()) };
+        // It may have ended just now, and that is not recorded yet.
+        let recorded = async {
+            while container.status().has_process() {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        };
+        return tokio::time::timeout(RECORDED, recorded).await.map_err(|_| error);
     }
     let mut attributes = container.attributes();
     attributes.insert("signal".to_owned(), signal.to_string());
@@ -128,12 +133,7 @@ pub(crate) async fn kill(daemon: &Daemon, container: &Arc<Container>, signal: &s
         unpause_locked(daemon, container)?;
     }
     signal_and_tell(daemon, container, signal).await?;
-    if signal == signals::KILL
-        && tokio::time::timeout(AFTER_KILL, wait_not_running(container)).await.is_err()
-    {
-        return Err(Error::Conflict(format!("container {} did not end", container.id)));
-    }
-    Ok(())
+    if signal == signals::KILL { wait_killed(container).await } else { Ok(()) }
 }
 
 /// Ends a container for its removal.
@@ -146,10 +146,7 @@ pub(crate) async fn kill_locked(daemon: &Daemon, container: &Arc<Container>) -> 
         unpause_locked(daemon, container)?;
     }
     signal_and_tell(daemon, container, signals::KILL).await?;
-    match tokio::time::timeout(AFTER_KILL, wait_not_running(container)).await {
-        Ok(()) => Ok(()),
-        Err(_) => Err(Error::Conflict(format!("container {} did not end", container.id))),
-    }
+    wait_killed(container).await
 }
 
 fn give_up_restart(container: &Container) -> Result<()> {
@@ -178,11 +175,29 @@ pub(crate) async fn restart(daemon: &Daemon, container: &Arc<Container>, how: St
     Ok(())
 }
 
-/// Resolves when the container neither runs nor is about to.
-async fn wait_not_running(container: &Container) {
+/// Resolves when the container neither runs nor is about to. A restart that was decided on before
+/// anybody asked for the stop is given up.
+async fn wait_not_running(container: &Container) -> Result<()> {
     let mut phase = container.phase.subscribe();
-    // The sender lives as long as the container does.
-    let _ = phase.wait_for(|phase| !phase.running).await;
+    while phase.borrow_and_update().running {
+        if container.status() == Status::Restarting {
+            return give_up_restart(container);
+        }
+        // The decision itself is no change of phase: so it is looked for now and then.
+        let _ = tokio::time::timeout(LOOK_AGAIN, phase.changed()).await;
+    }
+    Ok(())
+}
+
+async fn wait_killed(container: &Container) -> Result<()> {
+    match tokio::time::timeout(AFTER_KILL, wait_not_running(container)).await {
+        Ok(ended) => ended,
+        Err(_) => Err(Error::Conflict(format!(
+            "container {} did not end within {} s of SIGKILL",
+            container.id,
+            AFTER_KILL.as_secs()
+        ))),
+    }
 }
 
 /// Stops every process of a container where it is.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::TryStreamExt;
 use minke_engine_client::wire::CreateContainer;
 use minke_engine_client::{Client, LogOptions, RemoveContainer, WaitFor};
 use rustix::process::{Pid, Signal, kill_process};
@@ -55,7 +56,9 @@ async fn work(client: &Client, phase: &AtomicUsize, over: &AtomicBool) -> Option
         at(3);
         client.connect("team", &id, None).await.ok()?;
         at(4);
-        client.read_logs(&id, &LogOptions { stdout: true, ..LogOptions::default() }).await.ok()?;
+        let options = LogOptions { stdout: true, ..LogOptions::default() };
+        let mut log = client.read_logs(&id, &options).await.ok()?;
+        while log.try_next().await.ok()?.is_some() {}
         at(5);
         client.stop(&id, Some(0)).await.ok()?;
         at(6);
