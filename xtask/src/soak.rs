@@ -33,6 +33,12 @@ enum What {
     Kills,
     /// Many containers at once: what they weigh, and how long a new daemon takes to have them.
     Crowd,
+    /// `.dockerignore` files, generated, beside what the docker CLI makes of them.
+    Ignore,
+    /// Dockerfile instructions, generated, beside what dockerd makes of them.
+    Instructions,
+    /// The whole Dockerfile corpus beside dockerd.
+    Corpus,
 }
 
 impl What {
@@ -61,6 +67,30 @@ impl What {
                 test: "soak::crowd::many_containers_run_at_once_and_outlive_the_daemon",
                 variable: "MINKE_CROWD",
                 count: 500,
+            },
+            What::Ignore => Long {
+                name: "ignore",
+                title: "Generated .dockerignore files beside the docker CLI",
+                package: "minke-engine-daemon",
+                test: "ignore::generated_ignore_files_leave_out_what_the_docker_cli_leaves_out",
+                variable: "MINKE_SEEDS",
+                count: 3000,
+            },
+            What::Instructions => Long {
+                name: "instructions",
+                title: "Generated Dockerfile instructions beside dockerd 20.10",
+                package: "minke-engine-daemon",
+                test: "instructions::generated_instructions_make_the_configuration_that_dockerd_makes",
+                variable: "MINKE_SEEDS",
+                count: 1000,
+            },
+            What::Corpus => Long {
+                name: "corpus",
+                title: "The Dockerfile corpus beside dockerd 20.10",
+                package: "minke-engine-daemon",
+                test: "corpus::dockers_own_classic_builder_makes_the_same",
+                variable: "MINKE_CORPUS",
+                count: 1,
             },
         }
     }

@@ -110,7 +110,8 @@ fn run(
             }
             c if c == escape => match expander.next() {
                 Some(n) => out.quoted(n),
-                None => out.quoted(c),
+                // An escape character that escapes nothing goes, as with Docker.
+                None => out.touch(),
             },
             c => out.unquoted(c.encode_utf8(&mut [0; 4])),
         }

@@ -104,14 +104,8 @@ fn member(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Result<char, 
     }
 }
 
-/// Whether a pattern matches a path or one of the directories it is in.
-pub(crate) fn matches_path_or_parent(pieces: &[Piece], path: &[char]) -> bool {
-    let reach = reach(pieces, path);
-    (1..reach.len()).any(|end| reach[end] && (end == path.len() || path[end] == '/'))
-}
-
 /// Which lengths of the text's beginning the whole pattern matches; empty when none.
-fn reach(pieces: &[Piece], text: &[char]) -> Vec<bool> {
+pub(crate) fn reach(pieces: &[Piece], text: &[char]) -> Vec<bool> {
     let mut now = vec![false; text.len() + 1];
     now[0] = true;
     let mut next = vec![false; text.len() + 1];
@@ -160,7 +154,8 @@ mod tests {
 
     fn path_matches(pattern: &str, text: &str) -> bool {
         let text: Vec<char> = text.chars().collect();
-        matches_path_or_parent(&path(pattern).unwrap(), &text)
+        let reach = reach(&path(pattern).unwrap(), &text);
+        (1..reach.len()).any(|end| reach[end] && (end == text.len() || text[end] == '/'))
     }
 
     #[test]

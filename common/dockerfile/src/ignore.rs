@@ -1,5 +1,5 @@
 //! `.dockerignore`, matched as Docker does: patterns are relative to the context root, the last
-//! pattern that matches a path or one of its parents decides, `!` brings a path back, `**` is any
+//! pattern that matches a path or the directory it is in decides, `!` brings a path back, `**` is any
 //! number of directories, and `*` and `?` stay within a name.
 
 use crate::glob::{self, Piece};
@@ -73,11 +73,12 @@ impl Ignore {
             Some(rest) => (true, rest.trim()),
             None => (false, line),
         };
-        if keep && body.is_empty() {
-            return Err("expected something after `!`");
-        }
-        if let Some(clean) = clean(body) {
-            self.patterns.push(Pattern { keep, pieces: glob::path(&clean)? });
+        match clean(body) {
+            Some(clean) => self.patterns.push(Pattern { keep, pieces: glob::path(&clean)? }),
+            None if keep && (body.is_empty() || body.starts_with('/')) => {
+                return Err("expected something after `!`");
+            }
+            None => {}
         }
         Ok(())
     }
@@ -88,19 +89,40 @@ impl Ignore {
     }
 
     /// Whether the path (relative, `/` between names) is left out of the context.
+    ///
+    /// A pattern that a directory matched goes on for what is in it; one that had nothing to decide for
+    /// the directory is only asked about the path itself. That is how the docker CLI walks.
     pub fn excludes(&self, path: &str) -> bool {
         let mut clean: Vec<char> = Vec::with_capacity(path.len());
+        let mut ends = Vec::new();
         for name in path.split('/').filter(|p| !p.is_empty() && *p != ".") {
             if !clean.is_empty() {
                 clean.push('/');
             }
             clean.extend(name.chars());
+            ends.push(clean.len());
         }
-        let mut excluded = false;
-        for pattern in &self.patterns {
-            if pattern.keep == excluded && glob::matches_path_or_parent(&pattern.pieces, &clean) {
-                excluded = !pattern.keep;
+        let count = self.patterns.len();
+        let mut reached: Vec<Option<Vec<bool>>> = vec![None; count];
+        let (mut above, mut excluded) = (vec![false; count], false);
+        for end in ends {
+            let mut matched = vec![false; count];
+            excluded = false;
+            for (nth, pattern) in self.patterns.iter().enumerate() {
+                matched[nth] = above[nth] || {
+                    let asked = pattern.keep == excluded;
+                    let reach = |asked: &mut Option<Vec<bool>>| {
+                        let reach =
+                            asked.get_or_insert_with(|| glob::reach(&pattern.pieces, &clean));
+                        reach.get(end) == Some(&true)
+                    };
+                    asked && reach(&mut reached[nth])
+                };
+                if matched[nth] {
+                    excluded = !pattern.keep;
+                }
             }
+            above = matched;
         }
         excluded
     }

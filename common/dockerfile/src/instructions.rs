@@ -58,7 +58,7 @@ pub(crate) fn parse(
         "ENTRYPOINT" => Instruction::Entrypoint(command(context, line, rest)),
         "ENV" => Instruction::Env(pairs(context, line, rest, "ENV")?),
         "LABEL" => Instruction::Label(pairs(context, line, rest, "LABEL")?),
-        "EXPOSE" => Instruction::Expose(plain_words(context, line, rest)),
+        "EXPOSE" => Instruction::Expose(bare_words(line, rest)),
         "HEALTHCHECK" => Instruction::Healthcheck(healthcheck(context, line, rest)?),
         "MAINTAINER" => Instruction::Maintainer(arguments.to_owned()),
         "ONBUILD" => onbuild(context, line, rest)?,
@@ -67,8 +67,11 @@ pub(crate) fn parse(
         "STOPSIGNAL" => Instruction::Stopsignal(one_word(context, line, rest, "STOPSIGNAL")?),
         "USER" => Instruction::User(one_word(context, line, rest, "USER")?),
         "VOLUME" => match json_array(arguments) {
-            Some(list) if !list.is_empty() => Instruction::Volume(list, true),
-            _ => Instruction::Volume(plain_words(context, line, rest), false),
+            Some(list) if list.is_empty() => {
+                return Err(line.error(rest, "VOLUME has an empty list; expected a path"));
+            }
+            Some(list) => Instruction::Volume(list, true),
+            None => Instruction::Volume(bare_words(line, rest), false),
         },
         "WORKDIR" => Instruction::Workdir(arguments.to_owned()),
         other => return Err(unknown(line, other)),
@@ -120,6 +123,11 @@ fn command(context: &mut Context, line: &Logical, rest: usize) -> Command {
 
 fn plain_words(context: &Context, line: &Logical, rest: usize) -> Vec<String> {
     words::split(&line.text[rest..], context.escape).iter().map(|(_, w)| w.to_string()).collect()
+}
+
+/// Words as Docker splits them here: quotes and escapes hold no spaces together.
+fn bare_words(line: &Logical, rest: usize) -> Vec<String> {
+    line.text[rest..].split_whitespace().map(str::to_owned).collect()
 }
 
 fn one_word(

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::{command, machine};
+use crate::{command, docker, machine};
 
 /// A test of the suite with a count of its own.
 pub struct Long {
@@ -30,8 +30,10 @@ pub fn run(long: &Long, count: u32, profile: &str) -> Result<()> {
     let work = tempfile::tempdir_in(crate::target()).context("cannot make a folder")?;
     let found = work.path().join("report.md");
     let begun = std::time::Instant::now();
+    let peer = docker::unpack(&crate::target().join("tools"))?;
     let mut nextest = cargo();
     nextest
+        .env("MINKE_DOCKER20", peer.programs.join("docker"))
         .env(long.variable, count.to_string())
         .env("MINKE_SOAK_REPORT", &found)
         .args(["nextest", "run", "--locked", "--profile", "soak", "--cargo-profile", profile])

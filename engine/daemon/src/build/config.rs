@@ -30,7 +30,7 @@ pub(crate) fn apply(
             format!("ENTRYPOINT {}", json!(state.config.config.entrypoint))
         }
         Instruction::Expose(ports) => expose(state, ports)?,
-        Instruction::Volume(paths, json) => volume(state, paths, *json)?,
+        Instruction::Volume(paths, _) => volume(state, paths)?,
         Instruction::User(user) => {
             state.config.config.user = state.word(user)?;
             format!("USER {}", state.config.config.user)
@@ -135,17 +135,15 @@ fn port_range(text: &str) -> Result<Vec<String>, String> {
     Ok((from..=to).map(|port| format!("{port}/{protocol}")).collect())
 }
 
-fn volume(state: &mut State, paths: &[String], json: bool) -> Result<String, String> {
+fn volume(state: &mut State, paths: &[String]) -> Result<String, String> {
     let mut text = String::from("VOLUME");
     for path in paths {
-        let found = if json { vec![state.word(path)?] } else { state.words(path)? };
-        for path in found {
-            if path.is_empty() {
-                return Err("VOLUME specified can not be an empty string".into());
-            }
-            text.push_str(&format!(" {path}"));
-            state.config.config.volumes.insert(path, json!({}));
+        let path = state.word(path)?;
+        if path.is_empty() {
+            return Err("VOLUME specified can not be an empty string".into());
         }
+        text.push_str(&format!(" {path}"));
+        state.config.config.volumes.insert(path, json!({}));
     }
     Ok(text)
 }

@@ -3,12 +3,13 @@
 //! table in `docs/` names a project for every feature.
 //!
 //! `MINKE_BLESS=1` writes `expected.txt` and the table anew. `MINKE_CORPUS` chooses projects by a part of
-//! their names; `MINKE_CORPUS=all` compares all with dockerd, not only the sample.
+//! their names; `MINKE_CORPUS=1` compares all with dockerd, not only the sample.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
+use crate::soak::report;
 use crate::support::{Dockerd, Outcome, Picture, Project, Served, Site, clis, docker28};
 use crate::support::{image_archive, image_layer};
 
@@ -129,7 +130,8 @@ fn blessing() -> bool {
 fn projects() -> Vec<Project> {
     let wanted = std::env::var("MINKE_CORPUS").unwrap_or_default();
     let mut all = Project::all();
-    all.retain(|project| wanted.is_empty() || wanted == "all" || project.name.contains(&wanted));
+    let whole = wanted.is_empty() || wanted == "1";
+    all.retain(|project| whole || project.name.contains(&wanted));
     all
 }
 
@@ -278,7 +280,7 @@ fn dockers_own_classic_builder_makes_the_same() {
     let dockerd = Dockerd::start(&site);
     let run = |words: &[&str], input: &[u8]| dockerd.docker(&docker28(), words, input);
     run(&["load"], &image_archive()).ok();
-    let mut wrong = Vec::new();
+    let (mut wrong, mut compared) = (Vec::new(), 0);
     for project in projects() {
         if !project.dockerd || !(all || SAMPLE.contains(&project.name.as_str())) {
             continue;
@@ -291,11 +293,13 @@ fn dockers_own_classic_builder_makes_the_same() {
             continue;
         }
         let text = text(&one.picture(&run));
+        compared += 1;
         let expected = std::fs::read_to_string(one.expected()).unwrap();
         if text != expected {
             wrong.push(format!("{name} is\n{text}\nours is\n{expected}"));
         }
     }
+    report(&format!("{compared} projects, of which {} differ.\n", wrong.len()));
     assert!(wrong.is_empty(), "{}", wrong.join("\n────\n"));
 }
 

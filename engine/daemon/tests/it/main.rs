@@ -10,6 +10,8 @@ mod commands;
 mod corpus;
 mod crash;
 mod health;
+mod ignore;
+mod instructions;
 mod io;
 mod limits;
 mod logs;

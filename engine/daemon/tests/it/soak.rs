@@ -17,7 +17,7 @@ fn count(variable: &str, sample: u32) -> u32 {
 }
 
 /// Appends to the report, if somebody wants one.
-fn report(text: &str) {
+pub(crate) fn report(text: &str) {
     let Some(path) = std::env::var_os("MINKE_SOAK_REPORT") else { return };
     let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
     file.unwrap().write_all(text.as_bytes()).unwrap();

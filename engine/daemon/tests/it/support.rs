@@ -3,6 +3,7 @@
 
 mod dockerd;
 mod image;
+mod numbers;
 mod picture;
 mod project;
 mod served;
@@ -11,7 +12,8 @@ mod tools;
 
 pub use dockerd::Dockerd;
 pub use image::{IMAGE, image_archive, image_config, image_layer};
-pub use picture::Picture;
+pub use numbers::{Numbers, seeds};
+pub use picture::{Picture, describe};
 pub use project::Project;
 pub use served::Served;
 pub use site::{Outcome, Site, wait_until};

@@ -88,7 +88,8 @@ fn members(archive: &[u8]) -> BTreeMap<String, Vec<u8>> {
     files
 }
 
-fn describe(config: &Value) -> String {
+/// What of an image's document is compared.
+pub fn describe(config: &Value) -> String {
     let mut text = String::new();
     for key in KEYS {
         let value = &config["config"][key];
