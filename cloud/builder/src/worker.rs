@@ -186,7 +186,8 @@ fn stop(shared: &Shared, grace: Duration) {
 fn command(options: &WorkerOptions) -> Command {
     let mut command = Command::new(&options.device_binary);
     command.arg("engine").arg("--data").arg(&options.data).arg("--socket").arg(&options.socket);
-    command.arg("--build-worker");
+    // Whoever pushes is root in the steps of a build, but nobody on this machine.
+    command.args(["--build-worker", "--userns-remap", "default"]);
     if let Some(mirror) = &options.registry_mirror {
         command.arg("--registry-mirror").arg(mirror);
     }

@@ -58,7 +58,7 @@ async fn a_worker_that_dies_is_started_again_and_a_stopped_one_is_gone() {
         arguments.await.trim(),
         format!(
             "engine --data {base}/data --socket {base}/run/engine.sock --build-worker \
-             --registry-mirror http://mirror:1 --insecure-registry a:1 --insecure-registry b:2"
+             --userns-remap default --registry-mirror http://mirror:1 --insecure-registry a:1 --insecure-registry b:2"
         )
     );
     let pid = rustix::process::Pid::from_raw(first as i32).unwrap();

@@ -58,6 +58,10 @@ pub struct Engine {
     /// A registry that may be asked without TLS; may be given several times.
     #[arg(long, value_name = "HOST:PORT")]
     insecure_registry: Vec<String>,
+    /// Run containers in user namespaces, so that their root is nobody on the host: `default`,
+    /// FIRST:COUNT of the host's ids, or a user with ranges in /etc/subuid and /etc/subgid.
+    #[arg(long, value_name = "RANGE", value_parser = minke_engine_daemon::parse_range)]
+    userns_remap: Option<minke_engine_daemon::IdRange>,
     /// Only builds and pushes: keeps compressed layers, and leaves nothing in the kernel at its end.
     #[arg(long, hide = true)]
     build_worker: bool,
@@ -76,6 +80,7 @@ impl Engine {
             registry_mirrors: self.registry_mirror,
             insecure_registries: self.insecure_registry,
             build_worker: self.build_worker,
+            user_range: self.userns_remap,
         };
         if self.cleanup {
             minke_engine_daemon::clean_up(options)

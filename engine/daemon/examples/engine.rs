@@ -19,6 +19,9 @@ fn main() -> ExitCode {
             "--socket" => options.socket = PathBuf::from(value()),
             "--registry-mirror" => options.registry_mirrors.push(value()),
             "--insecure-registry" => options.insecure_registries.push(value()),
+            "--userns-remap" => {
+                options.user_range = minke_engine_daemon::parse_range(&value()).ok();
+            }
             "--build-worker" => options.build_worker = true,
             other => {
                 eprintln!("unknown option {other}");

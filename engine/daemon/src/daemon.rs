@@ -12,6 +12,7 @@ use crate::containers::registry::Registry;
 use crate::durable;
 use crate::error::{Error, Result};
 use crate::events::Events;
+use crate::filters::Filters;
 use crate::launch::Programs;
 use crate::options::EngineOptions;
 use crate::volumes::Volumes;
@@ -32,6 +33,7 @@ pub(crate) struct Parts {
     pub(crate) volumes: Volumes,
     pub(crate) containers: Registry,
     pub(crate) events: Events,
+    pub(crate) filters: Filters,
 }
 
 impl Deref for Daemon {
@@ -84,8 +86,21 @@ impl Daemon {
             volumes: Volumes::open(&data.join("volumes"))?,
             containers: Registry::default(),
             events: Events::new(),
+            filters: Filters::default(),
             options,
         })))
+    }
+
+    /// The program that is process 1 of containers that ask for an init. Made when it is asked for: a
+    /// newer engine may have another.
+    pub(crate) fn init_program(&self) -> Result<PathBuf> {
+        let path = self.options.data.join("run/docker-init");
+        if std::fs::read(&path).ok().as_deref() != Some(minke_engine_init::PROGRAM) {
+            durable::write_soon(&path, minke_engine_init::PROGRAM)?;
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            std::fs::set_permissions(&path, mode).map_err(Error::file("making", &path))?;
+        }
+        Ok(path)
     }
 
     /// Where containers are kept.

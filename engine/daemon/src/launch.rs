@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use minke_engine_runtime::spec::{self, ContainerSpec, Facts};
+use minke_engine_runtime::stage;
 use minke_engine_shim::config::ShimConfig;
 use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 
+use crate::daemon::Daemon;
 use crate::durable;
 use crate::error::{Error, Result};
 
@@ -48,8 +50,9 @@ pub(crate) struct Launch<'a> {
 }
 
 /// Writes the bundle and starts the shim. The container itself starts by [`crate::shim`].
-pub(crate) async fn spawn_shim(programs: &Programs, launch: Launch<'_>) -> Result<()> {
-    write_bundle(launch.spec, &launch.config.bundle)?;
+pub(crate) async fn spawn_shim(daemon: &Daemon, launch: Launch<'_>) -> Result<()> {
+    let programs = &daemon.programs;
+    write_bundle(daemon, &launch)?;
     let config = ShimConfig { runtime: programs.runtime.clone(), ..launch.config };
     let text = config.print().map_err(Error::file("writing", launch.dir.join("shim.conf")))?;
     durable::write_soon(&launch.dir.join("shim.conf"), &text)?;
@@ -83,12 +86,30 @@ pub(crate) async fn spawn_shim(programs: &Programs, launch: Launch<'_>) -> Resul
     })
 }
 
-/// Writes the runtime specification of a container whose root file system is mounted.
-fn write_bundle(container: &ContainerSpec, bundle: &Path) -> Result<()> {
-    let facts = gather(container)?;
-    let document = spec::build(container, &facts)?;
+/// Writes the runtime specification of a container whose root file system is mounted, and its filter of
+/// system calls.
+fn write_bundle(daemon: &Daemon, launch: &Launch<'_>) -> Result<()> {
+    let facts = gather(launch.spec)?;
+    let mut document = spec::build(launch.spec, &facts)?;
+    let sets = document.process().as_ref().and_then(|process| process.capabilities().as_ref());
+    let bounding = sets.and_then(|sets| sets.bounding().as_ref());
+    let names = bounding.into_iter().flatten().map(|capability| format!("CAP_{capability}"));
+    let filter = launch.dir.join("seccomp");
+    match daemon.filters.of(launch.spec, names)? {
+        Some(program) => durable::write_soon(&filter, &program)?,
+        None => durable::remove(&filter)?,
+    }
+    let list = launch.dir.join("stage.json");
+    let first = launch.spec.user_namespace.as_ref().map_or(0, |user| user.first);
+    match stage::plan(&mut document, first) {
+        Some(stage) => {
+            let text = serde_json::to_vec(&stage).map_err(Error::system("writing stage.json"))?;
+            durable::write_soon(&list, &text)?;
+        }
+        None => durable::remove(&list)?,
+    }
     let bytes = serde_json::to_vec(&document).map_err(Error::system("writing config.json"))?;
-    durable::write_soon(&bundle.join("config.json"), &bytes)
+    durable::write_soon(&launch.config.bundle.join("config.json"), &bytes)
 }
 
 /// Looks up what a specification needs to know.

@@ -17,12 +17,14 @@
 //! * libcontainer is never called here: the shim starts `<this program> runtime …` for that.
 
 mod api;
+mod apparmor;
 mod build;
 mod containers;
 mod daemon;
 mod durable;
 mod error;
 mod events;
+mod filters;
 mod ids;
 mod launch;
 mod logs;
@@ -33,10 +35,12 @@ mod rootfs;
 mod serve;
 mod shim;
 mod stamp;
+mod users;
 mod volumes;
 
-pub use options::EngineOptions;
+pub use options::{EngineOptions, IdRange};
 pub use serve::{clean_up, run};
+pub use users::parse_range;
 
 /// The API version whose shapes are spoken.
 pub const API_VERSION: &str = "1.47";

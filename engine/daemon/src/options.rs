@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+pub use minke_engine_runtime::idmap::IdRange;
+
 /// How to run an engine.
 #[derive(Debug, Clone, Default)]
 pub struct EngineOptions {
@@ -16,4 +18,7 @@ pub struct EngineOptions {
     /// The engine only builds and pushes: it keeps layers' compressed bytes after unpacking (a push
     /// need not compress again), and nothing of it stays in the kernel when it ends.
     pub build_worker: bool,
+    /// Containers run in user namespaces over this range of the host's ids, unless they ask for the
+    /// host's users.
+    pub user_range: Option<IdRange>,
 }

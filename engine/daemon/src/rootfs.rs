@@ -13,57 +13,60 @@ use rustix::mount::{
 
 use crate::error::{Error, Result};
 
-/// Mounts `lower` (top first) with `upper` on it at `target`. The directories must exist.
-pub(crate) fn mount(lower: &[PathBuf], upper: &Path, work: &Path, target: &Path) -> Result<()> {
-    mount_by_descriptor(lower, upper, work, target)
-        .or_else(|error| match error {
+/// An overlay to be mounted. The directories must exist.
+pub(crate) struct Overlay<'a> {
+    /// Top first.
+    pub(crate) lower: &'a [PathBuf],
+    pub(crate) upper: &'a Path,
+    pub(crate) work: &'a Path,
+    pub(crate) target: &'a Path,
+}
+
+impl Overlay<'_> {
+    /// Mounts it.
+    pub(crate) fn mount(&self) -> std::result::Result<(), Errno> {
+        mount_by_descriptor(self).or_else(|error| match error {
             // Kernels before 6.7 do not take layers one by one.
-            Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP => {
-                mount_by_text(lower, upper, work, target)
-            }
+            Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP => mount_by_text(self),
             other => Err(other),
         })
-        .map_err(|error| Error::file("mounting the overlay", target)(error.into()))
+    }
 }
 
-fn mount_by_descriptor(
-    lower: &[PathBuf],
-    upper: &Path,
-    work: &Path,
-    target: &Path,
-) -> std::result::Result<(), Errno> {
+/// Mounts `lower` (top first) with `upper` on it at `target`. The directories must exist.
+pub(crate) fn mount(lower: &[PathBuf], upper: &Path, work: &Path, target: &Path) -> Result<()> {
+    let mounted = Overlay { lower, upper, work, target }.mount();
+    mounted.map_err(|error| Error::file("mounting the overlay", target)(error.into()))
+}
+
+fn mount_by_descriptor(overlay: &Overlay<'_>) -> std::result::Result<(), Errno> {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    for layer in lower {
+    for layer in overlay.lower {
         fsconfig_set_string(&context, "lowerdir+", layer)?;
     }
-    fsconfig_set_string(&context, "upperdir", upper)?;
-    fsconfig_set_string(&context, "workdir", work)?;
+    fsconfig_set_string(&context, "upperdir", overlay.upper)?;
+    fsconfig_set_string(&context, "workdir", overlay.work)?;
     fsconfig_create(&context)?;
     let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
-    move_mount(&mount, "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+    move_mount(&mount, "", CWD, overlay.target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
 }
 
-fn mount_by_text(
-    lower: &[PathBuf],
-    upper: &Path,
-    work: &Path,
-    target: &Path,
-) -> std::result::Result<(), Errno> {
+fn mount_by_text(overlay: &Overlay<'_>) -> std::result::Result<(), Errno> {
     let mut options = b"lowerdir=".to_vec();
-    for (index, layer) in lower.iter().enumerate() {
+    for (index, layer) in overlay.lower.iter().enumerate() {
         if index > 0 {
             options.push(b':');
         }
         options.extend_from_slice(layer.as_os_str().as_bytes());
     }
-    for (name, path) in [(",upperdir=", upper), (",workdir=", work)] {
+    for (name, path) in [(",upperdir=", overlay.upper), (",workdir=", overlay.work)] {
         options.extend_from_slice(name.as_bytes());
         options.extend_from_slice(path.as_os_str().as_bytes());
     }
     let options = CString::new(options).map_err(|_| Errno::INVAL)?;
     rustix::mount::mount(
         "overlay",
-        target,
+        overlay.target,
         "overlay",
         rustix::mount::MountFlags::empty(),
         Some(options.as_c_str()),

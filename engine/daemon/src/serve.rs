@@ -21,7 +21,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::daemon::{Daemon, lock_data};
 use crate::options::EngineOptions;
-use crate::{api, containers};
+use crate::{api, containers, users};
 pub(crate) use gate::Gate;
 use rewind::Rewind;
 
@@ -120,6 +120,9 @@ async fn open(options: EngineOptions, gate: Gate) -> anyhow::Result<()> {
     let daemon = Daemon::open(options).await.map_err(say).context("opening the engine's data")?;
     if daemon.options.build_worker {
         containers::sweep::leave_nothing(&daemon).await;
+    }
+    if let Some(range) = daemon.options.user_range {
+        users::check(&daemon, range).map_err(say)?;
     }
     containers::adopt::adopt_all(&daemon).await.map_err(say).context("taking over what runs")?;
     if let Err(error) = daemon.ensure_default_network().await {

@@ -18,12 +18,9 @@ fn failed(action: &'static str, path: &Path) -> impl Fn(io::Error) -> NetworkErr
     move |source| NetworkError::Namespace { action, path: path.into(), source }
 }
 
-/// Make a namespace and keep it at `path`; its loopback is not up yet.
+/// Make a namespace of this process's users and keep it at `path`; its loopback is not up yet.
 pub(crate) fn create(path: &Path) -> Result<(), NetworkError> {
-    let directory = path.parent().unwrap_or(path);
-    fs::create_dir_all(directory).map_err(failed("making the directory of", path))?;
-    make_private(directory).map_err(failed("preparing the directory of", path))?;
-    remove(path)?;
+    prepare(path)?;
     fs::File::create(path).map_err(failed("making the file of", path))?;
     let made = in_new_thread(|| {
         // SAFETY: only the network namespace of this short-lived thread is replaced.
@@ -33,6 +30,27 @@ pub(crate) fn create(path: &Path) -> Result<(), NetworkError> {
         Ok(())
     });
     made.map_err(failed("making", path))
+}
+
+/// Have somebody else make a namespace and keep it at `path`.
+pub(crate) fn create_by(
+    path: &Path,
+    make: impl FnOnce() -> io::Result<()>,
+) -> Result<(), NetworkError> {
+    prepare(path)?;
+    make().map_err(failed("making", path))?;
+    enter(path, || {
+        set_defaults();
+        Ok(())
+    })
+}
+
+/// Make room for a namespace at `path`.
+pub(crate) fn prepare(path: &Path) -> Result<(), NetworkError> {
+    let directory = path.parent().unwrap_or(path);
+    fs::create_dir_all(directory).map_err(failed("making the directory of", path))?;
+    make_private(directory).map_err(failed("preparing the directory of", path))?;
+    remove(path)
 }
 
 /// A mount in a shared tree would be copied into every mount namespace, and live on there after its

@@ -49,6 +49,8 @@ pub struct Namespace {
     pub netns: PathBuf,
     /// Sources file for the shim's name service; kept up to date by attaching and detaching.
     pub dns: PathBuf,
+    /// File that names the user namespace which owns it; only where there is one.
+    pub user: PathBuf,
 }
 
 impl Networks {
@@ -222,6 +224,40 @@ impl Networks {
     ) -> Result<Namespace, NetworkError> {
         let namespace = self.namespace(container)?;
         netns::create(&namespace.netns)?;
+        self.fill_namespace(namespace, upstreams).await
+    }
+
+    /// As [`Networks::make_namespace`], but `make` makes it, and mounts it at [`Namespace::netns`]: for
+    /// one that a user namespace owns, which it keeps at [`Namespace::user`].
+    pub async fn make_namespace_by(
+        &self,
+        container: &str,
+        upstreams: &[SocketAddr],
+        make: impl FnOnce(&Namespace) -> std::io::Result<()>,
+    ) -> Result<Namespace, NetworkError> {
+        let namespace = self.namespace(container)?;
+        netns::remove(&namespace.user)?;
+        netns::create_by(&namespace.netns, || make(&namespace))?;
+        self.fill_namespace(namespace, upstreams).await
+    }
+
+    /// Let `make` keep a user namespace at [`Namespace::user`] of a container that has no network of its
+    /// own. [`Networks::release`] gives it up.
+    pub fn make_user_namespace_by(
+        &self,
+        container: &str,
+        make: impl FnOnce(&Path) -> std::io::Result<()>,
+    ) -> Result<(), NetworkError> {
+        let path = self.namespace(container)?.user;
+        netns::prepare(&path)?;
+        make(&path).map_err(|source| NetworkError::Namespace { action: "making", path, source })
+    }
+
+    async fn fill_namespace(
+        &self,
+        namespace: Namespace,
+        upstreams: &[SocketAddr],
+    ) -> Result<Namespace, NetworkError> {
         Links::inside(&namespace.netns)?.set_up("lo").await?;
         let upstreams =
             if upstreams.is_empty() { names::host_upstreams() } else { upstreams.to_vec() };
@@ -239,7 +275,8 @@ impl Networks {
         }
         let netns = self.shared.namespaces.join(container);
         let dns = self.shared.namespaces.join(format!("{container}.dns"));
-        Ok(Namespace { netns, dns })
+        let user = self.shared.namespaces.join(format!("{container}.user"));
+        Ok(Namespace { netns, dns, user })
     }
 
     /// Look for a firewall of the host that drops our traffic. Costs a few milliseconds.

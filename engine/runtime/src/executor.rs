@@ -8,12 +8,17 @@ use std::collections::HashMap;
 use std::ffi::CString;
 use std::os::fd::{BorrowedFd, RawFd};
 
-use libcontainer::oci_spec::runtime::{Process, Spec};
+use libcontainer::oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process, Spec};
 use libcontainer::workload::{
     Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError,
 };
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
+use rustix::process::DumpableBehavior;
+
+use crate::privileges::{self, Identity};
+use crate::seccomp::{self, Program};
+use crate::spec::capabilities::bits;
 
 const NOT_FOUND: u8 = 1;
 const NOT_EXECUTABLE: u8 = 2;
@@ -24,6 +29,10 @@ const OTHER: u8 = 3;
 pub(crate) struct ProgramExecutor {
     /// Socket to the shim.
     pub(crate) status: RawFd,
+    /// The calls that the program may make; `None`: all.
+    pub(crate) filter: Option<Program>,
+    /// To be entered last: libcontainer brings a further process into all namespaces but this.
+    pub(crate) user_namespace: Option<RawFd>,
 }
 
 impl Executor for ProgramExecutor {
@@ -48,6 +57,21 @@ impl Executor for ProgramExecutor {
             failed(OTHER, "the specification has no process".to_owned());
             return Err(ExecutorError::InvalidArg);
         };
+        // From here on the process has no more power than others in the container, who could open the
+        // program it still is: a file of the host.
+        if let Err(error) = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+            failed(OTHER, format!("hiding from the container: {error}"));
+        }
+        if let Some(namespace) = self.user_namespace {
+            // SAFETY: as above.
+            let namespace = unsafe { BorrowedFd::borrow_raw(namespace) };
+            if let Err(error) = enter(process, namespace) {
+                failed(OTHER, format!("entering the user namespace: {error}"));
+            }
+        }
+        if let Err(error) = confine(process, self.filter.as_ref()) {
+            failed(OTHER, format!("installing the seccomp filter: {error}"));
+        }
         let (number, text) = become_program(process);
         failed(number, text);
         Err(ExecutorError::InvalidArg)
@@ -60,6 +84,38 @@ impl Executor for ProgramExecutor {
 
     fn setup_envs(&self, _envs: HashMap<String, String>) -> Result<(), ExecutorSetEnvsError> {
         Ok(())
+    }
+}
+
+/// Become the container's user. Until here this was a process of the host's root: one that nobody in
+/// the container has power over.
+fn enter(process: &Process, namespace: BorrowedFd<'_>) -> std::io::Result<()> {
+    let sets = process.capabilities().as_ref();
+    let of = |set: Option<&Option<Capabilities>>| set.and_then(Option::as_ref).map_or(0, bits);
+    let user = process.user();
+    privileges::enter(
+        namespace,
+        &Identity {
+            uid: user.uid(),
+            gid: user.gid(),
+            groups: user.additional_gids().as_deref().unwrap_or_default(),
+            bounding: of(sets.map(LinuxCapabilities::bounding)),
+            permitted: of(sets.map(LinuxCapabilities::permitted)),
+        },
+    )
+}
+
+/// Take the last privileges away. What the process may do from here on is what the program may.
+fn confine(process: &Process, filter: Option<&Program>) -> std::io::Result<()> {
+    if let Some(filter) = filter {
+        privileges::raise_admin()?;
+        seccomp::install(filter)?;
+    }
+    let effective = process.capabilities().as_ref().and_then(|sets| sets.effective().as_ref());
+    match effective.is_some_and(|set| set.contains(&Capability::SysAdmin)) {
+        true => Ok(()),
+        // It was only there to install the filter.
+        false => privileges::drop_admin(),
     }
 }
 

@@ -3,9 +3,12 @@
 //! ```text
 //! runtime run  --id ID --bundle DIR [--console SOCKET]
 //! runtime exec --id ID --process FILE [--console SOCKET]
+//! runtime userns …    (another module; it has no shim)
 //! ```
 //! The working directory is the shim's directory of the container: libcontainer's state is in `state/`,
-//! the list of cgroups in `cgroups`. Standard input, output and error become the container's, unless
+//! the list of cgroups in
+//! `cgroups`, the filter of system calls in `seccomp` (no file: no filter), that of
+//! what is to be mounted for a user namespace in `stage.json` (no file: there is none). Standard input, output and error become the container's, unless
 //! there is a console socket. Descriptor 3 is a socket to the shim:
 //!
 //! * the helper writes `pid N\n` once the process exists, or `failed K text\n`, `K` a number of the
@@ -27,7 +30,11 @@ use libcontainer::oci_spec::runtime::{Process, Spec};
 use libcontainer::syscall::syscall::SyscallType;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
+use crate::device_filter;
 use crate::executor::ProgramExecutor;
+use crate::privileges;
+use crate::seccomp::Program;
+use crate::stage::{self, Stage};
 
 /// The descriptor that reports go to.
 const STATUS_FD: i32 = 3;
@@ -45,6 +52,16 @@ struct Options {
 /// Entry of `minke-device runtime …`; `args` are what follows `runtime`. Call it first thing in `main`,
 /// before any thread is started.
 pub fn main(args: impl Iterator<Item = String>) -> ExitCode {
+    let mut args = args.peekable();
+    if args.next_if(|verb| verb == "userns").is_some() {
+        return match crate::user_namespace::main(args) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{error:#}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let status = match status_socket() {
         Ok(status) => status,
         Err(error) => {
@@ -112,25 +129,53 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Options> {
 
 fn perform(options: &Options, status: &OwnedFd) -> Result<i32> {
     fs::create_dir_all("state").context("making the state directory")?;
+    let stage = read_stage()?;
+    let users = match &stage {
+        Some(stage) => Some(stage.users().context("opening the user namespace")?),
+        None => None,
+    };
+    let joined = users.as_ref().filter(|_| options.verb == "exec");
+    let executor = ProgramExecutor {
+        status: status.as_raw_fd(),
+        filter: filter()?,
+        user_namespace: joined.map(AsRawFd::as_raw_fd),
+    };
     let builder = ContainerBuilder::new(options.id.clone(), SyscallType::default())
-        .with_executor(ProgramExecutor { status: status.as_raw_fd() })
+        .with_executor(executor)
         .with_root_path("state")
         .context("finding the state directory")?
         .with_console_socket(options.console.clone())
         .validate_id()
         .context("checking the container id")?;
     match options.verb.as_str() {
-        "run" => run(options, builder),
-        "exec" => exec(options, builder),
+        "run" => run(options, builder, stage.as_ref()),
+        "exec" => exec(options, builder, stage.as_ref()),
         verb => bail!("unknown verb {verb}"),
     }
 }
 
-fn run(options: &Options, builder: ContainerBuilder) -> Result<i32> {
+/// The filter of system calls. One that cannot be read is not taken for none.
+fn filter() -> Result<Option<Program>> {
+    match fs::read("seccomp") {
+        Ok(bytes) => Program::from_bytes(&bytes).map(Some).context("the seccomp filter is not one"),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).context("reading the seccomp filter"),
+    }
+}
+
+fn run(options: &Options, builder: ContainerBuilder, stage: Option<&Stage>) -> Result<i32> {
     let spec = Spec::load(options.bundle.join("config.json")).context("reading the bundle")?;
     if let (Some(process), Some(root)) = (spec.process(), spec.root()) {
-        give_pipes_to_user(process);
-        make_working_directory(root.path(), process.cwd());
+        let first = stage.map_or(0, |stage| stage.first);
+        if let Some(stage) = stage {
+            stage.set().context("staging the container's file systems")?;
+        }
+        give_pipes_to_user(process, first);
+        let make = || {
+            make_working_directory(root.path(), process.cwd());
+            Ok(())
+        };
+        privileges::as_owner(first, make).context("making the working directory")?;
     }
     let path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_deref());
     let path = path.context("the bundle has no cgroup path")?;
@@ -141,15 +186,20 @@ fn run(options: &Options, builder: ContainerBuilder) -> Result<i32> {
         .with_detach(true)
         .build()
         .context("creating the container")?;
+    // No process of the container has become its program yet.
+    filter_devices(&spec).context("applying the device rules")?;
     let pid = container.pid().context("the container has no process")?.as_raw();
     container.start().context("starting the container")?;
     Ok(pid)
 }
 
-fn exec(options: &Options, builder: ContainerBuilder) -> Result<i32> {
+fn exec(options: &Options, builder: ContainerBuilder, stage: Option<&Stage>) -> Result<i32> {
     let text = fs::read(&options.process).context("reading the process")?;
     let process: Process = serde_json::from_slice(&text).context("parsing the process")?;
-    give_pipes_to_user(&process);
+    if stage.is_some() {
+        stage::pretend().context("leaving the host's mounts")?;
+    }
+    give_pipes_to_user(&process, stage.map_or(0, |stage| stage.first));
     let pid = builder
         .as_tenant()
         .with_process(Some(&options.process))
@@ -159,9 +209,19 @@ fn exec(options: &Options, builder: ContainerBuilder) -> Result<i32> {
     Ok(pid.as_raw())
 }
 
+/// What is to be mounted before the container is made.
+fn read_stage() -> Result<Option<Stage>> {
+    match fs::read("stage.json") {
+        Ok(text) => serde_json::from_slice(&text).map(Some).context("parsing stage.json"),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).context("reading stage.json"),
+    }
+}
+
 /// A user other than root could not open `/dev/stdout` if the pipe behind it stayed root's.
-fn give_pipes_to_user(process: &Process) {
+fn give_pipes_to_user(process: &Process, first: u32) {
     let (uid, gid) = (process.user().uid(), process.user().gid());
+    let (uid, gid) = (first.saturating_add(uid), first.saturating_add(gid));
     if uid == 0 && gid == 0 {
         return;
     }
@@ -194,6 +254,18 @@ fn make_working_directory(rootfs: &Path, cwd: &Path) {
             Err(_) => return,
         }
     }
+}
+
+/// On version 2 libcontainer leaves devices to others.
+fn filter_devices(spec: &Spec) -> Result<()> {
+    let cgroups = fs::read_to_string("cgroups")?;
+    let unified = cgroups.lines().find(|line| Path::new(line).join("cgroup.controllers").exists());
+    let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+    let rules = resources.and_then(|resources| resources.devices().as_ref());
+    if let (Some(directory), Some(rules)) = (unified, rules) {
+        device_filter::apply(Path::new(directory), rules)?;
+    }
+    Ok(())
 }
 
 /// Write the directories that libcontainer will use, one a line, before they exist: whatever happens

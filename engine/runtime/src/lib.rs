@@ -6,11 +6,19 @@
 //! uses [`spec`], which describes a container as an OCI bundle.
 //!
 //! * [`spec`]: what Docker's options mean as an OCI runtime specification (pure but for [`spec::Facts`]).
+//! * [`stage`], [`idmap`]: how a container in a user namespace gets at its files.
+//! * [`seccomp`]: which system calls a container may make, as a program for the kernel.
 //! * [`helper`]: the verbs `run`, `exec` and `delete`, and how they report to the shim.
 
+mod device_filter;
 mod executor;
 pub mod helper;
+pub mod idmap;
 mod notes;
+pub mod privileges;
+pub mod seccomp;
 pub mod spec;
+pub mod stage;
+mod user_namespace;
 
 pub use helper::main;

@@ -4,7 +4,7 @@
 //! device numbers, hard limits, the kind of cgroups) is gathered before into [`Facts`].
 
 mod accounts;
-mod capabilities;
+pub(crate) mod capabilities;
 mod defaults;
 mod devices;
 mod facts;
@@ -21,7 +21,7 @@ pub use facts::Facts;
 pub use oci_spec::runtime as oci;
 pub use options::{
     BlockRate, BlockWeight, ContainerSpec, DeviceRequest, ExecSpec, Mount, MountKind, Namespace,
-    NetNamespace, Resources, Ulimit,
+    NetNamespace, Resources, Seccomp, Ulimit, UserNamespace,
 };
 
 /// Why a description cannot be turned into a specification. The text is shown to users.

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
@@ -22,9 +22,56 @@ pub(crate) struct Started {
     pub(crate) outputs: [Option<OwnedFd>; 2],
 }
 
+/// The runtime helper's program, behind a mount that cannot be written through. Who is inside a container
+/// can reopen the file of a process there by `/proc/<pid>/exe`, and is often the host's root.
+pub(crate) struct Helper {
+    path: PathBuf,
+    guarded: Option<OwnedFd>,
+}
+
+impl Helper {
+    /// The program at a path. Kernels before 5.12 cannot guard it.
+    pub(crate) fn new(path: PathBuf) -> Self {
+        let guarded = read_only(&path).ok();
+        Self { path, guarded }
+    }
+
+    fn command(&self) -> Command {
+        match &self.guarded {
+            None => Command::new(&self.path),
+            Some(file) => {
+                let mut command = Command::new(format!("/proc/self/fd/{}", file.as_raw_fd()));
+                command.arg0(&self.path);
+                command
+            }
+        }
+    }
+}
+
+/// A copy of the mount of one file, attached nowhere, read-only.
+fn read_only(path: &Path) -> io::Result<OwnedFd> {
+    use rustix::mount::OpenTreeFlags;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let tree = rustix::mount::open_tree(rustix::fs::CWD, path, flags)?;
+    // `struct mount_attr`: what is set, cleared, the propagation, a user namespace.
+    let attributes = [1_u64, 0, 0, 0];
+    // SAFETY: the path is an empty string with its NUL; the structure has the size that is said.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            attributes.as_ptr(),
+            size_of_val(&attributes),
+        )
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(tree) }
+}
+
 /// Start `<runtime> runtime <args>`.
 pub(crate) fn start(
-    runtime: &Path,
+    runtime: &Helper,
     args: &[&std::ffi::OsStr],
     tty: bool,
     with_stdin: bool,
@@ -37,7 +84,7 @@ pub(crate) fn start(
     )?;
     // The process that becomes the program waits on its end.
     rustix::io::ioctl_fionbio(&theirs, false)?;
-    let mut command = Command::new(runtime);
+    let mut command = runtime.command();
     command.arg("runtime").args(args).env_clear();
     let mut started = Started { helper: 0, status, stdin: None, outputs: [None, None] };
     if tty {

@@ -17,6 +17,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, WaitOptions, WaitStatus};
 
 use crate::logfile::LogFile;
+use crate::process::Helper;
 use crate::resolver::{Place, Resolver};
 use crate::signals;
 use client::Client;
@@ -54,6 +55,7 @@ enum Token {
 
 /// The shim.
 pub(crate) struct Server {
+    helper: Helper,
     config: ShimConfig,
     listener: UnixListener,
     signals: OwnedFd,
@@ -79,6 +81,7 @@ impl Server {
     ) -> Self {
         let main = Session::new(String::new(), config.tty);
         Self {
+            helper: Helper::new(config.runtime.clone()),
             config,
             listener,
             signals,

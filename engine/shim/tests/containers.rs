@@ -97,6 +97,7 @@ fn a_container_that_cannot_be_made_says_why() {
     let mut container = Container::new("true");
     container.spec.mounts = vec![spec::Mount {
         kind: spec::MountKind::Bind {
+            own_ids: false,
             source: "/no/such/directory".into(),
             recursive: true,
             propagation: String::new(),

@@ -12,6 +12,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("engine/network", &["common/"]),
     ("engine/runtime", &["common/"]),
     ("engine/shim", &[]),
+    ("engine/init", &[]),
     ("engine/client", &["common/"]),
     (
         "engine/daemon",
@@ -20,6 +21,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             // The wire types of the API stand there once, for both of its ends.
             "engine/client",
             "engine/images",
+            "engine/init",
             "engine/network",
             "engine/runtime",
             "engine/shim",

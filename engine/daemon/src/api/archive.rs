@@ -91,7 +91,9 @@ pub(super) async fn get(
         let writer = ChannelWriter { sender: Arc::new(sender) };
         let inner = place.path.clone();
         let name = pack::entry_name(&path);
-        if let Err(error) = in_root(&place, move || pack::pack(&inner, &name, writer)).await {
+        let users = place.users;
+        if let Err(error) = in_root(&place, move || pack::pack(&inner, &name, writer, users)).await
+        {
             tracing::warn!(path, %error, "copying out of a container broke off");
         }
         place.leave().await;
@@ -123,8 +125,9 @@ pub(super) async fn put(
         }
     });
     let (inner, keep_kinds) = (place.path.clone(), params.flag("noOverwriteDirNonDir"));
+    let users = place.users;
     let reader = ChannelReader::new(receiver);
-    let result = in_root(&place, move || pack::unpack(&inner, reader, keep_kinds)).await;
+    let result = in_root(&place, move || pack::unpack(&inner, reader, keep_kinds, users)).await;
     feed.abort();
     place.leave().await;
     result.map_err(|error| failed(&path, &container, error))?;

@@ -17,7 +17,7 @@ use crate::containers::document::Status;
 use crate::containers::view;
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
-use crate::{stamp, volumes};
+use crate::{apparmor, filters, stamp, volumes};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -144,9 +144,19 @@ pub(super) async fn info(State(daemon): State<Daemon>) -> Response<Body> {
         )]),
         default_runtime: "minke".to_owned(),
         live_restore_enabled: true,
-        security_options: vec!["name=seccomp,profile=builtin".to_owned()],
+        security_options: security_options(v2, daemon.options.user_range.is_some()),
         ..Info::default()
     })
+}
+
+fn security_options(v2: bool, users: bool) -> Vec<String> {
+    let all = [
+        (apparmor::enabled(), "name=apparmor"),
+        (filters::available(), "name=seccomp,profile=builtin"),
+        (users, "name=userns"),
+        (v2, "name=cgroupns"),
+    ];
+    all.into_iter().filter(|(on, _)| *on).map(|(_, name)| name.to_owned()).collect()
 }
 
 fn registry_config(daemon: &Daemon) -> RegistryConfig {

@@ -16,9 +16,9 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
-use minke_engine_network::AttachOptions;
+use minke_engine_network::{AttachOptions, Namespace};
 use minke_engine_runtime::spec::{
-    ContainerSpec, Mount, MountKind, NetNamespace, Resources, Ulimit,
+    ContainerSpec, Mount, MountKind, NetNamespace, Resources, Ulimit, UserNamespace,
 };
 use minke_engine_shim::cgroup;
 use minke_engine_shim::config::{DNS_PORT, DnsConfig, ShimConfig};
@@ -32,6 +32,7 @@ use crate::error::{Error, Result};
 use crate::launch::{Launch, spawn_shim};
 use crate::networks::Found;
 use crate::shim::{Connection, ShimError};
+use crate::users::{self, Users};
 use crate::{durable, rootfs};
 
 /// How long processes may take to die.
@@ -142,15 +143,15 @@ async fn run(
         let path = dir.join(name);
         std::fs::create_dir_all(&path).map_err(Error::file("making", &path))?;
     }
-    rootfs::mount(&step.lower, &step.upper, &step.work, &dir.join("rootfs"))?;
     let joined = join(daemon, id, &step.network).await?;
+    let user_namespace = mount_root(daemon, id, &dir.join("rootfs"), step)?;
     write_files(&dir, id, step, joined.gateway)?;
-    let spec = spec(daemon, id, &dir, step, joined.namespace)?;
+    let spec = ContainerSpec { user_namespace, ..spec(daemon, id, &dir, step, joined.namespace)? };
     let bundle = dir.join("bundle");
     let dns = joined.dns;
     let config = ShimConfig { id: id.to_owned(), bundle, dns, ..ShimConfig::default() };
     let shim = dir.join("shim");
-    spawn_shim(&daemon.programs, Launch { dir: &shim, spec: &spec, config }).await?;
+    spawn_shim(daemon, Launch { dir: &shim, spec: &spec, config }).await?;
     let exit = follow(&shim, output).await?;
     Ok(i32::try_from(exit.code).unwrap_or(255))
 }
@@ -209,6 +210,34 @@ fn failed(error: ShimError) -> Error {
     }
 }
 
+/// Mounts a step's root file system, and says in which user namespace it is seen.
+fn mount_root(
+    daemon: &Daemon,
+    id: &str,
+    target: &Path,
+    step: &RunStep,
+) -> Result<Option<UserNamespace>> {
+    let (lower, upper, work) = (&step.lower, &step.upper, &step.work);
+    let Some(range) = daemon.options.user_range else {
+        rootfs::mount(lower, upper, work, target)?;
+        return Ok(None);
+    };
+    let path = daemon.networks.namespace(id)?.user;
+    let overlay = rootfs::Overlay { lower, upper, work, target };
+    users::mount_mapped(&daemon.options.data, range, &path, overlay)?;
+    Ok(Some(UserNamespace { path, first: range.first }))
+}
+
+fn host_network(daemon: &Daemon) -> Result<Joined> {
+    match daemon.options.user_range {
+        None => Ok(Joined::of(NetNamespace::Host)),
+        Some(_) => Err(Error::Invalid(
+            "the host's network: builds run here in user namespaces, which cannot have it"
+                .to_owned(),
+        )),
+    }
+}
+
 /// How a step reaches others.
 struct Joined {
     namespace: NetNamespace,
@@ -225,20 +254,34 @@ impl Joined {
 
 async fn join(daemon: &Daemon, id: &str, network: &RunNetwork) -> Result<Joined> {
     let name = match network {
-        RunNetwork::Host => return Ok(Joined::of(NetNamespace::Host)),
+        RunNetwork::Host => return host_network(daemon),
         RunNetwork::Container(other) => {
             let namespace = prepare::namespace_of(daemon, other, "net")?;
+            if daemon.options.user_range.is_some() {
+                let theirs = Users::Of(prepare::namespace_of(daemon, other, "user")?);
+                let make = |user: &Path| users::make(daemon, &theirs, user, None);
+                daemon.networks.make_user_namespace_by(id, make)?;
+            }
             return Ok(Joined::of(NetNamespace::Path(namespace)));
         }
         RunNetwork::None => None,
         RunNetwork::Bridge => Some("bridge"),
         RunNetwork::Named(name) => match daemon.find_network(name)? {
-            Found::Host => return Ok(Joined::of(NetNamespace::Host)),
+            Found::Host => return host_network(daemon),
             Found::None => None,
             Found::Bridge(_) => Some(name.as_str()),
         },
     };
-    let namespace = daemon.networks.make_namespace(id, &[]).await?;
+    let namespace = match daemon.options.user_range {
+        None => daemon.networks.make_namespace(id, &[]).await?,
+        Some(range) => {
+            let make = |namespace: &Namespace| {
+                let own = Users::New(range);
+                users::make(daemon, &own, &namespace.user, Some(&namespace.netns))
+            };
+            daemon.networks.make_namespace_by(id, &[], make).await?
+        }
+    };
     let Some(name) = name else { return Ok(Joined::of(NetNamespace::Path(namespace.netns))) };
     if name == "bridge" {
         daemon.ensure_default_network().await?;
@@ -331,6 +374,7 @@ fn ulimits(step: &RunStep) -> Vec<Ulimit> {
 }
 
 fn bind(source: PathBuf, target: String, readonly: bool) -> Mount {
-    let kind = MountKind::Bind { source, recursive: false, propagation: String::new() };
+    let kind =
+        MountKind::Bind { source, recursive: false, propagation: String::new(), own_ids: true };
     Mount { kind, target, readonly }
 }

@@ -33,6 +33,9 @@ pub(crate) fn create(daemon: &Daemon, name: &str, body: CreateContainer) -> Resu
         return Err(Error::Invalid("config cannot be empty in order to create a container".into()));
     }
     validate::check(&config, &host)?;
+    if daemon.options.user_range.is_some() {
+        validate::check_user_namespace(&host)?;
+    }
     let image = daemon.images.image(&config.image)?;
     let config = merge_image(config, &image)?;
     ports::published(&config, &host)?;

@@ -20,7 +20,7 @@ use super::restart::{self, End};
 use super::{membership, start};
 use crate::daemon::Daemon;
 use crate::shim::Connection;
-use crate::{rootfs, stamp};
+use crate::{rootfs, stamp, users};
 
 /// How long the remains of a container whose shim was killed may take to die.
 const CLEAN_UP: Duration = Duration::from_secs(5);
@@ -194,7 +194,8 @@ async fn start_again(daemon: &Daemon, container: &Arc<Container>) {
 /// failure: what is left over is found at the next start of the engine.
 pub(crate) async fn take_down(daemon: &Daemon, container: &Container) -> Vec<NetworkRecord> {
     let mut left = Vec::new();
-    if container.has_own_network() {
+    let users = users::of(daemon, &container.lock().config.host_config);
+    if container.has_own_network() || users.is_some() {
         match daemon.networks.release(&container.id).await {
             Ok(records) => left = records,
             Err(error) => {

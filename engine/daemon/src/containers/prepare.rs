@@ -6,18 +6,23 @@ use std::path::{Path, PathBuf};
 use minke_engine_client::wire::{HostConfig, HostNetwork};
 use minke_engine_runtime::spec::{
     ContainerSpec, DeviceRequest, Mount, MountKind as SpecMount, Namespace, NetNamespace,
-    Resources, Ulimit,
+    Resources, Ulimit, UserNamespace,
 };
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use super::container::Container;
 use super::document::{ConfigDocument, MountDocument, MountKind};
+use super::validate::{self, SecurityOption};
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
+use crate::users::{self, Users};
 
 /// The files that are mounted over the image's.
 pub(super) const OWN_FILES: [(&str, &str); 3] =
     [("hosts", "/etc/hosts"), ("hostname", "/etc/hostname"), ("resolv.conf", "/etc/resolv.conf")];
+
+/// Where containers that ask for an init find it.
+const INIT: &str = "/sbin/docker-init";
 
 /// What the runtime is told of a container.
 pub(crate) fn spec(daemon: &Daemon, container: &Container) -> Result<ContainerSpec> {
@@ -47,6 +52,7 @@ pub(crate) fn spec(daemon: &Daemon, container: &Container) -> Result<ContainerSp
             "private" => Some(Namespace::Private),
             _ => None,
         },
+        user_namespace: user_namespace(daemon, container)?,
         mounts: mounts(daemon, container, &document)?,
         privileged: host.privileged,
         cap_add: host.cap_add.clone(),
@@ -63,17 +69,26 @@ pub(crate) fn spec(daemon: &Daemon, container: &Container) -> Result<ContainerSp
         cgroup_path: cgroup_path(daemon, host, &container.id),
         ..ContainerSpec::default()
     };
+    if host.init == Some(true) {
+        let kind = SpecMount::Bind {
+            source: daemon.init_program()?,
+            recursive: false,
+            propagation: String::new(),
+            own_ids: true,
+        };
+        spec.mounts.push(Mount { kind, target: INIT.to_owned(), readonly: true });
+        spec.args.splice(0..0, [INIT.to_owned(), "--".to_owned()]);
+    }
     for option in &host.security_opt {
-        match option.as_str() {
-            "no-new-privileges" | "no-new-privileges=true" | "no-new-privileges:true" => {
-                spec.no_new_privileges = true;
-            }
-            "seccomp=unconfined" | "seccomp:unconfined" => spec.seccomp_unconfined = true,
-            "systempaths=unconfined" => {
+        match validate::security_option(option)? {
+            SecurityOption::NoNewPrivileges(on) => spec.no_new_privileges = on,
+            SecurityOption::Seccomp(seccomp) => spec.seccomp = seccomp,
+            SecurityOption::AppArmor(profile) => spec.apparmor = profile,
+            SecurityOption::OpenSystemPaths => {
                 spec.masked_paths = Some(Vec::new());
                 spec.readonly_paths = Some(Vec::new());
             }
-            _ => {}
+            SecurityOption::Label => {}
         }
     }
     Ok(spec)
@@ -92,6 +107,28 @@ fn network(daemon: &Daemon, document: &ConfigDocument) -> Result<NetNamespace> {
         HostNetwork::Container(other) => NetNamespace::Path(namespace_of(daemon, other, "net")?),
         _ => NetNamespace::Path(daemon.networks.namespace(&document.id)?.netns),
     })
+}
+
+/// Where the container's user namespace is.
+pub(super) fn user_namespace(
+    daemon: &Daemon,
+    container: &Container,
+) -> Result<Option<UserNamespace>> {
+    let host = container.lock().config.host_config.clone();
+    let Some(range) = users::of(daemon, &host) else { return Ok(None) };
+    let path = daemon.networks.namespace(&container.id)?.user;
+    Ok(Some(UserNamespace { path, first: range.first }))
+}
+
+/// Whose users a container gets: its own, or those of the container whose other namespaces it joins,
+/// because who owns a namespace decides who may enter it. `None`: the host's.
+pub(super) fn users(daemon: &Daemon, host: &HostConfig) -> Result<Option<Users>> {
+    let Some(range) = users::of(daemon, host) else { return Ok(None) };
+    let modes = [&host.network_mode, &host.pid_mode, &host.ipc_mode];
+    match modes.into_iter().find_map(|mode| mode.strip_prefix("container:")) {
+        Some(other) => Ok(Some(Users::Of(namespace_of(daemon, other, "user")?))),
+        None => Ok(Some(Users::New(range))),
+    }
 }
 
 /// A namespace that is private, the host's, or another container's.
@@ -127,7 +164,12 @@ fn mounts(daemon: &Daemon, container: &Container, document: &ConfigDocument) -> 
         let source = files.join(file);
         if !own && source.exists() {
             mounts.push(Mount {
-                kind: SpecMount::Bind { source, recursive: false, propagation: String::new() },
+                kind: SpecMount::Bind {
+                    source,
+                    recursive: false,
+                    propagation: String::new(),
+                    own_ids: true,
+                },
                 target: target.to_owned(),
                 readonly: false,
             });
@@ -146,11 +188,13 @@ fn spec_mount(daemon: &Daemon, mount: &MountDocument) -> Result<Mount> {
             source: PathBuf::from(&mount.source),
             recursive: !mount.non_recursive,
             propagation: mount.propagation.clone(),
+            own_ids: false,
         },
         MountKind::Volume => SpecMount::Bind {
             source: volume_source(daemon, mount)?,
             recursive: true,
             propagation: mount.propagation.clone(),
+            own_ids: true,
         },
     };
     Ok(Mount { kind, target: mount.target.clone(), readonly: mount.read_only })

@@ -6,12 +6,12 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use minke_engine_client::wire::{EndpointSettings, HostNetwork};
 use minke_engine_images::Use;
-use minke_engine_network::{AttachOptions, Endpoint, NAME_SERVICE_PORT};
+use minke_engine_network::{AttachOptions, Endpoint, NAME_SERVICE_PORT, Namespace};
 use minke_engine_shim::config::{DnsConfig, LogConfig, ShimConfig};
 use minke_engine_shim::protocol::{Request, Streams};
 
@@ -23,8 +23,9 @@ use crate::daemon::Daemon;
 use crate::error::{Error, Result};
 use crate::launch::{Launch, spawn_shim};
 use crate::networks::show_endpoint;
+use crate::rootfs::Overlay;
 use crate::shim::{Connection, ShimError};
-use crate::{durable, rootfs, stamp, volumes};
+use crate::{durable, rootfs, stamp, users, volumes};
 
 /// Starts a container for somebody who asked for it.
 pub(crate) async fn start(daemon: &Daemon, container: &Arc<Container>) -> Result<()> {
@@ -79,6 +80,7 @@ async fn bring_up(daemon: &Daemon, container: &Arc<Container>, again: bool) -> R
     let network = join_networks(daemon, container).await?;
     write_files(daemon, container, &network)?;
     fill_volumes(daemon, container)?;
+    map_rootfs(daemon, container)?;
     let spec = prepare::spec(daemon, container)?;
     let launch = Launch {
         dir: &container.shim_dir(),
@@ -87,7 +89,7 @@ async fn bring_up(daemon: &Daemon, container: &Arc<Container>, again: bool) -> R
     };
     // What a shim that was killed left behind would be taken for news of this run.
     let _ = std::fs::remove_file(container.shim_dir().join("exit"));
-    spawn_shim(&daemon.programs, launch).await?;
+    spawn_shim(daemon, launch).await?;
     run(daemon, container, again, network.endpoints).await?;
     health::begin(daemon, container);
     Ok(())
@@ -162,6 +164,22 @@ pub(crate) fn mount_rootfs(daemon: &Daemon, container: &Container) -> Result<()>
     rootfs::mount(&lower, &upper, &work, &container.rootfs())
 }
 
+/// Shows the files of a container in a user namespace under its owners. Until then they were seen as
+/// they are on the disk.
+fn map_rootfs(daemon: &Daemon, container: &Container) -> Result<()> {
+    let host = container.lock().config.host_config.clone();
+    let Some(range) = users::of(daemon, &host) else { return Ok(()) };
+    let Some(user) = prepare::user_namespace(daemon, container)? else { return Ok(()) };
+    let image = container.lock().config.image_id.clone();
+    let image = image.parse().map_err(Error::system("reading the image's id"))?;
+    let lower = daemon.images.lower_dirs(&image)?;
+    rootfs::unmount_all(&container.rootfs())?;
+    let (upper, work) = (container.dir.join("upper"), container.dir.join("work"));
+    let target = container.rootfs();
+    let overlay = Overlay { lower: &lower, upper: &upper, work: &work, target: &target };
+    users::mount_mapped(&daemon.options.data, range, &user.path, overlay)
+}
+
 /// What a container got in its networks.
 #[derive(Default)]
 struct Joined {
@@ -175,6 +193,11 @@ struct Joined {
 
 async fn join_networks(daemon: &Daemon, container: &Arc<Container>) -> Result<Joined> {
     if !container.has_own_network() {
+        let host = container.lock().config.host_config.clone();
+        if let Some(users) = prepare::users(daemon, &host)? {
+            let make = |user: &Path| users::make(daemon, &users, user, None);
+            daemon.networks.make_user_namespace_by(&container.id, make)?;
+        }
         return Ok(Joined::default());
     }
     let document = container.lock().config.clone();
@@ -185,7 +208,15 @@ async fn join_networks(daemon: &Daemon, container: &Arc<Container>) -> Result<Jo
         .filter_map(|server| Some(SocketAddr::new(server.parse::<IpAddr>().ok()?, 53)))
         .collect();
     daemon.networks.release(&container.id).await?;
-    let namespace = daemon.networks.make_namespace(&container.id, &upstreams).await?;
+    let namespace = match prepare::users(daemon, &document.host_config)? {
+        None => daemon.networks.make_namespace(&container.id, &upstreams).await?,
+        Some(users) => {
+            let make = |namespace: &Namespace| {
+                users::make(daemon, &users, &namespace.user, Some(&namespace.netns))
+            };
+            daemon.networks.make_namespace_by(&container.id, &upstreams, make).await?
+        }
+    };
     let mut joined = Joined::default();
     if document.host_config.network() == HostNetwork::None {
         return Ok(joined);

@@ -2,10 +2,12 @@
 //! container that silently lacks a limit or a device is worse than none.
 
 use minke_engine_client::wire::{ContainerConfig, HostConfig, HostNetwork, Resources};
+use minke_engine_runtime::spec::Seccomp;
 use serde_json::Value;
 
 use super::{log_options, signals};
 use crate::error::{Error, Result};
+use crate::{apparmor, filters};
 
 /// Smallest memory limit, bytes: the runtime helper itself needs about this much.
 const LEAST_MEMORY: i64 = 6 << 20;
@@ -75,20 +77,9 @@ fn check_words(host: &HostConfig) -> Result<()> {
     one_of("IpcMode", &host.ipc_mode, &["", "private", "shareable", "host", "container:"])?;
     one_of("CgroupnsMode", &host.cgroupns_mode, &["", "private", "host"])?;
     log_options::read(host)?;
-    if host.init == Some(true) {
-        return Err(unsupported("Init", "true"));
-    }
     for option in &host.security_opt {
-        let (name, value) = option.split_once(['=', ':']).unwrap_or((option, ""));
-        let known = matches!(
-            (name, value),
-            ("no-new-privileges", "" | "true" | "false")
-                | ("seccomp" | "apparmor" | "systempaths", "unconfined")
-                | ("seccomp", "builtin")
-                | ("label", _)
-        );
-        if !known {
-            return Err(unsupported("security option", option));
+        if let SecurityOption::Seccomp(Seccomp::Profile(text)) = security_option(option)? {
+            filters::check(&text)?;
         }
     }
     let parent = &host.resources.cgroup_parent;
@@ -105,6 +96,45 @@ fn check_words(host: &HostConfig) -> Result<()> {
         return Err(Error::Invalid("SHM size can not be less than 0".to_owned()));
     }
     Ok(())
+}
+
+/// What one of `SecurityOpt` asks for.
+pub(crate) enum SecurityOption {
+    NoNewPrivileges(bool),
+    Seccomp(Seccomp),
+    /// A profile that the kernel has; empty: none.
+    AppArmor(String),
+    /// Nothing masked, nothing read-only in /proc and /sys.
+    OpenSystemPaths,
+    /// SELinux's: nothing where the kernel does not label.
+    Label,
+}
+
+/// Reads one of `SecurityOpt`.
+pub(crate) fn security_option(option: &str) -> Result<SecurityOption> {
+    let (name, value) = option.split_once(['=', ':']).unwrap_or((option, ""));
+    Ok(match (name, value) {
+        ("no-new-privileges", "" | "true") => SecurityOption::NoNewPrivileges(true),
+        ("no-new-privileges", "false") => SecurityOption::NoNewPrivileges(false),
+        ("seccomp", "unconfined") => SecurityOption::Seccomp(Seccomp::Unconfined),
+        ("seccomp", "") => {
+            return Err(Error::Invalid("Decoding seccomp profile failed: it is empty".to_owned()));
+        }
+        ("seccomp", "builtin") => SecurityOption::Seccomp(Seccomp::Default),
+        ("seccomp", text) => SecurityOption::Seccomp(Seccomp::Profile(text.to_owned())),
+        ("systempaths", "unconfined") => SecurityOption::OpenSystemPaths,
+        ("label", _) => SecurityOption::Label,
+        ("apparmor", "unconfined") => SecurityOption::AppArmor(String::new()),
+        ("apparmor", profile) if apparmor::has(profile) => {
+            SecurityOption::AppArmor(profile.to_owned())
+        }
+        ("apparmor", profile) => {
+            return Err(Error::Invalid(format!(
+                "apparmor profile {profile:?} is not loaded on this host"
+            )));
+        }
+        _ => return Err(unsupported("security option", option)),
+    })
 }
 
 /// Reads `10m`, `1.5g`, `4096`: powers of 1024.
@@ -171,6 +201,31 @@ pub(crate) fn check_resources(limits: &Resources) -> Result<()> {
         if !list.bytes().all(|byte| byte.is_ascii_digit() || byte == b',' || byte == b'-') {
             return Err(Error::Invalid(format!("Invalid value {list} for {what}")));
         }
+    }
+    Ok(())
+}
+
+/// Checks what a container in a user namespace may not have.
+pub(crate) fn check_user_namespace(host: &HostConfig) -> Result<()> {
+    if host.userns_mode == "host" {
+        return Ok(());
+    }
+    let refuse = |what: &str| {
+        Err(Error::Invalid(format!(
+            "{what} when user namespaces are enabled: ask for the host's (UsernsMode \"host\")"
+        )))
+    };
+    if host.privileged {
+        return refuse("privileged mode is incompatible with user namespaces: it cannot be had");
+    }
+    if host.network() == HostNetwork::Host {
+        return refuse("cannot share the host's network namespace");
+    }
+    if host.pid_mode == "host" {
+        return refuse("cannot share the host PID namespace");
+    }
+    if host.ipc_mode == "host" {
+        return refuse("cannot share the host IPC namespace");
     }
     Ok(())
 }
@@ -274,8 +329,8 @@ mod tests {
         };
         refused(r#"{"DeviceRequests":[{"Count":-1}]}"#, "DeviceRequests");
         refused(r#"{"KernelMemory":1000000}"#, "KernelMemory");
-        refused(r#"{"Init":true}"#, "Init");
-        refused(r#"{"SecurityOpt":["seccomp={}"]}"#, "seccomp");
+        refused(r#"{"SecurityOpt":["seccomp={"]}"#, "Decoding seccomp profile failed");
+        refused(r#"{"SecurityOpt":["apparmor=no-such"]}"#, "no-such");
         refused(r#"{"LogConfig":{"Type":"journald"}}"#, "journald");
         refused(r#"{"Runtime":"nvidia"}"#, "nvidia");
         refused(r#"{"Memory":1000}"#, "6MB");

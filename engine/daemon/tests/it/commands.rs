@@ -140,7 +140,6 @@ fn what_cannot_be_done_is_refused_by_name() {
     let site = Site::new();
     for (words, reason) in [
         (vec!["--gpus", "all"], "DeviceRequests"),
-        (vec!["--init"], "Init"),
         (vec!["--log-driver", "journald"], "journald"),
         (vec!["--security-opt", "seccomp=/dev/null"], "seccomp"),
         (vec!["--memory", "1m"], "6MB"),

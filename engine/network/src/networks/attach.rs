@@ -194,6 +194,7 @@ impl Networks {
         }
         let namespace = self.namespace(container)?;
         netns::remove(&namespace.netns)?;
+        netns::remove(&namespace.user)?;
         netns::remove(&namespace.dns)?;
         Ok(left)
     }

@@ -31,7 +31,8 @@ impl Networks {
         }
         firewall::apply(&self.rebuild_script()).await?;
         for name in netns::names(&self.shared.namespaces) {
-            let container = name.strip_suffix(".dns").unwrap_or(&name);
+            let bare = |end: &str| name.strip_suffix(end);
+            let container = bare(".dns").or(bare(".user")).unwrap_or(&name);
             if !is_running(container) {
                 netns::remove(&self.shared.namespaces.join(&name))?;
             }

@@ -54,6 +54,12 @@ const ALL: [Capability; 41] = {
     ]
 };
 
+/// A set as the kernel writes it: a bit per capability.
+pub(crate) fn bits(set: &HashSet<Capability>) -> u64 {
+    let bit = |it: &Capability| ALL.iter().position(|known| known == it).map_or(0, |at| 1 << at);
+    set.iter().map(bit).fold(0, |all, bit: u64| all | bit)
+}
+
 /// The capabilities that Docker gives by default.
 pub fn default_capabilities() -> HashSet<Capability> {
     use Capability::*;
@@ -115,10 +121,14 @@ pub(super) fn build(
             .is_some_and(|bit| facts.capabilities >> bit & 1 == 1)
     });
     let held = if uid == 0 { set.clone() } else { HashSet::new() };
+    // Beside what it may use, the process keeps what installs the filter of system calls, until it has
+    // been installed.
+    let mut permitted = held.clone();
+    permitted.insert(Capability::SysAdmin);
     Ok(LinuxCapabilitiesBuilder::default()
         .bounding(set)
         .effective(held.clone())
-        .permitted(held)
+        .permitted(permitted)
         .inheritable(HashSet::new())
         .ambient(HashSet::new())
         .build()?)

@@ -7,7 +7,7 @@ use oci_spec::runtime::{
 };
 
 use super::facts::Node;
-use super::{ContainerSpec, Facts, SpecError};
+use super::{ContainerSpec, Facts, Mount, MountKind, SpecError};
 
 /// Character devices that every container may use: null, zero, full, random, urandom, tty, console,
 /// ptmx, and all terminals.
@@ -24,6 +24,9 @@ pub(super) fn nodes(
     facts: &Facts,
 ) -> Result<Vec<LinuxDevice>, SpecError> {
     let mut made = Vec::new();
+    if container.user_namespace.is_some() {
+        return Ok(made);
+    }
     let skip = |path: &Path| {
         DEFAULT_NODES.iter().any(|known| path == Path::new(known)) || path == Path::new("/dev/ptmx")
     };
@@ -47,6 +50,32 @@ pub(super) fn nodes(
         }
     }
     Ok(made)
+}
+
+/// In a user namespace no node can be made: the host's are mounted.
+pub(super) fn mounted(container: &ContainerSpec, facts: &Facts) -> Vec<Mount> {
+    let mut mounts = Vec::new();
+    if container.user_namespace.is_none() {
+        return mounts;
+    }
+    for request in &container.devices {
+        for (host, _) in facts.nodes.range(request.host.clone()..) {
+            let Ok(below) = host.strip_prefix(&request.host) else { break };
+            let target = match below.as_os_str().is_empty() {
+                true => PathBuf::from(&request.container),
+                false => Path::new(&request.container).join(below),
+            };
+            let kind = MountKind::Bind {
+                source: host.clone(),
+                recursive: false,
+                propagation: String::new(),
+                own_ids: false,
+            };
+            let target = target.to_string_lossy().into_owned();
+            mounts.push(Mount { kind, target, readonly: false });
+        }
+    }
+    mounts
 }
 
 fn device(path: PathBuf, node: &Node) -> Result<LinuxDevice, SpecError> {

@@ -32,10 +32,14 @@ pub struct Facts {
     pub capabilities: u64,
     /// Hard limits of this process by Docker's ulimit name; what is missing is unlimited.
     pub hard_limits: BTreeMap<&'static str, u64>,
+    /// The one of this process.
+    pub oom_score_adj: i32,
     /// Lowest oom_score_adj that this process may give.
     pub lowest_oom_score_adj: i32,
     /// Only cgroup version 2 is mounted.
     pub cgroup_v2: bool,
+    /// Names of the hierarchies of version 1, where containers see them below `/sys/fs/cgroup`.
+    pub hierarchies: Vec<String>,
     /// Swap can be limited.
     pub swap_accounting: bool,
     /// Nodes by host path: the requested devices, those in requested directories, and for privileged
@@ -43,6 +47,12 @@ pub struct Facts {
     pub nodes: BTreeMap<PathBuf, Node>,
     /// Block devices of limits, by path.
     pub block_devices: BTreeMap<PathBuf, (i64, i64)>,
+}
+
+fn hierarchies() -> Vec<String> {
+    let entries = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
+    let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    directories.filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }
 
 /// A lookup that failed.
@@ -74,8 +84,10 @@ impl Facts {
             accounts,
             capabilities,
             hard_limits: hard_limits(&read(Path::new("/proc/self/limits"))?),
+            oom_score_adj: current,
             lowest_oom_score_adj: if can_lower_oom { -1000 } else { current },
             cgroup_v2,
+            hierarchies: if cgroup_v2 { Vec::new() } else { hierarchies() },
             swap_accounting: cgroup_v2
                 || Path::new("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes").exists(),
             ..Self::default()

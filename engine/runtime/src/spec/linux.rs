@@ -28,6 +28,12 @@ pub(super) fn build(container: &ContainerSpec, facts: &Facts) -> Result<Linux, S
         None if container.privileged => Vec::new(),
         None => default.iter().map(|path| path.to_string()).collect(),
     };
+    let mut readonly = paths(&container.readonly_paths, &defaults::READONLY_PATHS);
+    if !container.privileged && !facts.hierarchies.is_empty() {
+        // libcontainer takes no notice of their mount's `ro`; who writes there lifts its own limits.
+        readonly.push("/sys/fs/cgroup".to_owned());
+        readonly.extend(facts.hierarchies.iter().map(|name| format!("/sys/fs/cgroup/{name}")));
+    }
     let sysctls = container.sysctls.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
     let mut linux = Linux::default();
     linux
@@ -37,7 +43,7 @@ pub(super) fn build(container: &ContainerSpec, facts: &Facts) -> Result<Linux, S
         .set_devices(Some(devices::nodes(container, facts)?))
         .set_sysctl(Some(sysctls))
         .set_masked_paths(Some(paths(&container.masked_paths, &defaults::MASKED_PATHS)))
-        .set_readonly_paths(Some(paths(&container.readonly_paths, &defaults::READONLY_PATHS)))
+        .set_readonly_paths(Some(readonly))
         .set_rootfs_propagation(root_propagation(container))
         .set_seccomp(None);
     Ok(linux)
@@ -74,6 +80,9 @@ fn namespaces(container: &ContainerSpec, facts: &Facts) -> Result<Vec<LinuxNames
         false => Namespace::Host,
     });
     let mut list = vec![namespace(LinuxNamespaceType::Mount, None)?];
+    if let Some(user) = &container.user_namespace {
+        list.push(namespace(LinuxNamespaceType::User, Some(&user.path))?);
+    }
     for (kind, wanted) in [
         (LinuxNamespaceType::Pid, &container.pid),
         (LinuxNamespaceType::Ipc, &container.ipc),

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use oci_spec::runtime::{Mount as OciMount, MountBuilder};
 
-use super::{ContainerSpec, Facts, Mount, MountKind, NetNamespace, SpecError, defaults};
+use super::{ContainerSpec, Facts, Mount, MountKind, NetNamespace, SpecError, defaults, devices};
+use crate::stage::MAPPED;
 
 /// The mounts in the order in which they are to be made.
 pub(super) fn build(container: &ContainerSpec, facts: &Facts) -> Result<Vec<OciMount>, SpecError> {
@@ -15,9 +16,16 @@ pub(super) fn build(container: &ContainerSpec, facts: &Facts) -> Result<Vec<OciM
         let target = mount.destination().to_string_lossy().into_owned();
         mounts.insert((depth(&target), target), mount);
     }
+    for mount in devices::mounted(container, facts) {
+        let target = target_of(&mount.target)?;
+        mounts.insert((depth(&target), target.clone()), custom(&mount, target, false)?);
+    }
     for mount in &container.mounts {
         let target = target_of(&mount.target)?;
-        mounts.insert((depth(&target), target.clone()), custom(mount, target)?);
+        mounts.insert(
+            (depth(&target), target.clone()),
+            custom(mount, target, container.user_namespace.is_some())?,
+        );
     }
     Ok(mounts.into_values().collect())
 }
@@ -105,11 +113,11 @@ fn standard(container: &ContainerSpec, facts: &Facts) -> Result<Vec<OciMount>, S
     Ok(mounts)
 }
 
-fn custom(mount: &Mount, target: String) -> Result<OciMount, SpecError> {
+fn custom(mount: &Mount, target: String, can_map: bool) -> Result<OciMount, SpecError> {
     let access = if mount.readonly { "ro" } else { "rw" };
     let built = MountBuilder::default().destination(target);
     Ok(match &mount.kind {
-        MountKind::Bind { source, recursive, propagation } => {
+        MountKind::Bind { source, recursive, propagation, own_ids } => {
             const KNOWN: [&str; 6] =
                 ["private", "rprivate", "shared", "rshared", "slave", "rslave"];
             let propagation = match propagation.as_str() {
@@ -121,7 +129,10 @@ fn custom(mount: &Mount, target: String) -> Result<OciMount, SpecError> {
                 }
             };
             let bind = if *recursive { "rbind" } else { "bind" };
-            let options = [bind, propagation, access].map(str::to_owned).to_vec();
+            let mut options = [bind, propagation, access].map(str::to_owned).to_vec();
+            if *own_ids && can_map {
+                options.push(MAPPED.to_owned());
+            }
             built.typ("bind").source(source.clone()).options(options).build()?
         }
         MountKind::Tmpfs { options } => {
@@ -142,8 +153,12 @@ mod tests {
     use super::*;
 
     fn bind(target: &str) -> Mount {
-        let kind =
-            MountKind::Bind { source: "/src".into(), recursive: true, propagation: String::new() };
+        let kind = MountKind::Bind {
+            source: "/src".into(),
+            recursive: true,
+            propagation: String::new(),
+            own_ids: false,
+        };
         Mount { kind, target: target.into(), readonly: true }
     }
 

@@ -39,6 +39,8 @@ pub struct ContainerSpec {
     pub uts: Namespace,
     /// `None`: private on cgroup v2, the host's on v1, as Docker does.
     pub cgroup_namespace: Option<Namespace>,
+    /// `None`: its users are the host's.
+    pub user_namespace: Option<UserNamespace>,
     /// Bind, volume and tmpfs mounts, and the daemon's own (hosts, hostname, resolv.conf). Their order
     /// does not matter: outer targets are mounted first.
     pub mounts: Vec<Mount>,
@@ -70,8 +72,22 @@ pub struct ContainerSpec {
     pub readonly_paths: Option<Vec<String>>,
     /// Path below the root of each hierarchy: `/minke/<engine id>/<container id>`.
     pub cgroup_path: String,
-    /// Allow every system call (`seccomp=unconfined`).
-    pub seccomp_unconfined: bool,
+    /// AppArmor profile of its programs; empty: none.
+    pub apparmor: String,
+    /// Which system calls its programs may make.
+    pub seccomp: Seccomp,
+}
+
+/// Where the filter of system calls comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Seccomp {
+    /// Docker's default list; none if the container is privileged.
+    #[default]
+    Default,
+    /// No filter.
+    Unconfined,
+    /// A profile in moby's JSON, also if the container is privileged.
+    Profile(String),
 }
 
 /// A process to run in a running container.
@@ -115,6 +131,15 @@ pub enum Namespace {
     Path(PathBuf),
 }
 
+/// The user namespace of a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserNamespace {
+    /// A file that names it: what `runtime userns` makes, or `/proc/<pid>/ns/user`.
+    pub path: PathBuf,
+    /// Host id of its root.
+    pub first: u32,
+}
+
 /// Something mounted into a container.
 #[derive(Clone, Debug)]
 pub struct Mount {
@@ -135,6 +160,8 @@ pub enum MountKind {
         source: PathBuf,
         /// Also what is mounted below the source.
         recursive: bool,
+        /// The owners of its files are ids of the container: it shows them in a user namespace too.
+        own_ids: bool,
         /// `rprivate` (also if empty), `private`, `rshared`, `shared`, `rslave` or `slave`.
         propagation: String,
     },

@@ -18,8 +18,9 @@ pub(super) fn build(container: &ContainerSpec, facts: &Facts) -> Result<Process,
         .set_cwd(working_directory(&container.cwd)?.into())
         .set_capabilities(Some(capabilities::build(container, facts, who.uid, false)?))
         .set_rlimits(Some(limits(container, facts)?))
+        .set_apparmor_profile(apparmor(container))
         .set_no_new_privileges(Some(container.no_new_privileges))
-        .set_oom_score_adj(Some(container.oom_score_adj.clamp(facts.lowest_oom_score_adj, 1000)));
+        .set_oom_score_adj(Some(oom_score_adj(container, facts)));
     Ok(process)
 }
 
@@ -44,9 +45,23 @@ pub(super) fn build_exec(
         .set_cwd(working_directory(&cwd)?.into())
         .set_capabilities(Some(capabilities::build(container, facts, who.uid, exec.privileged)?))
         .set_rlimits(Some(limits(container, facts)?))
+        .set_apparmor_profile(apparmor(container))
         .set_no_new_privileges(Some(container.no_new_privileges))
-        .set_oom_score_adj(Some(container.oom_score_adj.clamp(facts.lowest_oom_score_adj, 1000)));
+        .set_oom_score_adj(Some(oom_score_adj(container, facts)));
     Ok(process)
+}
+
+/// Nobody in a user namespace may make a process less likely a victim.
+fn oom_score_adj(container: &ContainerSpec, facts: &Facts) -> i32 {
+    let lowest = match container.user_namespace {
+        Some(_) => facts.oom_score_adj,
+        None => facts.lowest_oom_score_adj,
+    };
+    container.oom_score_adj.clamp(lowest, 1000)
+}
+
+fn apparmor(container: &ContainerSpec) -> Option<String> {
+    (!container.apparmor.is_empty()).then(|| container.apparmor.clone())
 }
 
 fn user(who: &Identity) -> Result<User, SpecError> {
@@ -105,6 +120,7 @@ fn environment(
 
 fn limits(container: &ContainerSpec, facts: &Facts) -> Result<Vec<PosixRlimit>, SpecError> {
     let value = |number: i64| u64::try_from(number).unwrap_or(u64::MAX);
+    let may_raise = facts.capabilities >> 24 & 1 == 1 && container.user_namespace.is_none();
     container
         .ulimits
         .iter()
@@ -114,7 +130,7 @@ fn limits(container: &ContainerSpec, facts: &Facts) -> Result<Vec<PosixRlimit>, 
                 return Err(SpecError::UlimitOrder(limit.name.clone()));
             }
             let most = match facts.hard_limits.get(name) {
-                Some(most) if facts.capabilities >> 24 & 1 == 0 => *most,
+                Some(most) if !may_raise => *most,
                 _ => u64::MAX,
             };
             Ok(PosixRlimitBuilder::default()

@@ -213,7 +213,7 @@ impl Server {
             starter.and_then(|c| c.bound.as_ref()).is_some_and(|(_, streams)| streams.stdin)
         };
         let with_stdin = if main { self.config.stdin } else { wants_stdin() };
-        let started = process::start(&self.config.runtime, &args, tty, with_stdin)?;
+        let started = process::start(&self.helper, &args, tty, with_stdin)?;
         let session = &mut self.sessions[place];
         session.status = Status::Starting;
         session.helper = started.helper;

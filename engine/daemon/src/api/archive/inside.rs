@@ -12,13 +12,16 @@ use crate::containers::document::{MountDocument, MountKind};
 use crate::containers::{exit, mounts, prepare, start};
 use crate::daemon::Daemon;
 use crate::error::Result;
-use crate::rootfs;
+use crate::options::IdRange;
+use crate::{rootfs, users};
 
 /// A root directory and a path below it.
 pub(super) struct Place {
     root: PathBuf,
     pub(super) path: PathBuf,
     pub(super) read_only: bool,
+    /// Host ids under which its files are seen, where they are not seen under their own.
+    pub(super) users: Option<IdRange>,
     /// A container that does not run has its root file system mounted for as long as this lives.
     mounted: Option<(Daemon, Arc<Container>, OwnedMutexGuard<()>)>,
 }
@@ -43,7 +46,8 @@ impl Place {
         let read_only = covering.map_or(readonly_rootfs, |mount| mount.read_only);
         if pid != 0 {
             let root = PathBuf::from(format!("/proc/{pid}/root"));
-            return Ok(Place { root, path: absolute.into(), read_only, mounted: None });
+            let users = users::of(daemon, &container.lock().config.host_config);
+            return Ok(Place { root, path: absolute.into(), read_only, users, mounted: None });
         }
         if let Some(mount) = covering {
             let root = match mount.kind {
@@ -52,14 +56,15 @@ impl Place {
             };
             let rest = clean[mount.target.len()..].to_owned();
             let path = PathBuf::from(format!("/{}", rest.trim_start_matches('/')));
-            return Ok(Place { root, path, read_only, mounted: None });
+            return Ok(Place { root, path, read_only, users: None, mounted: None });
         }
         let lifecycle = container.lock_lifecycle().await;
         if !container.status().has_process() {
             start::mount_rootfs(daemon, container)?;
         }
         let mounted = Some((daemon.clone(), container.clone(), lifecycle));
-        Ok(Place { root: container.rootfs(), path: absolute.into(), read_only, mounted })
+        let root = container.rootfs();
+        Ok(Place { root, path: absolute.into(), read_only, users: None, mounted })
     }
 
     /// Takes down what was mounted for it.

@@ -5,9 +5,14 @@ use std::io::{self, BufReader, Read, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use minke_engine_runtime::privileges::as_owner;
 use serde_json::json;
 
+use crate::options::IdRange;
 use crate::stamp;
+
+/// Who owns what belongs to nobody in the container.
+const NOBODY: u32 = 65534;
 
 /// What a client is told of a path.
 pub(super) struct Stat {
@@ -98,15 +103,26 @@ pub(super) fn entry_name(path: &str) -> String {
     }
 }
 
-/// Writes a path, with all below it, as a tar whose entries begin with `name`.
-pub(super) fn pack(path: &Path, name: &str, writer: impl Write) -> io::Result<()> {
+/// Writes a path, with all below it, as a tar whose entries begin with `name`. `users`: host ids that
+/// stand for the owners.
+pub(super) fn pack(
+    path: &Path,
+    name: &str,
+    writer: impl Write,
+    users: Option<IdRange>,
+) -> io::Result<()> {
     let mut tar = tar::Builder::new(io::BufWriter::with_capacity(64 * 1024, writer));
     tar.follow_symlinks(false);
-    add(&mut tar, path, Path::new(name))?;
+    add(&mut tar, path, Path::new(name), users)?;
     tar.into_inner()?.flush()
 }
 
-fn add<W: Write>(tar: &mut tar::Builder<W>, path: &Path, name: &Path) -> io::Result<()> {
+fn add<W: Write>(
+    tar: &mut tar::Builder<W>,
+    path: &Path,
+    name: &Path,
+    users: Option<IdRange>,
+) -> io::Result<()> {
     let metadata = fs::symlink_metadata(path)?;
     let kind = metadata.file_type();
     if kind.is_socket() {
@@ -116,14 +132,17 @@ fn add<W: Write>(tar: &mut tar::Builder<W>, path: &Path, name: &Path) -> io::Res
     let plain = name.strip_prefix("/").unwrap_or(name);
     if kind.is_dir() {
         if !plain.as_os_str().is_empty() {
-            tar.append_dir(plain, path)?;
+            match users {
+                None => tar.append_dir(plain, path)?,
+                Some(users) => add_owned(tar, path, plain, &metadata, users)?,
+            }
         }
         let mut entries: Vec<PathBuf> =
             fs::read_dir(path)?.map(|entry| entry.map(|e| e.path())).collect::<Result<_, _>>()?;
         entries.sort();
         for entry in entries {
             let below = name.join(entry.file_name().unwrap_or_default());
-            match add(tar, &entry, &below) {
+            match add(tar, &entry, &below, users) {
                 // It was removed while we walked.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 result => result?,
@@ -131,26 +150,79 @@ fn add<W: Write>(tar: &mut tar::Builder<W>, path: &Path, name: &Path) -> io::Res
         }
         return Ok(());
     }
-    tar.append_path_with_name(path, plain)
+    match users {
+        None => tar.append_path_with_name(path, plain),
+        Some(users) => add_owned(tar, path, plain, &metadata, users),
+    }
 }
 
-/// Unpacks an archive (plain or gzip) into the existing directory `path`.
-pub(super) fn unpack(path: &Path, reader: impl Read, keep_kinds: bool) -> io::Result<()> {
+/// One entry, with owners as the container knows them.
+fn add_owned<W: Write>(
+    tar: &mut tar::Builder<W>,
+    path: &Path,
+    name: &Path,
+    metadata: &fs::Metadata,
+    users: IdRange,
+) -> io::Result<()> {
+    let inside = |id: u32| u64::from(users.inside(id).unwrap_or(NOBODY));
+    let mut header = tar::Header::new_gnu();
+    header.set_metadata(metadata);
+    header.set_uid(inside(metadata.uid()));
+    header.set_gid(inside(metadata.gid()));
+    if metadata.is_symlink() {
+        return tar.append_link(&mut header, name, fs::read_link(path)?);
+    }
+    if metadata.is_file() {
+        header.set_size(metadata.len());
+        // A file that grows while it is read stays within what its header says.
+        return tar.append_data(&mut header, name, fs::File::open(path)?.take(metadata.len()));
+    }
+    header.set_size(0);
+    tar.append_data(&mut header, name, io::empty())
+}
+
+/// Unpacks an archive (plain or gzip) into the existing directory `path`. `users`: host ids that stand for
+/// the owners.
+pub(super) fn unpack(
+    path: &Path,
+    reader: impl Read,
+    keep_kinds: bool,
+    users: Option<IdRange>,
+) -> io::Result<()> {
     if !fs::metadata(path)?.is_dir() {
         return Err(io::ErrorKind::NotADirectory.into());
     }
     let mut reader = BufReader::new(reader);
     let magic = io::BufRead::fill_buf(&mut reader)?;
     if magic.starts_with(&[0x1f, 0x8b]) {
-        return unpack_tar(path, flate2::read::GzDecoder::new(reader), keep_kinds);
+        let reader = flate2::read::GzDecoder::new(reader);
+        return unpack_as_owner(path, reader, keep_kinds, users);
     }
-    unpack_tar(path, reader, keep_kinds)
+    unpack_as_owner(path, reader, keep_kinds, users)
 }
 
-fn unpack_tar(path: &Path, reader: impl Read, keep_kinds: bool) -> io::Result<()> {
+fn unpack_as_owner(
+    path: &Path,
+    reader: impl Read,
+    keep_kinds: bool,
+    users: Option<IdRange>,
+) -> io::Result<()> {
+    match users {
+        None => unpack_tar(path, reader, keep_kinds, None),
+        // The host's root is nobody in there, and can make nothing.
+        Some(range) => as_owner(range.first, || unpack_tar(path, reader, keep_kinds, Some(range))),
+    }
+}
+
+fn unpack_tar(
+    path: &Path,
+    reader: impl Read,
+    keep_kinds: bool,
+    users: Option<IdRange>,
+) -> io::Result<()> {
     let mut archive = tar::Archive::new(reader);
     archive.set_preserve_permissions(true);
-    archive.set_preserve_ownerships(true);
+    archive.set_preserve_ownerships(users.is_none());
     archive.set_unpack_xattrs(false);
     for entry in archive.entries()? {
         let mut entry = entry?;
@@ -173,7 +245,14 @@ fn unpack_tar(path: &Path, reader: impl Read, keep_kinds: bool) -> io::Result<()
                 fs::remove_file(&target)?;
             }
         }
-        entry.unpack_in(path)?;
+        if entry.unpack_in(path)?
+            && let Some(users) = users
+        {
+            let header = entry.header();
+            let outside = |id: u64| u32::try_from(id).ok().and_then(|id| users.outside(id));
+            let owners = (outside(header.uid()?), outside(header.gid()?));
+            std::os::unix::fs::lchown(path.join(&name), owners.0, owners.1)?;
+        }
     }
     Ok(())
 }
@@ -199,12 +278,12 @@ mod tests {
         fs::write(from.join("sub/file"), "content").unwrap();
         std::os::unix::fs::symlink("sub/file", from.join("link")).unwrap();
         let mut bytes = Vec::new();
-        pack(&from, "from", &mut bytes).unwrap();
-        unpack(&to, &bytes[..], false).unwrap();
+        pack(&from, "from", &mut bytes, None).unwrap();
+        unpack(&to, &bytes[..], false, None).unwrap();
         assert_eq!(fs::read_to_string(to.join("from/link")).unwrap(), "content");
         fs::create_dir(to.join("from/link2")).unwrap();
-        assert!(unpack(&to.join("missing"), &bytes[..], false).is_err());
-        assert!(unpack(&to.join("from/sub/file"), &bytes[..], false).is_err());
+        assert!(unpack(&to.join("missing"), &bytes[..], false, None).is_err());
+        assert!(unpack(&to.join("from/sub/file"), &bytes[..], false, None).is_err());
     }
 
     #[test]

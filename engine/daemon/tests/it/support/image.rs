@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 /// Its name.
 pub const IMAGE: &str = "busybox:latest";
 
-const APPLETS: [&str; 66] = [
+const APPLETS: [&str; 67] = [
     "addgroup",
     "adduser",
     "awk",
@@ -70,6 +70,7 @@ const APPLETS: [&str; 66] = [
     "tty",
     "ulimit",
     "uniq",
+    "unshare",
     "wc",
     "wget",
     "which",
