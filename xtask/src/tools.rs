@@ -48,6 +48,7 @@ pub const TEST: &[Tool] = &[
         package: "busybox-static",
         why: "is in the containers of tests",
     },
+    Tool { files: &["mkfs.ext4"], package: "e2fsprogs", why: "makes disks that are full soon" },
     Tool { files: &["iptables-nft"], package: "iptables", why: "sets up foreign packet filters" },
     Tool {
         files: &["setpriv"],

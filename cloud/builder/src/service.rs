@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use minke_common_dockerfile::parse_size;
 use minke_engine_client::wire::{ProgressLine, RegistryAuth};
 use minke_engine_client::{BuildImage, Client, PullImage};
 use tokio::sync::mpsc;
@@ -149,7 +148,6 @@ impl Job<'_> {
         name: &str,
     ) -> Result<(String, (usize, usize)), Failure> {
         let hosts = recipe.build.extra_hosts.iter();
-        let shm_size = recipe.build.shm_size.as_deref();
         let request = BuildImage {
             tags: vec![name.to_owned()],
             dockerfile: context::dockerfile_name(recipe),
@@ -161,7 +159,7 @@ impl Job<'_> {
             network_mode: recipe.build.network.clone().unwrap_or_default(),
             registries: self.registries.clone(),
             extra_hosts: hosts.map(|(host, address)| format!("{host}:{address}")).collect(),
-            shm_size: shm_size.and_then(parse_size).unwrap_or(0),
+            shm_size: recipe.build.shm_size.unwrap_or(0),
             memory: i64::try_from(self.builder.limits().step_memory).unwrap_or(0),
             ..BuildImage::default()
         };

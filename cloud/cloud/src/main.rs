@@ -5,6 +5,7 @@ mod arguments;
 mod build_worker;
 mod data_directory;
 mod glue;
+mod housekeeping;
 mod memory;
 mod open_registry;
 mod presence;

@@ -1,7 +1,6 @@
 //! `minke-cloud serve`: all of a server in one process, on one listener.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use axum::Router;
@@ -19,11 +18,9 @@ use crate::arguments::Serve;
 use crate::build_worker::BuildWorker;
 use crate::data_directory::DataDirectory;
 use crate::glue::{RegistryTokens, Tunnels, doorkeeper};
+use crate::housekeeping::Housekeeping;
 use crate::presence;
 use crate::stop::Stop;
-
-/// How often what nobody needs is removed.
-const HOUSEKEEPING: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub async fn run(options: Serve) -> Result<()> {
     refuse_missing(&options)?;
@@ -36,10 +33,15 @@ pub async fn run(options: Serve) -> Result<()> {
     let public_url = options.public_url.clone().unwrap_or_else(|| format!("http://{address}"));
     let server = Server::assemble(&options, &data, &public_url).await?;
     first_start(&server.api).await?;
+    let housekeeping = Housekeeping {
+        api: server.api.clone(),
+        logs: server.logs.clone(),
+        registry: server.registry.clone(),
+    };
     let tasks = [
         tokio::spawn(presence::correct_later(server.api.clone(), server.hub.clone())),
         tokio::spawn(server.api.tell_devices()),
-        tokio::spawn(housekeeping(server.logs.clone(), server.registry.clone())),
+        tokio::spawn(housekeeping.run()),
     ];
     println!("Listening on http://{address}");
     if options.public_url.is_some() {
@@ -134,31 +136,4 @@ async fn first_start(api: &Api) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Once a day removes logs that are over and images that nothing names.
-async fn housekeeping(logs: Logs, registry: Registry) {
-    let mut day = tokio::time::interval(HOUSEKEEPING);
-    loop {
-        day.tick().await;
-        let logs = logs.clone();
-        let swept = tokio::task::spawn_blocking(move || logs.sweep(SystemTime::now())).await;
-        match swept {
-            Ok(Ok(0)) => {}
-            Ok(Ok(count)) => tracing::info!(count, "removed logs that were over"),
-            Ok(Err(error)) => tracing::error!("removing logs: {:#}", anyhow::Error::new(error)),
-            Err(error) => tracing::error!("removing logs: {error}"),
-        }
-        match registry.collect_garbage(&Default::default()).await {
-            Ok(collected) if collected.blobs > 0 => {
-                tracing::info!(
-                    blobs = collected.blobs,
-                    bytes = collected.bytes,
-                    "removed images that nothing names"
-                );
-            }
-            Ok(_) => {}
-            Err(error) => tracing::error!("removing images: {:#}", anyhow::Error::new(error)),
-        }
-    }
 }

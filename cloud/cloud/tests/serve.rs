@@ -113,43 +113,86 @@ async fn accounts_are_made_and_passwords_reset_beside_the_running_server() {
     Client::with_token(&server.url, "").post("/login_", &login).await.expect(200);
 }
 
+/// Makes an image of a new service; gives its number and its repository.
+async fn image(admin: &Client, fleet: i64, service: &str) -> (i64, String) {
+    let now = jiff::Timestamp::now().to_string();
+    let row = json!({"application": fleet, "service_name": service});
+    let service = admin.make("service", row).await;
+    let row = json!({"is_a_build_of__service": service["id"], "status": "running", "start_timestamp": now});
+    let image = admin.make("image", row).await;
+    let location = image["is_stored_at__image_location"].as_str().unwrap();
+    (image["id"].as_i64().unwrap(), location.split_once('/').unwrap().1.to_owned())
+}
+
+/// A token of the registry for a repository.
+async fn token(client: &Client, place: &str, actions: &str) -> String {
+    let path = format!("/auth/v1/token?service=x&scope=repository:{place}:{actions}");
+    client.get(&path).await.expect(200).json()["token"].as_str().unwrap().to_owned()
+}
+
+/// Stores a blob; gives its path and whoever may see it.
+async fn store(admin: &Client, place: &str) -> (String, Client) {
+    let pusher = Client::with_token(&admin.url, &token(admin, place, "pull,push").await);
+    let upload = pusher.post(&format!("/v2/{place}/blobs/uploads/"), &json!({})).await.expect(202);
+    let upload = upload.headers["location"].to_str().unwrap().replace(&admin.url, "");
+    let digest = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
+    let separator = if upload.contains('?') { '&' } else { '?' };
+    let put = pusher.request(Method::PUT, &format!("{upload}{separator}digest={digest}"));
+    Client::send(put.body("hello")).await.expect(201);
+    (format!("/v2/{place}/blobs/{digest}"), pusher)
+}
+
+#[tokio::test]
+async fn the_repository_of_a_deleted_image_goes() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path(), &[]);
+    let admin = Client::log_in(&server.url, PASSWORD).await;
+    let fleet = admin.fleet("weather").await;
+    let (gone, gone_place) = image(&admin, fleet, "old").await;
+    let (_, kept_place) = image(&admin, fleet, "web").await;
+    for place in [&gone_place, &kept_place] {
+        store(&admin, place).await;
+    }
+    Client::send(admin.request(Method::DELETE, &format!("/v7/image({gone})"))).await.expect(200);
+    let folder = |place: &str| data.path().join("blobs/objects/repositories").join(place);
+    assert!(folder(&gone_place).is_dir() && folder(&kept_place).is_dir());
+    assert!(server.stop());
+
+    // Looked after at every start, and then once a day.
+    let server = Server::start(data.path(), &[]);
+    let begun = std::time::Instant::now();
+    while folder(&gone_place).join("_layers").exists() {
+        assert!(begun.elapsed().as_secs() < 60, "it is still there");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let admin = Client::with_token(&server.url, &admin.token);
+    let pusher = Client::with_token(&server.url, &token(&admin, &kept_place, "pull").await);
+    let digest = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
+    let kept = pusher.get(&format!("/v2/{kept_place}/blobs/{digest}")).await.expect(200);
+    assert_eq!(kept.text, "hello");
+}
+
 #[tokio::test]
 async fn images_go_in_and_out_with_the_servers_tokens() {
     let data = tempfile::tempdir().unwrap();
     let server = Server::start(data.path(), &[]);
     let admin = Client::log_in(&server.url, PASSWORD).await;
     let fleet = admin.fleet("weather").await;
-    let now = jiff::Timestamp::now().to_string();
-    let service = admin.make("service", json!({"application": fleet, "service_name": "web"})).await;
-    let row = json!({"is_a_build_of__service": service["id"], "status": "running", "start_timestamp": now});
-    let image = admin.make("image", row).await;
-    let location = image["is_stored_at__image_location"].as_str().unwrap();
-    let place = location.split_once('/').unwrap().1;
-    let token = async |client: &Client, actions: &str| {
-        let path = format!("/auth/v1/token?service=x&scope=repository:{place}:{actions}");
-        client.get(&path).await.expect(200).json()["token"].as_str().unwrap().to_owned()
-    };
+    let (_, place) = image(&admin, fleet, "web").await;
     let challenge = Client::with_token(&server.url, "").get("/v2/").await.expect(401);
     let challenge = challenge.headers["www-authenticate"].to_str().unwrap().to_owned();
     assert!(challenge.contains(&format!("realm=\"{}/auth/v1/token\"", server.url)), "{challenge}");
 
-    let pusher = Client::with_token(&server.url, &token(&admin, "pull,push").await);
-    let upload = pusher.post(&format!("/v2/{place}/blobs/uploads/"), &json!({})).await.expect(202);
-    let upload = upload.headers["location"].to_str().unwrap().replace(&server.url, "");
-    let digest = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
-    let separator = if upload.contains('?') { '&' } else { '?' };
-    let put = pusher.request(Method::PUT, &format!("{upload}{separator}digest={digest}"));
-    Client::send(put.body("hello")).await.expect(201);
-    let blob = format!("/v2/{place}/blobs/{digest}");
+    let (blob, pusher) = store(&admin, &place).await;
     assert_eq!(pusher.get(&blob).await.expect(200).text, "hello");
 
     admin.fleet("garden").await;
-    let stranger =
-        Client::with_token(&server.url, &token(&Client::with_token(&server.url, ""), "pull").await);
+    let nobody = Client::with_token(&server.url, "");
+    let stranger = Client::with_token(&server.url, &token(&nobody, &place, "pull").await);
     let refused = stranger.get(&blob).await;
     assert!(refused.status.is_client_error(), "{refused:?}");
     let (_, device) = admin.device(fleet).await;
-    let nothing = Client::with_token(&server.url, &token(&device, "pull,push").await);
+    let nothing = Client::with_token(&server.url, &token(&device, &place, "pull,push").await);
     let refused = nothing.post(&format!("/v2/{place}/blobs/uploads/"), &json!({})).await;
     assert!(refused.status.is_client_error(), "a device pushes nothing: {refused:?}");
 }

@@ -91,6 +91,11 @@ impl Registry {
         &self.0.limits
     }
 
+    /// All repositories in which anything is stored, in order.
+    pub async fn repositories(&self) -> Result<Vec<Repository>, RegistryError> {
+        listing::all_repositories(self).await
+    }
+
     /// Removes a repository with all its manifests and tags. Its blobs go with the next
     /// [collection](gc), unless another repository has them.
     pub async fn delete_repository(&self, name: &Repository) -> Result<(), RegistryError> {

@@ -11,7 +11,8 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::{Method, Request, Response};
-use hyper::body::Incoming;
+use futures_util::StreamExt;
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -37,8 +38,11 @@ impl Default for ServeOptions {
     }
 }
 
-/// Serves `listener` until `shutdown` is ready, then lets running requests end. The address of
-/// the client is in each request's [`ConnectInfo`].
+/// An answer of which more than this was sent is a transfer.
+const TRANSFER: u64 = 256 * 1024;
+
+/// Serves `listener` until `shutdown` is ready, then lets running requests end; transfers are cut off
+/// where they are, to be resumed. The address of the client is in each request's [`ConnectInfo`].
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -97,15 +101,17 @@ async fn connection(
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
     let router = TowerToHyperService::new(router);
+    let stop_transfers = stopping.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
         let (router, connect) = (router.clone(), connect.clone());
+        let stop_transfers = stop_transfers.clone();
         request.extensions_mut().insert(ConnectInfo(peer));
         async move {
             let response: Result<Response<Body>, Infallible> = match *request.method() {
                 Method::CONNECT => Ok(connect.answer(request).await),
                 _ => router.call(request).await,
             };
-            response
+            response.map(|response| response.map(|body| interruptible(body, stop_transfers)))
         }
     });
     let connection = http1::Builder::new()
@@ -125,4 +131,20 @@ async fn connection(
     if let Err(error) = outcome {
         tracing::debug!(%peer, %error, "a connection broke");
     }
+}
+
+/// A body that breaks off when the server stops, unless it is a short one.
+fn interruptible(body: Body, stopping: CancellationToken) -> Body {
+    if body.size_hint().upper().is_some_and(|most| most <= TRANSFER) {
+        return body;
+    }
+    let mut sent = 0;
+    let pieces = body.into_data_stream().map(move |piece| {
+        if sent > TRANSFER && stopping.is_cancelled() {
+            return Err(axum::Error::new(io::Error::other("the server stops")));
+        }
+        sent += piece.as_ref().map_or(0, |piece| piece.len() as u64);
+        piece
+    });
+    Body::from_stream(pieces)
 }

@@ -1,5 +1,6 @@
 //! `build:` of a service, and paths that stay inside the project.
 
+use minke_common_model::sizes::bytes;
 use serde_json::{Map, Value as Json, json};
 
 use crate::error::ComposeError;
@@ -26,8 +27,8 @@ pub struct Build {
     pub network: Option<String>,
     /// Entries for `/etc/hosts` while building.
     pub extra_hosts: Vec<(String, String)>,
-    /// `/dev/shm` of `RUN` steps, as written.
-    pub shm_size: Option<String>,
+    /// `/dev/shm` of `RUN` steps, in bytes.
+    pub shm_size: Option<u64>,
     /// Line and column of `build`.
     pub place: (usize, usize),
 }
@@ -89,7 +90,7 @@ fn long(node: &Node, out: &mut Build, notes: &mut Notes) -> Result<(), ComposeEr
             "target" => out.target = Some(shapes::string(value, what)?.to_owned()),
             "shm_size" => {
                 shapes::size(value, what)?;
-                out.shm_size = value.text().map(str::to_owned);
+                out.shm_size = value.text().and_then(bytes);
             }
             "network" => {
                 let text = shapes::string(value, what)?;

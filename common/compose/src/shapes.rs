@@ -1,5 +1,6 @@
 //! Shapes that values may have, each with the words that say what was expected.
 
+use minke_common_model::sizes::bytes;
 use serde_json::{Map, Value as Json};
 
 use crate::error::{ComposeError, Warning};
@@ -149,15 +150,7 @@ pub(crate) fn duration(node: &Node, what: &str) -> Result<Json, ComposeError> {
 /// `64m`, `1gb`, or a number of bytes.
 pub(crate) fn size(node: &Node, what: &str) -> Result<Json, ComposeError> {
     let text = string(node, what)?;
-    let lower = text.to_ascii_lowercase();
-    let digits = lower.strip_suffix('b').unwrap_or(&lower).trim_end_matches(['k', 'm', 'g']);
-    let suffix = &lower[digits.len()..];
-    let known = ["", "b", "k", "kb", "m", "mb", "g", "gb"].contains(&suffix);
-    let number = digits.starts_with(|c: char| c.is_ascii_digit()) && digits.parse::<f64>().is_ok();
-    if !known || !number {
-        return Err(wrong(node, what, "a size such as 64m"));
-    }
-    Ok(node.to_json())
+    bytes(text).map(|_| node.to_json()).ok_or_else(|| wrong(node, what, "a size such as 64m"))
 }
 
 /// Names of services, networks and volumes.

@@ -15,5 +15,6 @@ pub mod image_reference;
 pub mod labels;
 pub mod lenient;
 pub mod reported_state;
+pub mod sizes;
 pub mod target_state;
 pub mod update_strategy;

@@ -18,6 +18,7 @@
 mod backoff;
 mod config_file;
 mod http;
+mod lease;
 mod log_stream;
 mod provision;
 mod random;
@@ -31,6 +32,7 @@ mod fake_cloud;
 pub use backoff::Backoff;
 pub use config_file::{ConfigFile, ConfigFileError};
 pub use http::{CloudHttp, HttpError, SoftwareVersions};
+pub use lease::TunnelLease;
 pub use log_stream::{LogLine, LogSink, LogStream};
 pub use provision::{Provisioned, mac_addresses, provision};
 pub use random::hex as random_hex;

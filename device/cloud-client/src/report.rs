@@ -15,6 +15,7 @@ use tracing::{debug, warn};
 
 use crate::backoff::Backoff;
 use crate::http::{CloudHttp, HttpError, causes, send};
+use crate::lease::{Intervals, Next, TunnelLease};
 use crate::random;
 
 #[cfg(test)]
@@ -22,12 +23,15 @@ mod tests;
 
 /// Between two reports on average.
 const MIN_INTERVAL: Duration = Duration::from_secs(10);
-/// Between two reports that say nothing but metrics.
-const METRICS_INTERVAL: Duration = Duration::from_secs(300);
+/// Between two reports that say nothing but metrics; with a tunnel, whose heartbeat says already
+/// that the device lives, they are most of what an idle device sends.
+const METRICS: Intervals =
+    Intervals { alone: Duration::from_secs(300), connected: Duration::from_secs(60 * 60) };
 /// Reports that may go at once, before the average counts.
 const BURST: f64 = 3.0;
 
-const METRICS: [&str; 12] = [
+/// Numbers that always move.
+const MOVING: [&str; 12] = [
     "memory_usage",
     "memory_total",
     "storage_block_device",
@@ -70,7 +74,7 @@ fn weight(acknowledged: &Map<String, Value>, difference: &Map<String, Value>) ->
     difference
         .iter()
         .map(|(key, value)| match key.as_str() {
-            key if METRICS.contains(&key) && acknowledged.contains_key(key) => Weight::Metrics,
+            key if MOVING.contains(&key) && acknowledged.contains_key(key) => Weight::Metrics,
             "apps" | "status"
                 if acknowledged.get(key).map(without_progress) == Some(without_progress(value)) =>
             {
@@ -114,14 +118,15 @@ impl Pace {
         self.counted_at = now;
     }
 
-    fn allowed_at(&mut self, weight: Weight, now: Instant) -> Instant {
+    fn allowed_at(&mut self, weight: Weight, now: Instant, tunnel: Option<Instant>) -> Next {
         self.refill(now);
-        let Some(last) = self.last else { return now };
+        let at = |due| Next { due, think: due };
+        let Some(last) = self.last else { return at(now) };
         match weight {
-            Weight::Metrics => last + METRICS_INTERVAL,
-            Weight::Progress => last + MIN_INTERVAL,
-            Weight::Change if self.burst >= 1.0 => now,
-            Weight::Change => now + MIN_INTERVAL.mul_f64(1.0 - self.burst),
+            Weight::Metrics => METRICS.next(last, tunnel),
+            Weight::Progress => at(last + MIN_INTERVAL),
+            Weight::Change if self.burst >= 1.0 => at(now),
+            Weight::Change => at(now + MIN_INTERVAL.mul_f64(1.0 - self.burst)),
         }
     }
 
@@ -163,8 +168,10 @@ impl Reporter {
         Ok(())
     }
 
-    /// Reports for ever what `current` holds; ends when its sender is gone.
-    pub async fn run(mut self, mut current: watch::Receiver<DeviceReport>) {
+    /// Reports for ever what `current` holds, mere metrics seldom while `tunnel` lasts; ends when the
+    /// sender of `current` is gone.
+    pub async fn run(mut self, mut current: watch::Receiver<DeviceReport>, tunnel: TunnelLease) {
+        let mut tunnel_changes = tunnel.changes();
         let mut pace = Pace::new(Instant::now());
         let mut backoff = Backoff::new(Duration::from_secs(2), Duration::from_secs(900));
         let mut held_until: Option<Instant> = None;
@@ -179,9 +186,10 @@ impl Reporter {
             let wake = if part.is_empty() {
                 None
             } else {
-                let allowed = pace.allowed_at(weight(&self.acknowledged, &part), Instant::now());
-                let due = held_until.map_or(allowed, |held| held.max(allowed));
-                if due <= Instant::now() {
+                let weight = weight(&self.acknowledged, &part);
+                let allowed = pace.allowed_at(weight, Instant::now(), tunnel.until());
+                let held = |at: Instant| held_until.map_or(at, |held| held.max(at));
+                if held(allowed.due) <= Instant::now() {
                     pace.sent(Instant::now());
                     held_until = match self.send(&now, &part).await {
                         Ok(()) => {
@@ -198,12 +206,14 @@ impl Reporter {
                     };
                     continue;
                 }
-                Some(due)
+                Some(held(allowed.think))
             };
-            // Both arms are cancel-safe.
+            // Every arm is cancel-safe.
             tokio::select! {
                 () = sleep_until(wake) => {}
                 changed = current.changed() => if changed.is_err() { return },
+                // The lease is held here too, so its sender is there.
+                _ = tunnel_changes.changed() => {}
             }
         }
     }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use minke_common_model::config_variables::DeviceConfig;
 use minke_common_model::ids::DeviceUuid;
@@ -17,10 +17,12 @@ use reqwest::header::{ETAG, IF_NONE_MATCH};
 use reqwest::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use crate::backoff::Backoff;
 use crate::http::{CloudHttp, HttpError, body, causes, send};
+use crate::lease::{Intervals, TunnelLease};
 use crate::random;
 
 #[cfg(test)]
@@ -34,6 +36,9 @@ pub struct Target {
     /// Apps that break a rule, and which; they are not in `device`.
     pub rejected: BTreeMap<String, String>,
 }
+
+/// Between two looks while the server says through the tunnel when there is something new.
+const CONNECTED_INTERVAL: Duration = Duration::from_secs(6 * 60 * 60);
 
 /// On disk; version 1.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -49,29 +54,24 @@ struct Saved {
 #[derive(Debug)]
 pub struct PollHealth {
     started: Instant,
-    last_success_ms: AtomicU64,
-    interval_ms: AtomicU64,
+    /// When the next good look is too late, in milliseconds after the start.
+    late_ms: AtomicU64,
 }
 
 impl PollHealth {
     fn new() -> PollHealth {
-        PollHealth {
-            started: Instant::now(),
-            last_success_ms: AtomicU64::new(0),
-            interval_ms: AtomicU64::new(900_000),
-        }
+        PollHealth { started: Instant::now(), late_ms: AtomicU64::new(2 * 900_000) }
     }
 
-    /// Whether the last good look is not older than two intervals.
+    /// Whether no good look is overdue by more than an interval.
     pub fn is_healthy(&self) -> bool {
-        let age = self.started.elapsed().as_millis() as u64
-            - self.last_success_ms.load(Ordering::Relaxed);
-        age <= 2 * self.interval_ms.load(Ordering::Relaxed)
+        self.started.elapsed().as_millis() as u64 <= self.late_ms.load(Ordering::Relaxed)
     }
 
-    fn succeeded(&self) {
-        let now = self.started.elapsed().as_millis() as u64;
-        self.last_success_ms.store(now, Ordering::Relaxed);
+    /// The last look was good, and the next is due then.
+    fn expect(&self, due: Instant, interval: Duration) {
+        let late = due + interval - self.started;
+        self.late_ms.store(late.as_millis() as u64, Ordering::Relaxed);
     }
 }
 
@@ -176,13 +176,11 @@ impl TargetFollower {
         }
         let response = send(DOING, request).await?;
         if response.status() == StatusCode::NOT_MODIFIED {
-            self.health.succeeded();
             return Ok(Looked::Same);
         }
         let etag =
             response.headers().get(ETAG).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let bytes = body(DOING, response, target_state::MAX_BYTES).await?;
-        self.health.succeeded();
         let parsed = DeviceTarget::parse(&bytes, &self.uuid).map_err(LookError::Target)?;
         self.publish(parsed);
         self.seen = etag.clone().map(|etag| (endpoint.clone(), etag));
@@ -206,38 +204,53 @@ impl TargetFollower {
         config
     }
 
-    /// Looks for ever: at once when `wanted` is notified, else each interval and a little more.
-    pub async fn run(mut self, wanted: Arc<Notify>) {
+    /// Looks for ever: at once when `wanted` is notified, else each interval and a little more, and
+    /// seldom while `tunnel` lasts.
+    pub async fn run(mut self, wanted: Arc<Notify>, tunnel: TunnelLease) {
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(900));
         loop {
-            let interval = self.config().poll_interval;
-            self.health.interval_ms.store(interval.as_millis() as u64, Ordering::Relaxed);
-            let pause = match self.look().await {
+            let looked = self.look().await;
+            let (interval, fraction) = (self.config().poll_interval, random::fraction());
+            match looked {
                 Ok(looked) => {
                     backoff.succeeded();
                     match looked {
                         Looked::New => info!("a new target"),
                         Looked::Same => debug!("the target is the same"),
                     }
-                    let jitter = (interval / 4).min(Duration::from_secs(60));
-                    interval + jitter.mul_f64(random::fraction())
+                    let health = self.health.clone();
+                    self.intervals(fraction)
+                        .rest(&tunnel, &wanted, fraction, |due| health.expect(due, interval))
+                        .await;
                 }
                 Err(error) => {
                     let retry_after = match &error {
                         LookError::Http(error) => error.retry_after(),
                         LookError::Target(_) => Some(interval),
                     };
-                    let wait = backoff.failed(retry_after, random::fraction());
+                    let wait = backoff.failed(retry_after, fraction);
                     let cause = causes(&error);
                     warn!(%error, cause, "the target could not be looked for");
-                    wait.min(interval.max(retry_after.unwrap_or_default()))
+                    let pause = wait.min(interval.max(retry_after.unwrap_or_default()));
+                    // Both arms are cancel-safe: a notification that comes during a look is kept.
+                    tokio::select! {
+                        () = tokio::time::sleep(pause) => {}
+                        () = wanted.notified() => {}
+                    }
                 }
-            };
-            // Both arms are cancel-safe: a notification that comes during a look is kept.
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                () = wanted.notified() => {}
             }
         }
+    }
+
+    /// The configured interval and a little more; where the server may not say when to look, it is
+    /// the same with a tunnel.
+    fn intervals(&self, fraction: f64) -> Intervals {
+        let config = self.config();
+        let jittered = |interval: Duration| {
+            interval + (interval / 4).min(Duration::from_secs(60)).mul_f64(fraction)
+        };
+        let alone = jittered(config.poll_interval);
+        let connected = if config.instant_updates { jittered(CONNECTED_INTERVAL) } else { alone };
+        Intervals { alone, connected }
     }
 }

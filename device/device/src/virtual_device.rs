@@ -16,6 +16,7 @@
 //!   bridge with its rules) is removed at the end, by `--cleanup`, or by the next start.
 //! * The data directory is the device's disk: the same device starts again from it.
 
+mod config;
 pub mod init;
 mod link;
 mod mounts;
@@ -59,7 +60,7 @@ pub fn run(options: &Virtual) -> anyhow::Result<()> {
     if options.cleanup {
         return Ok(());
     }
-    take_config(&options)?;
+    config::take(&options.data, &options.config())?;
     let own = match &options.bridge {
         Some(_) => None,
         None => {
@@ -74,20 +75,6 @@ pub fn run(options: &Virtual) -> anyhow::Result<()> {
         OwnNetwork::remove(&options.data)?;
     }
     ended.and(cleaned)
-}
-
-/// The device keeps its configuration among its data, where it is rewritten.
-fn take_config(options: &Virtual) -> anyhow::Result<()> {
-    let own = options.data.join("config.json");
-    let given = options.config();
-    if own.exists() || given == own {
-        return Ok(());
-    }
-    let text = std::fs::read(&given).with_context(|| format!("cannot read {}", given.display()))?;
-    serde_json::from_slice::<Value>(&text)
-        .with_context(|| format!("{} is not a config.json", given.display()))?;
-    minke_device_store::write_atomic(&own, &text, 0o600)
-        .with_context(|| format!("cannot write {}", own.display()))
 }
 
 /// Boots the device, and again when it asks for that.

@@ -19,7 +19,7 @@ use axum::middleware;
 use axum::routing::{get, post};
 use minke_common_model::ids::{AppId, AppUuid};
 use minke_common_model::reported_state::DeviceReport;
-use minke_device_cloud_client::PollHealth;
+use minke_device_cloud_client::{PollHealth, TunnelLease};
 use minke_device_keeper::Client as Keeper;
 use tokio::sync::{Notify, watch};
 
@@ -51,6 +51,8 @@ pub(crate) struct Api {
     pub wake: Arc<Notify>,
     /// Makes the follower of the target look.
     pub look: Arc<Notify>,
+    /// Until when the tunnel said that it is up.
+    pub tunnel: TunnelLease,
     /// `None` until the device is provisioned.
     pub health: watch::Receiver<Option<Arc<PollHealth>>>,
     pub keeper: Keeper,
@@ -65,6 +67,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/v1/device", get(v1::device))
         .route("/v1/device/host-config", get(v1::host_config).patch(v1::set_host_config))
         .route("/v1/update", post(v1::update))
+        .route("/minke/v1/tunnel", post(v1::tunnel))
         .route("/v1/blink", post(v1::blink))
         .route("/v1/regenerate-api-key", post(v1::regenerate_api_key))
         .route("/v1/restart", post(v1::restart))

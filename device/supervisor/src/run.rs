@@ -13,7 +13,8 @@ use std::time::Duration;
 use anyhow::Context;
 use minke_common_model::reported_state::DeviceReport;
 use minke_device_cloud_client::{
-    CloudHttp, ConfigFile, LogStream, Reporter, SoftwareVersions, TargetFollower, provision,
+    CloudHttp, ConfigFile, LogStream, Reporter, SoftwareVersions, TargetFollower, TunnelLease,
+    provision,
 };
 use minke_engine_client::{Client, Engine, EventFilter};
 use tokio::signal::unix::{SignalKind, signal};
@@ -110,6 +111,7 @@ async fn serve(options: SupervisorOptions) -> anyhow::Result<()> {
     let (view, _) = watch::channel(Arc::new(first_view));
     let (health, _) = watch::channel(None);
     let (wake, look) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let tunnel = TunnelLease::default();
     let api = Arc::new(Api {
         keys: keys.clone(),
         status: status.subscribe(),
@@ -118,6 +120,7 @@ async fn serve(options: SupervisorOptions) -> anyhow::Result<()> {
         memory: memory.clone(),
         wake: wake.clone(),
         look: look.clone(),
+        tunnel: tunnel.clone(),
         health: health.subscribe(),
         keeper: minke_device_keeper::Client::new(&options.keeper),
         lock_root: options.lock_root.clone(),
@@ -216,13 +219,13 @@ async fn serve(options: SupervisorOptions) -> anyhow::Result<()> {
     };
     tokio::spawn(targeting.run());
     tokio::spawn(reporting.run());
-    tokio::spawn(Reporter::new(http, uuid).run(report.subscribe()));
+    tokio::spawn(Reporter::new(http, uuid).run(report.subscribe(), tunnel.clone()));
     tokio::spawn(stream.run());
     tokio::spawn(collector.run());
     tokio::spawn(reconciler.run());
     tokio::spawn(listen_to_engine(engine, wake));
     tokio::spawn(watch_config(config, look.clone()));
-    tokio::spawn(follower.run(look));
+    tokio::spawn(follower.run(look, tunnel));
     Ok(serving.await??)
 }
 

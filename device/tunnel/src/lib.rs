@@ -14,6 +14,7 @@
 //!   names another server or key.
 //! * Only ports of this device are reachable, at most 24 at once; a stalled one holds up
 //!   nothing else.
+//! * The supervisor knows whether the tunnel is up, and asks the server seldom while it is.
 //! * After each dial the supervisor looks for a new target: what the server said while the
 //!   tunnel was down is not missed.
 

@@ -1,4 +1,5 @@
-//! "Look now": asks the supervisor, through its own API, to fetch the target state.
+//! What the supervisor is told, through its own API: that it is to fetch the target state ("look
+//! now"), and whether the tunnel is up.
 
 use std::io;
 use std::time::Duration;
@@ -33,20 +34,32 @@ pub(crate) enum LookError {
     TimedOut(Duration),
 }
 
+/// Has it fetch the target state.
 pub(crate) async fn look(options: &TunnelOptions) -> Result<(), LookError> {
-    let limit = options.timeout;
-    tokio::time::timeout(limit, ask(options)).await.map_err(|_| LookError::TimedOut(limit))?
+    tell(options, "/v1/update", "{}".to_owned()).await
 }
 
-async fn ask(options: &TunnelOptions) -> Result<(), LookError> {
+/// The tunnel is up and will be for so long, or until this is said again; zero says that it is down.
+pub(crate) async fn up_for(options: &TunnelOptions, time: Duration) -> Result<(), LookError> {
+    let body = format!("{{\"upForMs\":{}}}", time.as_millis());
+    tell(options, "/minke/v1/tunnel", body).await
+}
+
+async fn tell(options: &TunnelOptions, path: &str, body: String) -> Result<(), LookError> {
+    let limit = options.timeout;
+    let told = tokio::time::timeout(limit, post(options, path, body));
+    told.await.map_err(|_| LookError::TimedOut(limit))?
+}
+
+async fn post(options: &TunnelOptions, path: &str, body: String) -> Result<(), LookError> {
     let key = read_key(options).map_err(LookError::Key)?;
     let socket = TcpStream::connect(options.supervisor).await.map_err(LookError::Connect)?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
-    let request = Request::post("/v1/update")
+    let request = Request::post(path)
         .header(HOST, options.supervisor.to_string())
         .header(AUTHORIZATION, format!("Bearer {key}"))
         .header(CONTENT_TYPE, "application/json")
-        .body(Full::new(Bytes::from_static(b"{}")))?;
+        .body(Full::new(Bytes::from(body)))?;
     let asking = async {
         let status = sender.send_request(request).await?.status();
         // The connection ends when nobody can send on it any more.

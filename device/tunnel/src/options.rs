@@ -20,6 +20,8 @@ pub struct TunnelOptions {
     pub local: IpAddr,
     /// How often an idle tunnel shows that it lives.
     pub heartbeat: Duration,
+    /// How long the supervisor believes, without hearing it again, that the tunnel is up.
+    pub lease: Duration,
     /// How often `config.json` is looked at.
     pub config_poll: Duration,
     /// First and longest wait between two dials.
@@ -38,6 +40,7 @@ impl TunnelOptions {
             supervisor: SocketAddr::new(local, DEFAULT_LISTEN_PORT),
             local,
             heartbeat: Duration::from_millis(HEARTBEAT_MS),
+            lease: Duration::from_secs(600),
             config_poll: Duration::from_secs(5),
             backoff: (Duration::from_secs(1), Duration::from_secs(300)),
             timeout: Duration::from_secs(20),

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::dial::Socket;
 use crate::endpoint::Endpoint;
-use crate::look::look;
+use crate::look::{LookError, look, up_for};
 use crate::options::TunnelOptions;
 use crate::random;
 use crate::streams::Streams;
@@ -47,10 +47,10 @@ pub(crate) async fn run(
     let (streams, mut tasks) = (Streams::new(options.clone()), JoinSet::new());
     let catch_up = options.clone();
     tasks.spawn(async move {
-        if let Err(error) = look(&catch_up).await {
-            tracing::debug!(%error, "the supervisor was not told to look");
-        }
+        told(up_for(&catch_up, catch_up.lease).await);
+        told(look(&catch_up).await);
     });
+    let mut renewal = every(options.lease / 2);
     // A fleet that came back all at once does not beat all at once.
     let mut beat = every(options.heartbeat.mul_f64(0.85 + 0.15 * random::fraction()));
     let mut config_look = every(options.config_poll);
@@ -73,6 +73,10 @@ pub(crate) async fn run(
                 }
                 mux.ping();
             }
+            _ = renewal.tick() => {
+                let options = options.clone();
+                tasks.spawn(async move { told(up_for(&options, options.lease).await) });
+            }
             _ = config_look.tick() => {
                 if Endpoint::of(&config.get()).ok().as_ref() != Some(endpoint) {
                     break End::Changed;
@@ -86,7 +90,16 @@ pub(crate) async fn run(
         // The server may be gone too: then nobody waits for the goodbye.
         let _ = tokio::time::timeout(Duration::from_secs(1), goodbye).await;
     }
+    // A supervisor that does not answer at once finds out when the lease ends.
+    let goodbye = up_for(options, Duration::ZERO);
+    let _ = tokio::time::timeout(Duration::from_secs(1), goodbye).await;
     end
+}
+
+fn told(outcome: Result<(), LookError>) {
+    if let Err(error) = outcome {
+        tracing::debug!(%error, "the supervisor was not told");
+    }
 }
 
 fn every(period: Duration) -> tokio::time::Interval {

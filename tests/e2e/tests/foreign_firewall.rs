@@ -198,6 +198,36 @@ fn a_firewall_that_drops_forwarded_traffic_is_said_with_the_way_out() -> Result<
     Ok(())
 }
 
+#[test]
+fn the_demo_runs_behind_such_a_firewall_and_says_so() -> Result<()> {
+    let binaries = Binaries::beside_this_program()?;
+    let folder = tempfile::Builder::new().prefix("minke-e2e").tempdir()?;
+    // The demo keeps what it makes where cargo would build, and finds the base images there.
+    let cache = binaries.path("../base-images");
+    std::fs::create_dir_all(&cache)?;
+    std::os::unix::fs::symlink(cache.canonicalize()?, folder.path().join("base-images"))?;
+    let host = Machine::start()?;
+    host.nft(DOCKERS_RULES)?;
+    let before = host.run(&["nft", "list", "ruleset"])?;
+    let output = host
+        .command(&[])
+        .arg(binaries.path("xtask"))
+        .args(["demo", "--built", "--exit"])
+        .env("CARGO_TARGET_DIR", folder.path())
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let complaints = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{said}\n{complaints}");
+    let commands = way_out(&said)?;
+    ensure!(commands.iter().all(|command| command.starts_with("iptables -I FORWARD")), "{said}");
+    // Nothing of the demo stays: no rule, no bridge, no folder.
+    assert_eq!(host.run(&["nft", "list", "ruleset"])?, before);
+    let links = host.run(&["ip", "-brief", "link"])?;
+    assert_eq!(links.lines().count(), 1, "{links}");
+    assert!(!folder.path().join("demo").exists());
+    Ok(())
+}
+
 /// Starts a container that serves a page on port 8080, from an image that is made here.
 fn serve_a_page(docker: &Docker, folder: &Path) -> Result<()> {
     let root = folder.join("root");

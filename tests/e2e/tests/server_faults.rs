@@ -12,6 +12,8 @@ use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(200);
 const SERVICE: &str = "api";
+/// Cannot be compressed, and takes a device a second or two to unpack.
+const BALLAST: u64 = 64 << 20;
 
 type Containers = BTreeMap<String, Container>;
 
@@ -71,7 +73,7 @@ fn an_update_goes_on_when_the_server_is_back() -> Result<()> {
 
 /// Pushes, and takes the server away when the device has reached the phase; returns the commit.
 fn interrupted(test: &mut TestSite, phase: Phase, away: Away, greeting: &str) -> Result<String> {
-    add_ballast(test)?;
+    add_ballast(test, 16 << 20)?;
     test.weather.change_greeting(greeting)?;
     let socket = test.site.device(DEVICE)?.engine_socket.clone();
     let follower = Follower::start(test.inside()?, &socket, SERVICE)?;
@@ -93,16 +95,50 @@ fn interrupted(test: &mut TestSite, phase: Phase, away: Away, greeting: &str) ->
     Ok(commit)
 }
 
+#[test]
+fn a_pull_that_a_stop_interrupts_goes_on_at_the_byte_where_it_was() -> Result<()> {
+    let mut test = TestSite::with_device()?;
+    test.weather.push(&test.site)?;
+    test.weather.wait_for_answer(&test.site, DEVICE)?;
+    wait_for_report(&test)?;
+    add_ballast(&test, BALLAST)?;
+    test.weather.change_greeting("Hello after a pull in two parts")?;
+    let partial = test.inside()?.engine("images/partial");
+    let sent = test.site.bytes_to_devices()?;
+    test.weather.push(&test.site)?;
+    wait_until("a third of the layer", LIMIT, || {
+        Ok((largest(&partial) > BALLAST / 3).then_some(()))
+    })?;
+    test.site.stop_cloud()?;
+    let kept = largest(&partial);
+    ensure!(kept > 0 && kept < BALLAST, "the stop let the pull go through: {kept} bytes");
+    let first = test.site.bytes_to_devices()? - sent;
+    test.site.start_cloud()?;
+    test.weather.wait_for_answer(&test.site, DEVICE)?;
+    let whole = test.site.bytes_to_devices()? - sent;
+    println!("{kept} of {BALLAST} bytes were kept; {first} were sent before, {whole} in all");
+    // What was on its way when the server stopped is all that is sent twice; a whole layer again would
+    // be a third more at least.
+    ensure!(whole < BALLAST + BALLAST / 5, "{whole} bytes were sent for {BALLAST}");
+    test.site.stop()
+}
+
+/// The size of the largest file in a folder.
+fn largest(folder: &std::path::Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter_map(|entry| Some(entry.metadata().ok()?.len())).max().unwrap_or(0)
+}
+
 /// Something new that takes a moment to pull.
-fn add_ballast(test: &TestSite) -> Result<()> {
+fn add_ballast(test: &TestSite, bytes: u64) -> Result<()> {
     let folder = test.weather.folder().join(SERVICE);
     let recipe = std::fs::read_to_string(folder.join("Dockerfile"))?;
     if !recipe.contains("ballast") {
         let recipe = recipe.replace("COPY api.pl", "COPY ballast /srv/ballast\nCOPY api.pl");
         std::fs::write(folder.join("Dockerfile"), recipe)?;
     }
-    let mut ballast = vec![0; 16 << 20];
-    std::fs::File::open("/dev/urandom")?.read_exact(&mut ballast)?;
+    let mut ballast = Vec::new();
+    std::fs::File::open("/dev/urandom")?.take(bytes).read_to_end(&mut ballast)?;
     Ok(std::fs::write(folder.join("ballast"), ballast)?)
 }
 

@@ -1,6 +1,8 @@
 //! The demo's own path: push, run, change, run again; then everything is gone.
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use minke_tests_e2e::{DEVICE, TestSite};
 use minke_tests_testkit::{FLEET, get, wait_until};
 use std::time::Duration;
@@ -67,5 +69,43 @@ fn a_change_of_one_line_reaches_the_device() -> Result<()> {
             .output()?;
         Ok(String::from_utf8_lossy(&output.stdout).contains("COLOUR=blue").then_some(()))
     })?;
+    images_of_a_user(&test)?;
     test.site.stop()
+}
+
+/// The docker CLI pulls and pushes through the device's engine as the user, skopeo without an engine;
+/// nobody else may.
+fn images_of_a_user(test: &TestSite) -> Result<()> {
+    let answer = test.call("GET", "/v7/image?$orderby=id%20desc&$top=1", "")?;
+    let rows: serde_json::Value = serde_json::from_str(&answer.body)?;
+    let image = rows["d"][0]["is_stored_at__image_location"].as_str().context("no image")?;
+    let registry = image.split('/').next().context("no registry")?;
+    let token = test.site.cli().token()?;
+    let login = tempfile::tempdir()?;
+    let user = STANDARD.encode(format!("admin:{token}"));
+    let config = serde_json::json!({"auths": {registry: {"auth": user}}});
+    std::fs::write(login.path().join("config.json"), config.to_string())?;
+    let stranger = tempfile::tempdir()?;
+    let docker = test.docker()?;
+    let run = |config: &tempfile::TempDir, words: &[&str]| -> Result<(bool, String)> {
+        let output = docker.command(words).env("DOCKER_CONFIG", config.path()).output()?;
+        let text = [output.stdout, output.stderr].concat();
+        Ok((output.status.success(), String::from_utf8_lossy(&text).into_owned()))
+    };
+    let own = format!("{image}:mine");
+    let (refused, said) = run(&stranger, &["pull", image])?;
+    ensure!(!refused && said.contains("denied"), "{said}");
+    for words in [&["pull", image][..], &["tag", image, &own], &["push", &own]] {
+        let (done, said) = run(&login, words)?;
+        ensure!(done, "{words:?}: {said}");
+    }
+    let (refused, said) = run(&stranger, &["push", &own])?;
+    ensure!(!refused && said.contains("denied"), "{said}");
+    let output = std::process::Command::new("skopeo")
+        .args(["inspect", "--tls-verify=false", "--creds", &format!("admin:{token}")])
+        .arg(format!("docker://{own}"))
+        .output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.success() && text.contains("\"mine\""), "{text}");
+    Ok(())
 }

@@ -42,9 +42,17 @@ impl Bridge {
         Ok(Bridge { name: name.to_owned(), address })
     }
 
+    /// How many bytes the machine itself has sent over it.
+    pub fn bytes_sent(&self) -> Result<u64> {
+        let path = format!("/sys/class/net/{}/statistics/tx_bytes", self.name);
+        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+        text.trim().parse().with_context(|| format!("{path} holds no number"))
+    }
+
     /// Removes the bridge called `name` and its table, as far as they are there.
     pub fn remove(name: &str) -> Result<()> {
-        if std::path::Path::new("/sys/class/net").join(name).exists() {
+        // Not by /sys, which may show another network namespace than the one that this runs in.
+        if ip(&["link", "show", "dev", name]).is_ok() {
             ip(&["link", "del", name])?;
         }
         // `add` makes the deletion of a table that is not there succeed.

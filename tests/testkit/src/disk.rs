@@ -2,17 +2,31 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, UnmountFlags};
+use rustix::mount::UnmountFlags;
 
-/// Mounts an empty file system of so many megabytes over the folder `path`.
-pub fn mount(path: &Path, megabytes: u32) -> Result<()> {
-    let size = std::ffi::CString::new(format!("size={megabytes}m,mode=755"))
-        .context("a size is no option of a mount")?;
-    rustix::mount::mount("minke-disk", path, "tmpfs", MountFlags::empty(), size.as_c_str())
-        .with_context(|| format!("cannot mount a disk at {}", path.display()))
+/// Mounts an empty ext4 file system of so many megabytes over the folder `path`; it lies in the file
+/// `image`.
+pub fn mount(path: &Path, image: &Path, megabytes: u32) -> Result<()> {
+    let file =
+        std::fs::File::create(image).with_context(|| format!("cannot make {}", image.display()))?;
+    file.set_len(u64::from(megabytes) << 20)
+        .with_context(|| format!("cannot make {} that large", image.display()))?;
+    drop(file);
+    run(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(image))?;
+    // The loop device goes with the mount.
+    run(Command::new("mount").args(["-t", "ext4", "-o", "loop"]).arg(image).arg(path))
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let output = command.output().with_context(|| format!("cannot start {command:?}"))?;
+    if !output.status.success() {
+        bail!("{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(())
 }
 
 /// Unmounts it; nothing mounted there is no error.

@@ -237,8 +237,9 @@ impl Site {
         let path = self.options.folder.join(folder);
         std::fs::create_dir_all(&path)
             .with_context(|| format!("cannot make {}", path.display()))?;
+        let image = self.options.folder.join(folder.replace('/', "-") + ".ext4");
         self.ledger.add(Entry::Disk { path: path.clone() })?;
-        disk::mount(&path, megabytes)?;
+        disk::mount(&path, &image, megabytes)?;
         Ok(path)
     }
 
@@ -267,9 +268,22 @@ impl Site {
         &self.options.binaries
     }
 
+    /// How many bytes the machine has sent to devices so far.
+    pub fn bytes_to_devices(&self) -> Result<u64> {
+        self.bridge.bytes_sent()
+    }
+
     /// Where the processes' logs are.
     pub fn logs(&self) -> PathBuf {
         self.options.folder.join("logs")
+    }
+
+    /// What the build worker, which shares the machine's own network, said of a firewall that drops its
+    /// traffic and that of devices, with the way out.
+    pub fn firewall_note(&self) -> Option<String> {
+        let log = std::fs::read_to_string(self.logs().join("cloud.log")).ok()?;
+        let note = |line: &str| Some(line[line.find("this host's firewall drops")?..].to_owned());
+        log.lines().find_map(note)
     }
 
     /// The memory of the site's processes, by program.

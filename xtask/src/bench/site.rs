@@ -14,7 +14,7 @@ pub fn measure_loop(binaries: &Binaries, work: &Path, table: &mut Table) -> Resu
     let options = Options {
         folder: folder.clone(),
         binaries: binaries.clone(),
-        bridge: "minke-bench".to_owned(),
+        bridge: "mk-bench".to_owned(),
         port: 0,
         base_images: crate::target().join("base-images"),
     };

@@ -38,14 +38,17 @@ async fn a_change_goes_at_once_and_the_average_stays_at_ten_seconds() {
     let mut now = start;
     let mut sent = Vec::new();
     for _ in 0..20 {
-        now = pace.allowed_at(Weight::Change, now);
+        now = pace.allowed_at(Weight::Change, now, None).due;
         pace.sent(now);
         sent.push((now - start).as_secs());
     }
     assert_eq!(sent[..5], [0, 0, 0, 10, 20]);
     assert!(sent[19] >= 160, "{sent:?}");
-    let metrics = pace.allowed_at(Weight::Metrics, now);
-    assert_eq!(metrics, now + METRICS_INTERVAL);
+    let metrics = |pace: &mut Pace, tunnel| pace.allowed_at(Weight::Metrics, now, tunnel);
+    assert_eq!(metrics(&mut pace, None).due, now + METRICS.alone);
+    let until = now + Duration::from_secs(600);
+    let with_a_tunnel = Next { due: now + METRICS.connected, think: until };
+    assert_eq!(metrics(&mut pace, Some(until)), with_a_tunnel);
 }
 
 #[tokio::test]
@@ -60,7 +63,8 @@ async fn what_happened_while_the_server_was_away_is_said_when_it_is_back() {
         os_version: Some("Test 1".into()),
         ..DeviceReport::default()
     });
-    let task = tokio::spawn(Reporter::new(http, uuid.clone()).run(receiver));
+    let task =
+        tokio::spawn(Reporter::new(http, uuid.clone()).run(receiver, TunnelLease::default()));
     wait_until(|| cloud.with(|cloud| cloud.reports.len() == 1)).await;
     sender.send_modify(|report| report.status = Some("Idle".into()));
     wait_until(|| cloud.with(|cloud| cloud.reports.len() == 2)).await;

@@ -62,7 +62,7 @@ async fn a_look_that_is_wanted_happens_at_once() {
     let follower = TargetFollower::new(http, uuid, dir.path());
     let mut latest = follower.latest();
     let wanted = Arc::new(Notify::new());
-    let task = tokio::spawn(follower.run(wanted.clone()));
+    let task = tokio::spawn(follower.run(wanted.clone(), TunnelLease::default()));
     latest
         .wait_for(|target| target.as_ref().is_some_and(|t| t.device.name == "one"))
         .await

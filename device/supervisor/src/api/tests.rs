@@ -60,6 +60,7 @@ impl Device {
             memory: world.memory.clone(),
             wake: world.wake.clone(),
             look: look.clone(),
+            tunnel: TunnelLease::default(),
             health: watch::channel(None).1,
             keeper: Keeper::new(&world.path().join("keeper.sock")),
             lock_root: world.path().join("locks"),
@@ -152,6 +153,20 @@ async fn state_is_told_in_every_shape() {
         .call(Method::GET, "/v2/applications/9/state", &device.keys.global(), Value::Null)
         .await;
     assert_eq!(missing.0, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn the_tunnel_says_whether_it_is_up() {
+    let device = Device::running().await;
+    let path = "/minke/v1/tunnel";
+    let own = device.keys.for_service(AppId::new(7), &"web".parse().unwrap());
+    let (status, _) = device.call(Method::POST, path, &own, json!({"upForMs": 60_000})).await;
+    assert_eq!((status, device.api.tunnel.until()), (StatusCode::UNAUTHORIZED, None));
+    assert_eq!(device.post(path, json!({})).await.0, StatusCode::BAD_REQUEST);
+    assert_eq!(device.post(path, json!({"upForMs": 60_000})).await.0, StatusCode::NO_CONTENT);
+    assert!(device.api.tunnel.until().is_some());
+    assert_eq!(device.post(path, json!({"upForMs": 0})).await.0, StatusCode::NO_CONTENT);
+    assert_eq!(device.api.tunnel.until(), None);
 }
 
 #[tokio::test]

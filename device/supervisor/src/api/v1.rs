@@ -1,6 +1,7 @@
 //! Version 1: the device as a whole, and apps with one service.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Extension, Path, State};
@@ -73,6 +74,18 @@ pub(super) async fn update(
     }
     api.look.notify_one();
     api.wake.notify_one();
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// The tunnel says that it is up, for so many milliseconds or until it says it again; 0 is down.
+pub(super) async fn tunnel(
+    State(api): State<Arc<Api>>,
+    Extension(scope): Extension<Scope>,
+    fields: Fields,
+) -> Answer {
+    scope.allow_device()?;
+    let time = fields.get("upForMs").and_then(Value::as_u64);
+    api.tunnel.renew(Duration::from_millis(time.ok_or(ApiError::Missing("upForMs"))?));
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

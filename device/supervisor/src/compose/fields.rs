@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use minke_common_model::sizes;
 use serde_json::{Map, Value};
 
 /// One compose service with access by key, snake case first.
@@ -34,7 +35,7 @@ impl<'a> Fields<'a> {
 
     /// A size in bytes: a number, or one with `b`, `k`, `m` or `g` behind it.
     pub fn bytes(self, key: &str) -> Option<i64> {
-        bytes(&self.text(key)?)
+        i64::try_from(sizes::bytes(&self.text(key)?)?).ok()
     }
 
     /// One text or a list of texts.
@@ -113,20 +114,6 @@ pub(super) fn pairs(value: &Value) -> BTreeMap<String, String> {
             .collect(),
         _ => BTreeMap::new(),
     }
-}
-
-pub(super) fn bytes(text: &str) -> Option<i64> {
-    let lower = text.trim().to_ascii_lowercase();
-    let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let factor: f64 = match &lower[digits.len()..] {
-        "" | "b" => 1.0,
-        "k" | "kb" => 1024.0,
-        "m" | "mb" => 1024.0 * 1024.0,
-        "g" | "gb" => 1024.0 * 1024.0 * 1024.0,
-        _ => return None,
-    };
-    let size: f64 = digits.trim().parse().ok()?;
-    (size >= 0.0).then_some((size * factor) as i64)
 }
 
 /// `1h2m3s4ms` in nanoseconds; a plain number is seconds.

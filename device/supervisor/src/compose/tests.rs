@@ -149,8 +149,6 @@ fn nonsense_is_left_out_with_a_warning_and_the_rest_runs() {
     assert_eq!(built.warnings.len(), 5, "{:?}", built.warnings);
     assert_eq!(service.body.host_config.port_bindings.len(), 1);
     assert_eq!(fields::split_words("a  'b c'\\ d"), ["a", "b c d"]);
-    assert_eq!(fields::bytes("1.5k"), Some(1536));
-    assert_eq!(fields::bytes("1.5x"), None);
 }
 
 #[test]

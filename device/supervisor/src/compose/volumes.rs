@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use minke_common_model::ids::{AppId, VolumeName};
+use minke_common_model::sizes;
 use minke_engine_client::wire::Empty;
 use serde_json::Value;
 
 use super::Warnings;
-use super::fields::{Fields, bytes};
+use super::fields::Fields;
 use crate::state::VolumeKey;
 
 /// The mounts of one service.
@@ -87,7 +88,7 @@ impl Mounts {
                     .get("tmpfs")
                     .and_then(Value::as_object)
                     .and_then(|options| Fields(options).text("size"))
-                    .and_then(|size| bytes(&size));
+                    .and_then(|size| sizes::bytes(&size));
                 let options = size.map(|size| format!("size={size}")).unwrap_or_default();
                 self.tmpfs.insert(target, options);
                 Some(())

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::Router;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
+use axum::{Json, Router};
 use futures_util::future::{BoxFuture, FutureExt};
 use minke_cloud_tunnel::{
     ConnectAuth, ConnectHandler, Credentials, DeviceAuth, DeviceId, Hub, HubOptions, ServeOptions,
@@ -139,10 +139,12 @@ impl Server {
     }
 }
 
-/// A device with a supervisor that counts how often it was told to look.
+/// A device with a supervisor that counts how often it was told to look, and keeps how long the tunnel
+/// said that it is up for, in milliseconds.
 pub struct Device {
     pub dir: TempDir,
     pub looks: watch::Receiver<u32>,
+    pub up_for: watch::Receiver<Vec<u64>>,
     stop: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -160,7 +162,7 @@ impl Device {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("supervisor")).unwrap();
         std::fs::write(dir.path().join("supervisor/api-key"), SUPERVISOR_KEY).unwrap();
-        let (supervisor, looks, serving) = supervisor().await;
+        let (supervisor, looks, up_for, serving) = supervisor().await;
         let mut options = TunnelOptions {
             supervisor,
             local: IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -170,7 +172,7 @@ impl Device {
         };
         adjust(&mut options);
         let stop = CancellationToken::new();
-        let device = Self { looks, stop: stop.clone(), tasks: vec![serving], dir };
+        let device = Self { looks, up_for, stop: stop.clone(), tasks: vec![serving], dir };
         device.configure(&format!("http://{server}"), key);
         let tunnel = tokio::spawn(minke_device_tunnel::serve(options, stop));
         Self { tasks: device.tasks.into_iter().chain([tunnel]).collect(), ..device }
@@ -205,21 +207,35 @@ impl Device {
     }
 }
 
-async fn supervisor() -> (SocketAddr, watch::Receiver<u32>, JoinHandle<()>) {
+type Told = (SocketAddr, watch::Receiver<u32>, watch::Receiver<Vec<u64>>, JoinHandle<()>);
+
+async fn supervisor() -> Told {
     let (told, looks) = watch::channel(0);
-    let update = move |headers: HeaderMap| async move {
+    let (says, up_for) = watch::channel(Vec::new());
+    let is_allowed = |headers: &HeaderMap| {
         let bearer = format!("Bearer {SUPERVISOR_KEY}");
-        if headers.get("authorization").is_none_or(|value| value != bearer.as_str()) {
+        headers.get("authorization").is_some_and(|value| value == bearer.as_str())
+    };
+    let update = move |headers: HeaderMap| async move {
+        if !is_allowed(&headers) {
             return StatusCode::UNAUTHORIZED;
         }
         told.send_modify(|looks| *looks += 1);
         StatusCode::NO_CONTENT
     };
-    let router = Router::new().route("/v1/update", post(update));
+    let tunnel = move |headers: HeaderMap, Json(body): Json<serde_json::Value>| async move {
+        if !is_allowed(&headers) {
+            return StatusCode::UNAUTHORIZED;
+        }
+        says.send_modify(|all| all.push(body["upForMs"].as_u64().unwrap()));
+        StatusCode::NO_CONTENT
+    };
+    let router =
+        Router::new().route("/v1/update", post(update)).route("/minke/v1/tunnel", post(tunnel));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-    (address, looks, serving)
+    (address, looks, up_for, serving)
 }
 
 /// A TCP service of the device; `serve` gets each connection.

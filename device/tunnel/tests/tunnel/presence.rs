@@ -84,3 +84,16 @@ async fn the_newest_tunnel_of_a_device_wins() {
     first.stop().await;
     second.stop().await;
 }
+
+#[tokio::test]
+async fn the_supervisor_knows_whether_the_tunnel_is_up() {
+    let server = Server::start().await;
+    let lease = Duration::from_millis(200);
+    let mut device = Device::start_with(server.address, KEY, |options| options.lease = lease).await;
+    // Said when the tunnel came, and again while it lasts.
+    soon(device.up_for.wait_for(|said| said.len() >= 3)).await.unwrap();
+    assert!(device.up_for.borrow().iter().all(|time| *time == 200));
+    server.stop().await;
+    soon(device.up_for.wait_for(|said| said.last() == Some(&0))).await.unwrap();
+    device.stop().await;
+}
