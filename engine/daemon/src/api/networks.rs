@@ -17,6 +17,7 @@ use crate::containers::membership;
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
 use crate::networks::Found;
+use crate::stamp;
 
 pub(super) async fn list(State(daemon): State<Daemon>, params: Params) -> Result<Response<Body>> {
     let filters = params.filters()?;
@@ -115,6 +116,13 @@ pub(super) async fn disconnect(
 pub(super) async fn prune(State(daemon): State<Daemon>, params: Params) -> Result<Response<Body>> {
     let filters = params.filters()?;
     check_keys(&filters, &["label", "label!", "until"])?;
+    let now = stamp::now();
+    let mut latest = i64::MAX;
+    for text in filters.get("until").into_iter().flatten() {
+        let time = stamp::parse_query(text, now)
+            .ok_or_else(|| Error::Invalid(format!("invalid value {text:?} of the filter until")))?;
+        latest = latest.min(time);
+    }
     let mut deleted = Vec::new();
     for record in daemon.networks.list() {
         let wanted = daemon
@@ -128,6 +136,8 @@ pub(super) async fn prune(State(daemon): State<Daemon>, params: Params) -> Resul
         let passes = with.into_iter().all(|label| label_matches(labels, label))
             && !without.into_iter().any(|label| label_matches(labels, label));
         if record.name != "bridge"
+            && i64::try_from(record.created_at).unwrap_or(i64::MAX).saturating_mul(1_000_000)
+                < latest
             && !wanted
             && passes
             && daemon.remove_network(&record.id).await.is_ok()

@@ -1,6 +1,8 @@
 //! Removes containers.
 
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::container::Container;
 use super::document::{MountKind, Status};
@@ -9,6 +11,10 @@ use crate::daemon::Daemon;
 use crate::error::{Error, Result};
 use crate::events::Attributes;
 use crate::{durable, rootfs};
+
+/// How often and how long a shim is given time to end.
+const LAST_WORDS_TRIES: u32 = 50;
+const LAST_WORDS_PAUSE: Duration = Duration::from_millis(20);
 
 /// How a container is removed.
 #[derive(Debug, Clone, Copy, Default)]
@@ -67,7 +73,7 @@ async fn erase(daemon: &Daemon, container: &Arc<Container>) -> Result<()> {
     daemon.containers.remove(&container.id);
     daemon.images.unpin(&container.id);
     let path = gone.clone();
-    match tokio::task::spawn_blocking(move || std::fs::remove_dir_all(&path)).await {
+    match tokio::task::spawn_blocking(move || remove_tree(&path)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
             tracing::warn!(path = %gone.display(), %error, "a container's directory is left over");
@@ -75,6 +81,19 @@ async fn erase(daemon: &Daemon, container: &Arc<Container>) -> Result<()> {
         Err(error) => tracing::warn!(%error, "removing a container's directory was cut off"),
     }
     Ok(())
+}
+
+/// Removes a directory that a shim may still be writing its last words into.
+fn remove_tree(path: &Path) -> std::io::Result<()> {
+    for _ in 0..LAST_WORDS_TRIES {
+        match std::fs::remove_dir_all(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => {
+                std::thread::sleep(LAST_WORDS_PAUSE);
+            }
+            done => return done,
+        }
+    }
+    std::fs::remove_dir_all(path)
 }
 
 fn anonymous_volumes(daemon: &Daemon, container: &Container) -> Vec<String> {

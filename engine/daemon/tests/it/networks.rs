@@ -66,6 +66,17 @@ fn a_running_container_joins_and_leaves_networks() {
     assert_eq!(cli(&["inspect", "-f", networks, "bb"]).ok().trim(), "one two");
     cli(&["restart", "-t", "0", "bb"]).ok();
     wait_until("the name after a restart", || reaches().then_some(()));
+    let routes = || cli(&["exec", "bb", "ip", "route"]).ok();
+    let default =
+        |routes: &str| routes.lines().find(|l| l.starts_with("default")).map(str::to_owned);
+    let first = default(&routes()).expect("a way out");
+    cli(&["network", "disconnect", "two", "bb"]).ok();
+    let second = default(&routes()).expect("the other network becomes the way out");
+    assert_ne!(first, second);
+    assert!(reaches());
+    cli(&["network", "connect", "two", "bb"]).ok();
+    let prune = ["network", "prune", "-f", "--filter", "until=10m"];
+    assert!(!cli(&prune).ok().contains("Deleted"), "what is new is kept");
     cli(&["network", "disconnect", "one", "bb"]).ok();
     assert!(!reaches());
     assert_eq!(cli(&["network", "disconnect", "one", "bb"]).code, 1);

@@ -103,10 +103,7 @@ impl Networks {
         }
         inside.set_up(interface).await?;
         if endpoint.default_route && !record.internal {
-            inside.default_route(record.gateway.into(), index).await?;
-            if let (Some(_), Some(pool)) = (endpoint.address6, &record.v6) {
-                inside.default_route(pool.gateway.into(), index).await?;
-            }
+            add_routes(&inside, record, endpoint, index).await?;
         }
         let script = firewall::publish_script(&self.shared.engine, record, endpoint);
         if script.is_empty() {
@@ -169,9 +166,27 @@ impl Networks {
         // Only deleting it takes the link from the container at once.
         if record.parent.is_some() {
             let namespace = self.namespace(container)?.netns;
-            return Links::inside(&namespace)?.delete(&endpoint.interface).await;
+            Links::inside(&namespace)?.delete(&endpoint.interface).await?;
+        } else {
+            Links::here()?.delete(&endpoint.host_interface).await?;
         }
-        Links::here()?.delete(&endpoint.host_interface).await
+        if endpoint.default_route { self.route_elsewhere(container).await } else { Ok(()) }
+    }
+
+    /// The network with the way out is left: another one of the container's becomes it.
+    async fn route_elsewhere(&self, container: &str) -> Result<(), NetworkError> {
+        let next = self
+            .list()
+            .into_iter()
+            .find(|record| !record.internal && record.endpoints.contains_key(container));
+        let Some(mut record) = next else { return Ok(()) };
+        let Some(endpoint) = record.endpoints.get_mut(container) else { return Ok(()) };
+        endpoint.default_route = true;
+        let endpoint = endpoint.clone();
+        self.store(&record)?;
+        let inside = Links::inside(&self.namespace(container)?.netns)?;
+        let index = inside.index(&endpoint.interface).await?.unwrap_or_default();
+        add_routes(&inside, &record, &endpoint, index).await
     }
 
     /// Take a container that has ended out of all its networks, which are returned, and give its
@@ -255,6 +270,20 @@ impl Networks {
         }
         names::replace(&path, &text)
     }
+}
+
+/// Routes everything through a network.
+async fn add_routes(
+    inside: &Links,
+    record: &NetworkRecord,
+    endpoint: &Endpoint,
+    index: u32,
+) -> Result<(), NetworkError> {
+    inside.default_route(record.gateway.into(), index).await?;
+    if let (Some(_), Some(pool)) = (endpoint.address6, &record.v6) {
+        inside.default_route(pool.gateway.into(), index).await?;
+    }
+    Ok(())
 }
 
 /// The ports to publish, with the network's own address where none is said. A container that shares a

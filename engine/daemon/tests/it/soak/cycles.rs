@@ -88,22 +88,23 @@ fn cycles_leave_nothing_behind() {
     let begun = Instant::now();
     cycles(&site, 0, WARM);
     let warm = settled(&site, &fresh);
-    let mut rows = vec![("fresh".to_owned(), fresh), (WARM.to_string(), warm)];
-    let mut done = WARM;
+    super::report(HEAD);
+    super::report(&row("fresh", &fresh));
+    super::report(&row(&WARM.to_string(), &warm));
+    let (mut done, mut last) = (WARM, warm);
     while done < total {
         let next = total.min(done + (total / 10).max(20));
         cycles(&site, done, next);
         done = next;
-        rows.push((done.to_string(), settled(&site, &fresh)));
+        last = settled(&site, &fresh);
+        super::report(&row(&done.to_string(), &last));
     }
     let seconds = begun.elapsed().as_secs_f64();
-    super::report(&table(&rows));
     super::report(&format!(
         "\n{:.0} ms a cycle, {LANES} at a time. Everything but the memory is the same after each step, \
          and the same as before the first container.\n",
         seconds * 1000.0 / f64::from(total)
     ));
-    let last = rows.last().unwrap().1;
     assert!(
         last.rss * 100 <= warm.rss * (100 + GROWTH),
         "{} KiB after {WARM} cycles, {} KiB after {total}",
@@ -112,24 +113,21 @@ fn cycles_leave_nothing_behind() {
     );
 }
 
-fn table(rows: &[(String, Standing)]) -> String {
-    let mut text = String::from(
-        "| cycle | RSS, KiB | descriptors | mounts | cgroups | namespaces | links | rules | containers | volumes | children |\n\
-         |---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n",
-    );
-    for (cycle, Standing { rss, counts }) in rows {
-        text.push_str(&format!(
-            "| {cycle} | {rss} | {} | {} | {} | {} | {} | {} | {} | {} | {} |\n",
-            counts.descriptors,
-            counts.mounts,
-            counts.cgroups,
-            counts.namespaces,
-            counts.links,
-            counts.rules,
-            counts.containers,
-            counts.volumes,
-            counts.children,
-        ));
-    }
-    text
+/// Head of the report's table.
+const HEAD: &str = "| cycle | RSS, KiB | descriptors | mounts | cgroups | namespaces | links | rules | containers | volumes | children |\n\
+    |---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n";
+
+fn row(cycle: &str, Standing { rss, counts }: &Standing) -> String {
+    format!(
+        "| {cycle} | {rss} | {} | {} | {} | {} | {} | {} | {} | {} | {} |\n",
+        counts.descriptors,
+        counts.mounts,
+        counts.cgroups,
+        counts.namespaces,
+        counts.links,
+        counts.rules,
+        counts.containers,
+        counts.volumes,
+        counts.children,
+    )
 }
