@@ -120,6 +120,7 @@ fn compile(rules: &[Rule]) -> Vec<Instruction> {
             tests.extend(number.map(|number| with(JUMP_UNEQUAL, register, number)));
         }
         let answer = [with(MOVE, ANSWER, i32::from(rule.allow)), with(EXIT, 0, 0)];
+        let decides_all = tests.is_empty();
         let length = tests.len() + answer.len();
         for (at, mut test) in tests.into_iter().enumerate() {
             if matches!(test.code, JUMP_UNEQUAL | JUMP_UNEQUAL_REGISTER | JUMP_EQUAL) {
@@ -128,6 +129,10 @@ fn compile(rules: &[Rule]) -> Vec<Instruction> {
             out.push(test);
         }
         out.extend(answer);
+        if decides_all {
+            // The kernel takes no program with instructions that are never reached.
+            return out;
+        }
     }
     out.extend([with(MOVE, ANSWER, 0), with(EXIT, 0, 0)]);
     out
@@ -276,11 +281,17 @@ mod tests {
 
     #[test]
     fn the_kernel_takes_the_program() {
-        let rules = [rule(false, None, 7, (-1, -1)), rule(true, Some(CHARACTER), 6, (1, 3))];
-        match load(&compile(&rules)) {
-            Ok(_) => {}
+        if let Err(error) = load(&[with(MOVE, ANSWER, 1), with(EXIT, 0, 0)]) {
             // Kernels without programs for devices: what they say is that the kind is unknown.
-            Err(error) => assert_eq!(error.raw_os_error(), Some(libc::EINVAL), "{error}"),
+            assert_eq!(error.raw_os_error(), Some(libc::EINVAL), "{error}");
+            return;
         }
+        for first in [true, false] {
+            load(&compile(&[rule(first, None, 7, (-1, -1))])).unwrap();
+            let all = rule(first, None, 7, (-1, -1));
+            let some = rule(true, Some(CHARACTER), 6, (1, 3));
+            load(&compile(&[all, some, rule(false, None, 4, (5, -1))])).unwrap();
+        }
+        load(&compile(&[])).unwrap();
     }
 }

@@ -186,11 +186,18 @@ fn run(options: &Options, builder: ContainerBuilder, stage: Option<&Stage>) -> R
         .with_detach(true)
         .build()
         .context("creating the container")?;
-    // No process of the container has become its program yet.
-    filter_devices(&spec).context("applying the device rules")?;
     let pid = container.pid().context("the container has no process")?.as_raw();
-    container.start().context("starting the container")?;
-    Ok(pid)
+    // No process of the container has become its program yet.
+    let started = filter_devices(&spec)
+        .context("applying the device rules")
+        .and_then(|()| container.start().context("starting the container"));
+    if started.is_err()
+        && let Some(pid) = rustix::process::Pid::from_raw(pid)
+    {
+        // It waits for its start, and holds the socket that the shim waits for.
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    }
+    started.map(|()| pid)
 }
 
 fn exec(options: &Options, builder: ContainerBuilder, stage: Option<&Stage>) -> Result<i32> {
