@@ -9,6 +9,20 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// A document with a first line that says what it is, and the BLAKE3 of the rest.
+pub(crate) fn seal(what: &str, body: &[u8]) -> Vec<u8> {
+    let head = format!("{what} {}\n", blake3::hash(body).to_hex());
+    [head.as_bytes(), body].concat()
+}
+
+/// The body of a sealed document; nothing if a byte of it differs or it is something else.
+pub(crate) fn unseal<'a>(what: &str, bytes: &'a [u8]) -> Option<&'a [u8]> {
+    let end = bytes.iter().position(|b| *b == b'\n')?;
+    let (head, body) = (std::str::from_utf8(&bytes[..end]).ok()?, &bytes[end + 1..]);
+    let hash = head.strip_prefix(what)?.strip_prefix(' ')?;
+    (blake3::hash(body).to_hex().as_str() == hash).then_some(body)
+}
+
 /// What a store has asked of the disk so far.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
@@ -46,6 +60,12 @@ impl Ledger {
         File::open(path)?.sync_all()
     }
 
+    /// What a file holds, and that it is there under a new name.
+    pub(crate) fn sync_file(&self, file: &File) -> io::Result<()> {
+        self.fsyncs.fetch_add(1, Ordering::Relaxed);
+        file.sync_all()
+    }
+
     /// Everything on the file system of `path`, and on no other.
     pub(crate) fn sync_filesystem(&self, path: &Path) -> io::Result<()> {
         self.syncfs.fetch_add(1, Ordering::Relaxed);
@@ -70,7 +90,6 @@ impl Ledger {
         let mut file = File::create(path)?;
         file.write_all(bytes)?;
         self.wrote(bytes.len() as u64);
-        self.fsyncs.fetch_add(1, Ordering::Relaxed);
-        file.sync_all()
+        self.sync_file(&file)
     }
 }

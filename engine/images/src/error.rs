@@ -107,6 +107,21 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// A pull that cannot fit on the disk, found before anything is fetched.
+    #[error(
+        "not enough space for {name}: it needs at least {needed} in {}, where {free} are free",
+        .path.display()
+    )]
+    NoRoom {
+        /// The image.
+        name: String,
+        /// The store.
+        path: PathBuf,
+        /// The least that it takes, for people.
+        needed: String,
+        /// What is free, for people.
+        free: String,
+    },
     /// The image has been removed while it was being used.
     #[error("image {0} was removed meanwhile")]
     Gone(ImageId),
@@ -153,6 +168,9 @@ impl Error {
 
     /// Whether the disk (or quota) was full at the bottom of it.
     pub fn is_no_space(&self) -> bool {
+        if matches!(self, Self::NoRoom { .. }) {
+            return true;
+        }
         let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
         while let Some(error) = cause {
             if let Some(error) = error.downcast_ref::<io::Error>()

@@ -41,7 +41,9 @@ pub use options::{
     RemoveOptions, Removed, Use,
 };
 pub use progress::{ProgressDetail, ProgressEvent};
-pub use store::{CommittedLayer, GcReport, Loaded, Store, VerifyReport};
+pub use store::{
+    CommittedLayer, Damage, GcReport, Loaded, Part, Repair, Store, VerifyProgress, VerifyReport,
+};
 
 /// The result of an operation on images.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -13,6 +13,8 @@ pub struct Options {
     pub limits: Limits,
     /// How long the bytes of a broken-off download wait for the next try.
     pub keep_partial: Duration,
+    /// How much of a long download a power cut may cost.
+    pub settle: Duration,
 }
 
 impl Default for Options {
@@ -21,6 +23,7 @@ impl Default for Options {
             keep_blobs: false,
             limits: Limits::default(),
             keep_partial: Duration::from_secs(7 * 24 * 3600),
+            settle: Duration::from_secs(10),
         }
     }
 }

@@ -78,7 +78,7 @@ fn progress_bar(current: u64, total: u64) -> String {
 }
 
 /// Bytes in decimal units with up to four digits, as Docker prints them: `27.1MB`.
-fn human_size(bytes: u64) -> String {
+pub(crate) fn human_size(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["B", "kB", "MB", "GB", "TB", "PB"];
     let mut value = bytes as f64;
     let mut unit = 0;

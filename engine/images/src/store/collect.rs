@@ -20,7 +20,7 @@ pub struct GcReport {
     pub layers: u64,
     /// Beginnings of downloads that broke off.
     pub partials: u64,
-    /// Images removed by force earlier that no container uses any more.
+    /// Images removed by force earlier that no container uses any more, and damaged ones without a name.
     pub hidden_images: u64,
     /// Unpacked bytes of the layers, and bytes of the beginnings.
     pub bytes: u64,
@@ -89,13 +89,20 @@ impl Inner {
         Ok(gone.into_iter().map(|(id, bytes, _)| (id, bytes)).collect())
     }
 
-    /// Images that were removed while containers used them go with the last of those.
+    /// Images that were removed while containers used them go with the last of those, and so do damaged
+    /// ones without a name, which cannot be repaired.
     fn drop_hidden(&self) -> Result<u64, Error> {
         let unused: Vec<ImageId> = {
             let state = self.state();
             let used: HashSet<ImageId> = state.pins.values().map(|(id, _)| *id).collect();
             let images = state.index.images.iter();
-            images.filter(|(id, i)| i.hidden && !used.contains(id)).map(|(id, _)| *id).collect()
+            let is_lost = |id: &ImageId| {
+                !state.is_whole(id) && !state.has_names(id) && state.children(id).is_empty()
+            };
+            images
+                .filter(|(id, record)| !used.contains(id) && (record.hidden || is_lost(id)))
+                .map(|(id, _)| *id)
+                .collect()
         };
         self.forget_images(&unused)?;
         Ok(unused.len() as u64)

@@ -11,12 +11,12 @@ use std::path::Path;
 use minke_common_model::image_reference::ImageReference;
 use serde::{Deserialize, Serialize};
 
-use crate::durable::Ledger;
-use crate::ids::ImageId;
+use crate::durable::{Ledger, seal, unseal};
+use crate::ids::{DiffId, ImageId};
 
 const NAME: &str = "index";
 const PREVIOUS: &str = "index.previous";
-const HEAD: &str = "minke-images-index 1 ";
+const WHAT: &str = "minke-images-index 1";
 
 /// What the store knows about images beyond their configurations.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +34,9 @@ pub(crate) struct ImageRecord {
     /// Milliseconds since the epoch.
     #[serde(default)]
     pub last_tagged: u64,
+    /// Its layers, lowest first: what must be kept while its configuration is damaged.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<DiffId>,
     /// Removed by force while stopped containers used it: kept for them, shown to nobody.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub hidden: bool,
@@ -42,6 +45,8 @@ pub(crate) struct ImageRecord {
 /// What was found of an index at open.
 pub(crate) enum Found {
     Good(Index),
+    /// The index itself is damaged; this is what it was before its last change.
+    Older(Index),
     Nothing,
     /// Neither version can be read: images must be found again from their configurations.
     Damaged,
@@ -55,7 +60,8 @@ impl Index {
                 Ok(bytes) => {
                     seen = true;
                     match parse(&bytes) {
-                        Some(index) => return Ok(Found::Good(index)),
+                        Some(index) if name == NAME => return Ok(Found::Good(index)),
+                        Some(index) => return Ok(Found::Older(index)),
                         None => tracing::warn!(name, "the image index is damaged"),
                     }
                 }
@@ -68,7 +74,6 @@ impl Index {
 
     pub(crate) fn save(&self, directory: &Path, ledger: &Ledger) -> io::Result<()> {
         let body = serde_json::to_vec(self).map_err(io::Error::other)?;
-        let head = format!("{HEAD}{}\n", blake3::hash(&body).to_hex());
         let (current, previous) = (directory.join(NAME), directory.join(PREVIOUS));
         let beside = directory.join("index.old");
         let _ = fs::remove_file(&beside);
@@ -77,7 +82,24 @@ impl Index {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
-        ledger.replace(directory, NAME, &[head.as_bytes(), &body].concat())
+        ledger.replace(directory, NAME, &seal(WHAT, &body))
+    }
+
+    /// Which of its files on disk differ from what they should be, and how.
+    pub(crate) fn damage(&self, directory: &Path) -> Vec<(&'static str, &'static str)> {
+        let parsed = |name| fs::read(directory.join(name)).ok().and_then(|bytes| parse(&bytes));
+        let mut found = Vec::new();
+        match parsed(NAME) {
+            Some(index) if index == *self => {}
+            Some(_) => found.push((NAME, "it differs from what is known in memory")),
+            // A store without images has no index yet.
+            None if *self == Self::default() && !directory.join(NAME).exists() => {}
+            None => found.push((NAME, "its checksum is wrong")),
+        }
+        if directory.join(PREVIOUS).exists() && parsed(PREVIOUS).is_none() {
+            found.push((PREVIOUS, "its checksum is wrong"));
+        }
+        found
     }
 
     /// The names of an image, tags or digests.
@@ -90,13 +112,7 @@ impl Index {
 }
 
 fn parse(bytes: &[u8]) -> Option<Index> {
-    let end = bytes.iter().position(|b| *b == b'\n')?;
-    let (head, body) = (&bytes[..end], &bytes[end + 1..]);
-    let hash = std::str::from_utf8(head).ok()?.strip_prefix(HEAD)?;
-    if blake3::hash(body).to_hex().as_str() != hash {
-        return None;
-    }
-    serde_json::from_slice(body).ok()
+    serde_json::from_slice(unseal(WHAT, bytes)?).ok()
 }
 
 #[cfg(test)]
@@ -121,7 +137,7 @@ mod tests {
         Index::default().save(directory.path(), &ledger).unwrap();
         fs::write(directory.path().join(NAME), b"minke-images-index 1 00\n{}").unwrap();
         match Index::load(directory.path()).unwrap() {
-            Found::Good(index) => assert_eq!(index, sample()),
+            Found::Older(index) => assert_eq!(index, sample()),
             _ => panic!("the previous version was not found"),
         }
         fs::write(directory.path().join(PREVIOUS), b"").unwrap();
@@ -131,8 +147,7 @@ mod tests {
     #[test]
     fn reads_version_1() {
         let body = r#"{"images":{"sha256:6105d6cc76af400325e94d588ce511be5bfdbb73b437dc51eca43917d7a43e3d":{"last_tagged":5}},"tags":{"docker.io/library/busybox:latest":"sha256:6105d6cc76af400325e94d588ce511be5bfdbb73b437dc51eca43917d7a43e3d"},"digests":{}}"#;
-        let text = format!("{HEAD}{}\n{body}", blake3::hash(body.as_bytes()).to_hex());
-        let index = parse(text.as_bytes()).unwrap();
+        let index = parse(&seal(WHAT, body.as_bytes())).unwrap();
         assert_eq!(index.images.values().next().unwrap().last_tagged, 5);
         assert_eq!(index.tags.keys().next().unwrap().familiar(), "busybox:latest");
     }

@@ -8,9 +8,13 @@ use std::path::Path;
 use minke_common_model::digest::Digest;
 use serde::{Deserialize, Serialize};
 
+use crate::durable::{seal, unseal};
 use crate::layer::Footer;
 
-const NAME: &str = "info";
+/// Name of the note inside a layer's directory.
+pub(crate) const NAME: &str = "info";
+const WHAT: &str = "minke-layer-info 2";
+/// Version 1 had no first line.
 const VERSION: u32 = 1;
 /// Older places are forgotten.
 const MAX_SOURCES: usize = 16;
@@ -51,23 +55,31 @@ impl LayerInfo {
         }
     }
 
+    /// Whether it says of the layer what the layer's manifest says.
+    pub(crate) fn agrees(&self, footer: &Footer) -> bool {
+        let own = (self.content_bytes, self.tar_bytes, self.entries);
+        own == (footer.content_bytes, footer.tar_bytes, footer.entries)
+    }
+
     /// Of a layer whose manifest cannot be read.
     pub(crate) fn unknown() -> Self {
         Self { version: VERSION, content_bytes: 0, tar_bytes: 0, entries: 0, blobs: Vec::new() }
     }
 
     pub(crate) fn load(layer: &Path) -> io::Result<Self> {
-        let info: Self = serde_json::from_slice(&fs::read(layer.join(NAME))?)?;
-        if info.version != VERSION {
-            return Err(io::Error::other(format!("layer note of version {}", info.version)));
-        }
-        Ok(info)
+        let bytes = fs::read(layer.join(NAME))?;
+        let body = match bytes.first() {
+            Some(b'{') => &bytes[..],
+            _ => unseal(WHAT, &bytes)
+                .ok_or_else(|| io::Error::other("the layer's note has a wrong checksum"))?,
+        };
+        Ok(serde_json::from_slice(body)?)
     }
 
-    /// Written without a sync: it can be lost, not torn. A lost note costs a transfer, nothing else.
+    /// Written without a sync: it can be lost or torn. A lost note costs a transfer, nothing else.
     pub(crate) fn save(&self, layer: &Path) -> io::Result<()> {
         let new = layer.join("info.new");
-        fs::write(&new, serde_json::to_vec(self)?)?;
+        fs::write(&new, seal(WHAT, &serde_json::to_vec(self)?))?;
         fs::rename(&new, layer.join(NAME))
     }
 

@@ -199,6 +199,20 @@ impl Inner {
         self.change_locked(change)
     }
 
+    /// Looks at the index while nobody changes it.
+    pub(crate) fn with_index<T>(&self, look: impl FnOnce(&Index) -> T) -> T {
+        let _one_at_a_time = self.index_lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let index = self.state().index.clone();
+        look(&index)
+    }
+
+    /// Writes both versions of the index again.
+    pub(crate) fn rewrite_index(&self) -> Result<(), Error> {
+        let save = |index: &Index| index.save(&self.dir, &self.ledger);
+        self.with_index(|index| save(index).and_then(|()| save(index)))
+            .map_err(|error| Error::io("writing", self.sub("index"), error))
+    }
+
     fn change_locked<T>(
         &self,
         change: impl FnOnce(&mut Index) -> Result<T, Error>,
@@ -225,6 +239,7 @@ impl Inner {
     ) -> Result<(), Error> {
         let _one_at_a_time = self.index_lock.lock().unwrap_or_else(PoisonError::into_inner);
         let images = self.sub("images");
+        let layers = config.rootfs.diff_ids.clone();
         let known = self.state().configs.contains_key(&id);
         if !known {
             self.ledger
@@ -234,7 +249,9 @@ impl Inner {
             self.state().configs.insert(id, config);
         }
         let installed = self.change_locked(|index| {
-            index.images.entry(id).or_default().hidden = false;
+            let record = index.images.entry(id).or_default();
+            record.hidden = false;
+            record.layers = layers;
             change(index);
             Ok(())
         });
@@ -248,7 +265,7 @@ impl Inner {
     /// The image as shown; nothing if there is none.
     pub(crate) fn image(&self, id: &ImageId) -> Option<Image> {
         let state = self.state();
-        let record = state.index.images.get(id).filter(|record| !record.hidden)?;
+        let record = state.index.images.get(id).filter(|_| state.is_shown(id))?;
         state.show(id, record.parent, record.last_tagged)
     }
 
@@ -295,10 +312,29 @@ impl State {
         })
     }
 
+    /// Whether an image may be seen: not hidden, and every part of it is here and not known to be damaged.
+    pub(crate) fn is_shown(&self, id: &ImageId) -> bool {
+        self.index.images.get(id).is_some_and(|record| !record.hidden) && self.is_whole(id)
+    }
+
+    /// Whether every part of an image is here and not known to be damaged.
+    pub(crate) fn is_whole(&self, id: &ImageId) -> bool {
+        let good = |layer| self.layers.get(layer).is_some_and(|layer: &LayerState| !layer.broken);
+        self.configs.get(id).is_some_and(|config| config.rootfs.diff_ids.iter().all(good))
+    }
+
+    /// The layers of an image, also if its configuration is damaged.
+    pub(crate) fn layers_of(&self, id: &ImageId) -> &[DiffId] {
+        match (self.configs.get(id), self.index.images.get(id)) {
+            (Some(config), _) => &config.rootfs.diff_ids,
+            (None, Some(record)) => &record.layers,
+            (None, None) => &[],
+        }
+    }
+
     /// Every layer that an image names, shown or hidden, or that somebody holds.
     pub(crate) fn needed_layers(&self) -> HashSet<DiffId> {
-        let images = self.index.images.keys().filter_map(|id| self.configs.get(id));
-        let named = images.flat_map(|config| config.rootfs.diff_ids.iter().copied());
+        let named = self.index.images.keys().flat_map(|id| self.layers_of(id).iter().copied());
         named.chain(self.holds.keys().copied()).collect()
     }
 

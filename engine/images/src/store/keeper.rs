@@ -23,6 +23,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
 use crate::progress::{ProgressEvent, Sink};
+use crate::store::settle::Settling;
 
 const PIECE: usize = 128 << 10;
 const EVERY: Duration = Duration::from_millis(100);
@@ -67,6 +68,7 @@ pub(crate) struct Coming {
     /// The layer's name in progress lines.
     pub id: String,
     pub sink: Sink,
+    pub settling: Settling,
 }
 
 /// What came in all.
@@ -187,6 +189,7 @@ impl Keeper {
     fn receive(&mut self) -> io::Result<()> {
         while let Some(piece) = self.coming.pieces.blocking_recv() {
             (&self.coming.partial.file).write_all(&piece)?;
+            self.coming.settling.look(&self.coming.partial.file)?;
             if !self.passed(&piece) {
                 break;
             }

@@ -95,12 +95,21 @@ impl Store {
 }
 
 impl State {
-    /// Names first, then ids, as Docker does.
+    /// Names first, then ids, as Docker does. Images of which something is damaged are not found, so
+    /// that whoever needs one pulls it again, which fetches what is damaged.
     pub(crate) fn find(&self, name: &str) -> Result<ImageId, Error> {
+        self.find_if(name, |id| self.is_shown(id))
+    }
+
+    /// The same with damaged images, for taking them away.
+    pub(crate) fn find_any(&self, name: &str) -> Result<ImageId, Error> {
+        self.find_if(name, |id| self.index.images.get(id).is_some_and(|image| !image.hidden))
+    }
+
+    fn find_if(&self, name: &str, shown: impl Fn(&ImageId) -> bool) -> Result<ImageId, Error> {
         let missing = || Error::NoSuchImage(name.chars().take(300).collect());
-        let shown = |id: &ImageId| self.index.images.get(id).is_some_and(|image| !image.hidden);
         if let Ok(digest) = name.parse::<Digest>() {
-            return Some(ImageId(digest)).filter(shown).ok_or_else(missing);
+            return Some(ImageId(digest)).filter(|id| shown(id)).ok_or_else(missing);
         }
         if let Ok(reference) = name.parse::<ImageReference>() {
             let found = match reference.digest() {

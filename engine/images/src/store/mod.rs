@@ -15,6 +15,9 @@ mod pending;
 mod pull;
 mod push;
 mod remove;
+mod repair;
+mod room;
+mod settle;
 mod verify;
 
 use std::path::PathBuf;
@@ -23,7 +26,8 @@ use std::sync::Arc;
 pub use archive::Loaded;
 pub use build::CommittedLayer;
 pub use collect::GcReport;
-pub use verify::VerifyReport;
+pub use repair::Repair;
+pub use verify::{Damage, Part, VerifyProgress, VerifyReport};
 
 use crate::durable::Writes;
 use crate::error::Error;

@@ -42,8 +42,8 @@ pub(crate) fn open(dir: PathBuf, options: Options) -> Result<Arc<Inner>, Error> 
     fs::set_permissions(&dir, fs::Permissions::from_mode(0o700))
         .map_err(|error| Error::io("closing off", &dir, error))?;
     let lock = lock(&dir)?;
-    check_version(&dir)?;
     let index = load_index(&dir)?;
+    check_version(&dir)?;
     let mut state = State { index, ..State::default() };
     let inner_dir = dir.clone();
     load_configs(&dir, &mut state)?;
@@ -53,6 +53,7 @@ pub(crate) fn open(dir: PathBuf, options: Options) -> Result<Arc<Inner>, Error> 
     let mut trash = Vec::new();
     let kept: HashSet<DiffId> = pending.iter().flat_map(|pending| pending.layers.clone()).collect();
     load_layers(&inner, &mut state, &kept, &mut trash)?;
+    drop_lost(&mut state);
     for path in list(&inner.sub("staging"))? {
         trash.push(inner.trash(&path)?);
     }
@@ -73,21 +74,24 @@ fn lock(dir: &Path) -> Result<File, Error> {
     Ok(file)
 }
 
+/// Another version is left alone. That it is one shows in the index too, which has a checksum: a version
+/// file that says something else than an index of ours is damaged, and written again.
 fn check_version(dir: &Path) -> Result<(), Error> {
     let path = dir.join("version");
     let ours = format!("minke-images {VERSION}\n");
-    match fs::read_to_string(&path) {
-        Ok(found) if found == ours => Ok(()),
-        Ok(found) => Err(Error::Version {
-            path: dir.to_owned(),
-            found: found.trim().chars().take(60).collect(),
-            known: VERSION,
-        }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => crate::durable::Ledger::default()
-            .replace(dir, "version", ours.as_bytes())
-            .map_err(|error| Error::io("writing", &path, error)),
-        Err(error) => Err(Error::io("reading", &path, error)),
+    match fs::read(&path) {
+        Ok(found) if found == ours.as_bytes() => return Ok(()),
+        Ok(found) if !found.is_empty() && !matches!(Index::load(dir), Ok(Found::Good(_))) => {
+            let found = String::from_utf8_lossy(&found).trim().chars().take(60).collect();
+            return Err(Error::Version { path: dir.to_owned(), found, known: VERSION });
+        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(Error::io("reading", &path, error));
+        }
+        Ok(_) | Err(_) => {}
     }
+    let written = crate::durable::Ledger::default().replace(dir, "version", ours.as_bytes());
+    written.map_err(|error| Error::io("writing", &path, error))
 }
 
 fn load_index(dir: &Path) -> Result<Index, Error> {
@@ -95,33 +99,38 @@ fn load_index(dir: &Path) -> Result<Index, Error> {
     Ok(match found {
         Found::Good(index) => index,
         Found::Nothing => Index::default(),
+        // What the last change brought is found without its names.
+        Found::Older(index) => with_configs(index, dir)?,
         Found::Damaged => {
-            let mut index = Index::default();
-            for path in list(&dir.join("images"))? {
-                if let Some(digest) = named_digest(&path) {
-                    index.images.entry(ImageId(digest)).or_default();
-                }
-            }
+            let index = with_configs(Index::default(), dir)?;
             tracing::warn!(images = index.images.len(), "names of images were lost with the index");
             index
         }
     })
 }
 
-/// Images whose configuration is missing or altered do not exist.
+/// Adds the images whose configurations are here.
+fn with_configs(mut index: Index, dir: &Path) -> Result<Index, Error> {
+    for path in list(&dir.join("images"))? {
+        if let Some(digest) = named_digest(&path) {
+            index.images.entry(ImageId(digest)).or_default();
+        }
+    }
+    Ok(index)
+}
+
+/// Images whose configuration is missing or altered are not shown until it is fetched again.
 fn load_configs(dir: &Path, state: &mut State) -> Result<(), Error> {
     let ids: Vec<ImageId> = state.index.images.keys().copied().collect();
     for id in ids {
         match read_config(&dir.join("images").join(id.hex()), &id) {
             Ok((_, config)) => {
+                if let Some(record) = state.index.images.get_mut(&id) {
+                    record.layers.clone_from(&config.rootfs.diff_ids);
+                }
                 state.configs.insert(id, Arc::new(config));
             }
-            Err(error) => {
-                tracing::warn!(%id, %error, "an image's configuration is damaged");
-                state.index.images.remove(&id);
-                state.index.tags.retain(|_, of| *of != id);
-                state.index.digests.retain(|_, of| *of != id);
-            }
+            Err(error) => tracing::warn!(%id, %error, "an image's configuration is damaged"),
         }
     }
     Ok(())
@@ -152,18 +161,21 @@ fn load_layers(
             trash.push(inner.trash(&path)?);
             continue;
         };
-        let info = match LayerInfo::load(&path) {
-            Ok(info) => Some(info),
-            // The note can be made again from the manifest.
-            Err(_) => Manifest::open(&path.join(MANIFEST))
-                .ok()
-                .map(|manifest| LayerInfo::of(manifest.footer())),
-        };
+        let info = LayerInfo::load(&path).ok().or_else(|| remade_info(&path));
         let broken = info.is_none() || path.join(BROKEN).exists();
         let info = info.unwrap_or_else(LayerInfo::unknown);
         state.layers.insert(layer, LayerState { info, broken });
     }
     Ok(())
+}
+
+/// The note of a layer can be made again from its manifest.
+fn remade_info(layer: &Path) -> Option<LayerInfo> {
+    let info = LayerInfo::of(Manifest::open(&layer.join(MANIFEST)).ok()?.footer());
+    if let Err(error) = info.save(layer) {
+        tracing::warn!(path = %layer.display(), %error, "writing a layer's note again");
+    }
+    Some(info)
 }
 
 /// Layers that were complete when the process died, on a machine that has not: `commit` says how.
@@ -185,6 +197,26 @@ fn adopt_staged(inner: &Inner) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Images that nobody can name and of which something is gone can neither be found nor pulled again.
+fn drop_lost(state: &mut State) {
+    let lost: Vec<ImageId> = state
+        .index
+        .images
+        .iter()
+        .filter(|(id, _)| !state.has_names(id))
+        .filter(|(id, _)| {
+            let gone = |layer| !state.layers.contains_key(layer);
+            !state.configs.contains_key(id) || state.layers_of(id).iter().any(gone)
+        })
+        .map(|(id, _)| *id)
+        .collect();
+    for id in lost {
+        tracing::warn!(%id, "an image without a name is incomplete and given up");
+        state.index.images.remove(&id);
+        state.configs.remove(&id);
+    }
 }
 
 fn remove_strays(inner: &Inner, state: &State, pending: &[Pending]) -> Result<(), Error> {

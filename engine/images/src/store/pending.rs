@@ -5,16 +5,19 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use minke_common_model::digest::Digest;
 use serde::{Deserialize, Serialize};
 
+use crate::durable::{seal, unseal};
 use crate::error::Error;
 use crate::ids::DiffId;
 use crate::store::inner::Inner;
 use crate::store::open::{is_older, list, named_digest};
+
+const WHAT: &str = "minke-pull 1";
 
 /// What a pull needs.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -54,21 +57,26 @@ pub(crate) fn forget_pull(inner: &Inner, image: &Digest) {
     }
 }
 
-fn path(inner: &Inner, image: &Digest) -> PathBuf {
+/// Where the note of a pull is.
+pub(crate) fn path(inner: &Inner, image: &Digest) -> PathBuf {
     inner.sub("pending").join(image.hex())
+}
+
+fn read(path: &Path) -> Option<Pending> {
+    serde_json::from_slice(unseal(WHAT, &fs::read(path).ok()?)?).ok()
 }
 
 impl Pending {
     /// Notes that a pull of `image` begins. Blocking.
     ///
-    /// Not synced: the first layer's sync takes it along, and before that there is nothing to keep.
+    /// Not synced: the first layer's sync takes it along, or a long download's first.
     pub(crate) fn begin(self, inner: &Arc<Inner>, image: Digest) -> Result<PendingGuard, Error> {
         *inner.state().pulls.entry(image).or_default() += 1;
         let guard = PendingGuard { inner: Arc::clone(inner), image };
         let path = path(inner, &image);
         let new = inner.new_name("staging");
         let bytes = serde_json::to_vec(&self).map_err(|e| Error::io("writing", &path, e.into()))?;
-        fs::write(&new, bytes)
+        fs::write(&new, seal(WHAT, &bytes))
             .and_then(|()| fs::rename(&new, &path))
             .map_err(|error| Error::io("writing", &path, error))?;
         Ok(guard)
@@ -78,8 +86,7 @@ impl Pending {
     pub(crate) fn load_all(inner: &Inner) -> Result<Vec<Self>, Error> {
         let mut found = Vec::new();
         for path in list(&inner.sub("pending"))? {
-            let note = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-            match note {
+            match read(&path) {
                 Some(note)
                     if named_digest(&path).is_some()
                         && !is_older(&path, inner.options.keep_partial) =>
@@ -98,8 +105,7 @@ impl Pending {
         let mut kept = Vec::new();
         for path in list(&inner.sub("pending"))? {
             if named_digest(&path).is_some_and(|image| running.contains(&image)) {
-                let note = fs::read(&path).ok().and_then(|b| serde_json::from_slice(&b).ok());
-                kept.extend(note);
+                kept.extend(read(&path));
             } else {
                 fs::remove_file(&path).map_err(|error| Error::io("removing", &path, error))?;
             }

@@ -3,6 +3,8 @@
 //! Nothing is shown before all is here and checked. A pull that is dropped or fails leaves whole layers
 //! and the beginnings of others, noted as pending; the next pull of the same image goes on from there.
 
+use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -25,7 +27,9 @@ use crate::store::inflated::{Inflated, ReadAhead};
 use crate::store::info::BlobInfo;
 use crate::store::inner::{Busy, Hold, Inner};
 use crate::store::keeper::{Came, Coming, Partial, forget, keep};
-use crate::store::pending::{Pending, PendingGuard, forget_pull};
+use crate::store::pending::{self, Pending, PendingGuard, forget_pull};
+use crate::store::room::Wanted;
+use crate::store::settle::Settling;
 use crate::store::{Store, blocking};
 
 /// Layers in work at once: what bounds the memory of a pull.
@@ -45,13 +49,15 @@ struct Names {
 struct Kept {
     _hold: Hold,
     _guard: Option<PendingGuard>,
+    /// Where that is written down.
+    note: PathBuf,
 }
 
 /// What a thread that unpacks a layer owns: it may outlive the future that started it, and until it has
 /// ended nobody else may touch what is on disk of the layer.
 struct Owned {
     _busy: Busy,
-    _kept: Arc<Kept>,
+    kept: Arc<Kept>,
 }
 
 /// A layer to be there.
@@ -89,15 +95,24 @@ impl Store {
             layers: config.rootfs.diff_ids.clone(),
             blobs: manifest.layers.iter().map(|blob| blob.digest).collect(),
         };
-        let missing = jobs.iter().any(|job| !self.inner.has_layer(&job.layer));
+        let wanted = self.inner.wanted(&jobs);
+        let missing = !wanted.is_empty();
         let guard = match missing {
             true => {
-                let inner = Arc::clone(&self.inner);
-                Some(blocking(move || pending.begin(&inner, id.0)).await?)
+                let (inner, name) = (Arc::clone(&self.inner), reference.familiar());
+                let begun = blocking(move || {
+                    inner.check_room(&name, &wanted)?;
+                    pending.begin(&inner, id.0)
+                });
+                Some(begun.await?)
             }
             false => None,
         };
-        let kept = Arc::new(Kept { _hold: hold, _guard: guard });
+        let kept = Arc::new(Kept {
+            _hold: hold,
+            _guard: guard,
+            note: pending::path(&self.inner, &id.0),
+        });
         for job in jobs.iter().filter(|job| !self.inner.has_layer(&job.layer)) {
             sink(ProgressEvent::of(short_id(&job.blob.digest), "Pulling fs layer"));
         }
@@ -225,7 +240,7 @@ impl Store {
     ) -> Result<(), Error> {
         let short = short_id(&job.blob.digest);
         let busy = self.inner.busy(&job.layer).await;
-        let owned = Arc::new(Owned { _busy: busy, _kept: Arc::clone(kept) });
+        let owned = Arc::new(Owned { _busy: busy, kept: Arc::clone(kept) });
         let blob = BlobInfo {
             digest: job.blob.digest,
             size: job.blob.size,
@@ -285,7 +300,8 @@ impl Store {
         let from = partial.length;
         let (sender, pieces) = mpsc::channel(PIECES);
         let (id, sink) = (short_id(&job.blob.digest), Arc::clone(sink));
-        let coming = Coming { partial, pieces, size, id, sink };
+        let settling = Settling::new(Arc::clone(&self.inner), owned.kept.note.clone());
+        let coming = Coming { partial, pieces, size, id, sink, settling };
         let (inner, layer) = (Arc::clone(&self.inner), job.layer);
         let (failed, has_failed) = oneshot::channel();
         let owned = Arc::clone(owned);
@@ -377,6 +393,18 @@ fn jobs(
 }
 
 impl Inner {
+    /// What the layers that are not here will take, each once.
+    fn wanted(&self, jobs: &[LayerJob]) -> Vec<Wanted> {
+        let missing = jobs.iter().filter(|job| !self.has_layer(&job.layer));
+        let sizes: HashMap<DiffId, &Descriptor> =
+            missing.map(|job| (job.layer, &job.blob)).collect();
+        let here = |blob: &Descriptor| {
+            let path = self.sub("partial").join(blob.digest.hex());
+            std::fs::metadata(path).map_or(0, |found| found.len().min(blob.size))
+        };
+        sizes.values().map(|blob| Wanted { size: blob.size, here: here(blob) }).collect()
+    }
+
     /// Unpacks what comes and commits it if every digest is right. Blocking; `failed` is told when no
     /// more bytes are wanted.
     ///

@@ -105,7 +105,7 @@ impl Inner {
     }
 
     fn remove(&self, name: &str, options: RemoveOptions) -> Result<Vec<Removed>, Error> {
-        let id = self.state().find(name)?;
+        let id = self.state().find_any(name)?;
         let mut removed = Vec::new();
         let reference = self.state().named(name);
         let by_name = reference.is_some();
@@ -215,9 +215,9 @@ impl Inner {
             let mut names = Index::names(&state.index.tags, id);
             names.extend(Index::names(&state.index.digests, id));
             let parent = state.index.images.get(id).and_then(|record| record.parent);
-            let layers = state.configs.get(id).map(|config| config.rootfs.diff_ids.clone());
+            let layers = state.layers_of(id).to_vec();
             let is_used = state.pins.values().any(|(used, _)| used == id);
-            (names, parent, layers.unwrap_or_default(), is_used)
+            (names, parent, layers, is_used)
         };
         removed.extend(names.iter().map(|name| Removed::Untagged(name.familiar())));
         if is_used {
@@ -287,7 +287,7 @@ impl State {
         known.then_some(key)
     }
 
-    fn has_names(&self, id: &ImageId) -> bool {
+    pub(crate) fn has_names(&self, id: &ImageId) -> bool {
         self.index.tags.values().chain(self.index.digests.values()).any(|of| of == id)
     }
 

@@ -1,55 +1,133 @@
-//! Finding damage: every byte of every layer is read and compared with its manifest.
+//! Finding damage: every byte of the store is read and compared with what it should be.
+//!
+//! What is found damaged is not shown any more: an image is whole and right, or it is not there, and
+//! whoever needs it pulls it again. [`repair`](Store::repair) does that at once.
 
+use std::fs::File;
 use std::io::Read;
 use std::sync::Arc;
 
+use minke_common_model::digest::Digest;
+use sha2::{Digest as _, Sha256};
+
 use crate::error::{Error, chain};
-use crate::ids::DiffId;
-use crate::layer::{self, LayerError, Rebuilt};
+use crate::ids::{DiffId, ImageId};
+use crate::layer::{self, Footer, LayerError, MANIFEST, Manifest, Rebuilt, VIEW};
+use crate::store::info::LayerInfo;
+use crate::store::inner::Inner;
+use crate::store::open::{list, named_digest, read_config};
 use crate::store::{Store, blocking};
+
+/// Compressed layers at least this long leave the page cache after they were read.
+const READ: usize = 128 << 10;
+
+/// A part of the store that can be damaged.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// The file that says which images there are: `index` or the one before it.
+    Index(&'static str),
+    /// The configuration of an image.
+    Config(ImageId),
+    /// A layer: its manifest or its files.
+    Layer(DiffId),
+    /// What is noted of a layer beside its manifest; it is made again from that.
+    Note(DiffId),
+    /// A layer's compressed bytes on a build worker.
+    Blob(Digest),
+}
+
+impl std::fmt::Display for Part {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Index(name) => write!(f, "index file {name}"),
+            Self::Config(id) => write!(f, "configuration {id}"),
+            Self::Layer(id) => write!(f, "layer {id}"),
+            Self::Note(id) => write!(f, "note of layer {id}"),
+            Self::Blob(digest) => write!(f, "compressed layer {digest}"),
+        }
+    }
+}
+
+/// Something that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// What.
+    pub part: Part,
+    /// How that shows: the file, and what differs.
+    pub why: String,
+    /// The images that are not whole because of it.
+    pub images: Vec<ImageId>,
+}
 
 /// What verification found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct VerifyReport {
+    /// Images whose configurations were read.
+    pub images: u64,
     /// Layers read.
     pub layers: u64,
     /// Bytes of their tars.
     pub bytes: u64,
-    /// Damaged layers and what is wrong with each; pulling an image of theirs again repairs them.
-    pub damaged: Vec<(DiffId, String)>,
+    /// In the order in which it was found.
+    pub damaged: Vec<Damage>,
+}
+
+/// How far a verification is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VerifyProgress {
+    /// The layer that is read next.
+    pub layer: DiffId,
+    /// Bytes of tars read so far.
+    pub done: u64,
+    /// Bytes of all tars.
+    pub total: u64,
 }
 
 impl Store {
-    /// Reads every layer and marks the damaged ones, which no container can start from until they are
-    /// pulled again.
+    /// Reads everything and marks what is damaged, which no container can start from until it is pulled
+    /// again.
     pub async fn verify(&self) -> Result<VerifyReport, Error> {
+        self.verify_with(|_| {}).await
+    }
+
+    /// The same, telling before each layer how far it is.
+    pub async fn verify_with(
+        &self,
+        progress: impl Fn(VerifyProgress),
+    ) -> Result<VerifyReport, Error> {
         let mut report = VerifyReport::default();
-        let layers: Vec<DiffId> = self.inner.state().layers.keys().copied().collect();
-        for id in layers {
-            let _busy = self.inner.busy(&id).await;
-            if !self.inner.state().layers.contains_key(&id) {
-                continue;
-            }
+        let inner = Arc::clone(&self.inner);
+        let (images, mut damaged) = blocking(move || inner.verify_documents()).await?;
+        report.images = images;
+        report.damaged.append(&mut damaged);
+        let layers: Vec<(DiffId, u64)> = {
+            let state = self.inner.state();
+            state.layers.iter().map(|(id, layer)| (*id, layer.info.tar_bytes)).collect()
+        };
+        let total = layers.iter().map(|(_, bytes)| bytes).sum();
+        for (layer, _) in layers {
+            progress(VerifyProgress { layer, done: report.bytes, total });
+            let busy = self.inner.busy(&layer).await;
             let inner = Arc::clone(&self.inner);
             let checked = blocking(move || {
-                let checked = match layer::check(&inner.layer_dir(&id)) {
-                    Ok(footer) if footer.diff_id == id => Ok(footer),
-                    Ok(footer) => Err(LayerError::Digest { found: footer.diff_id.0 }),
-                    Err(error) => Err(error),
-                };
-                if checked.is_err() && inner.state().layers.contains_key(&id) {
-                    inner.mark_broken(&id)?;
-                }
-                Ok(checked)
-            })
-            .await?;
+                let _busy = busy;
+                inner.verify_layer(&layer)
+            });
+            let Some((footer, mut damaged)) = checked.await? else { continue };
             report.layers += 1;
-            match checked {
-                Ok(footer) => report.bytes += footer.tar_bytes,
-                Err(error) => report.damaged.push((id, chain(&error))),
-            }
+            report.bytes += footer.map_or(0, |footer| footer.tar_bytes);
+            report.damaged.append(&mut damaged);
         }
+        let inner = Arc::clone(&self.inner);
+        report.damaged.append(&mut blocking(move || inner.verify_blobs()).await?);
         Ok(report)
+    }
+
+    /// Looks at what an image is made of as far as that is cheap: its configuration, its layers' manifests
+    /// and that they have their files. An error if something is damaged; it is marked then.
+    pub async fn check(&self, id: &ImageId) -> Result<(), Error> {
+        let (inner, id) = (Arc::clone(&self.inner), *id);
+        blocking(move || inner.check_parts(&id)).await
     }
 
     /// The exact tar of a layer. Reading fails where a byte of the layer differs from what was pulled.
@@ -59,5 +137,124 @@ impl Store {
         }
         Rebuilt::open(&self.inner.layer_dir(layer))
             .map_err(|source| Error::Layer { layer: layer.0, source: Box::new(source) })
+    }
+}
+
+impl Inner {
+    /// The images that are not whole without `layer`.
+    fn images_of(&self, layer: &DiffId) -> Vec<ImageId> {
+        let state = self.state();
+        let images = state.index.images.keys();
+        images.filter(|id| state.layers_of(id).contains(layer)).copied().collect()
+    }
+
+    fn damage(&self, part: Part, why: String) -> Damage {
+        let images = match &part {
+            Part::Config(id) => vec![*id],
+            Part::Layer(layer) => self.images_of(layer),
+            Part::Index(_) | Part::Note(_) | Part::Blob(_) => Vec::new(),
+        };
+        tracing::warn!(%part, why, "damage in the image store");
+        Damage { part, why, images }
+    }
+
+    fn verify_documents(&self) -> Result<(u64, Vec<Damage>), Error> {
+        let mut damaged = Vec::new();
+        let wrong = self.with_index(|index| index.damage(&self.dir));
+        for (file, why) in wrong {
+            damaged.push(self.damage(Part::Index(file), why.to_owned()));
+        }
+        let images: Vec<ImageId> = self.state().index.images.keys().copied().collect();
+        for id in &images {
+            if let Err(error) = self.verify_config(id) {
+                damaged.push(self.damage(Part::Config(*id), error.to_string()));
+            }
+        }
+        Ok((images.len() as u64, damaged))
+    }
+
+    fn verify_config(&self, id: &ImageId) -> std::io::Result<()> {
+        let read = read_config(&self.sub("images").join(id.hex()), id);
+        if read.is_err() {
+            self.state().configs.remove(id);
+        }
+        read.map(|_| ())
+    }
+
+    /// Nothing if the layer went meanwhile.
+    fn verify_layer(&self, id: &DiffId) -> Result<Option<(Option<Footer>, Vec<Damage>)>, Error> {
+        if !self.state().layers.contains_key(id) {
+            return Ok(None);
+        }
+        let dir = self.layer_dir(id);
+        let checked = match layer::check(&dir) {
+            Ok(footer) if footer.diff_id == *id => Ok(footer),
+            Ok(footer) => Err(LayerError::Digest { found: footer.diff_id.0 }),
+            Err(error) => Err(error),
+        };
+        match checked {
+            Ok(footer) => {
+                let agrees = LayerInfo::load(&dir).is_ok_and(|info| info.agrees(&footer));
+                let why = "it cannot be read or disagrees with the manifest".to_owned();
+                let damaged = match agrees {
+                    true => Vec::new(),
+                    false => vec![self.damage(Part::Note(*id), why)],
+                };
+                Ok(Some((Some(footer), damaged)))
+            }
+            Err(_) if !self.state().layers.contains_key(id) => Ok(None),
+            Err(error) => {
+                self.mark_broken(id)?;
+                Ok(Some((None, vec![self.damage(Part::Layer(*id), chain(&error))])))
+            }
+        }
+    }
+
+    fn verify_blobs(&self) -> Result<Vec<Damage>, Error> {
+        let mut damaged = Vec::new();
+        for path in list(&self.sub("blobs"))? {
+            let Some(digest) = named_digest(&path) else { continue };
+            match hash_file(&path) {
+                Ok(found) if found == digest => {}
+                Ok(found) => {
+                    let why = format!("its bytes have digest {found}");
+                    damaged.push(self.damage(Part::Blob(digest), why));
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => damaged.push(self.damage(Part::Blob(digest), error.to_string())),
+            }
+        }
+        Ok(damaged)
+    }
+
+    fn check_parts(&self, id: &ImageId) -> Result<(), Error> {
+        let layers = self.state().layers_of(id).to_vec();
+        let mut whole = self.verify_config(id).is_ok();
+        for layer in layers {
+            let dir = self.layer_dir(&layer);
+            let manifest = Manifest::open(&dir.join(MANIFEST));
+            let is_good = manifest.is_ok_and(|manifest| manifest.footer().diff_id == layer)
+                && dir.join(VIEW).is_dir();
+            if !is_good && self.state().layers.contains_key(&layer) {
+                tracing::warn!(%id, %layer, "a layer's manifest is damaged");
+                self.mark_broken(&layer)?;
+            }
+            whole &= is_good;
+        }
+        if whole { Ok(()) } else { Err(Error::NoSuchImage(id.to_string())) }
+    }
+}
+
+fn hash_file(path: &std::path::Path) -> std::io::Result<Digest> {
+    let mut file = File::open(path)?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; READ];
+    loop {
+        let read = file.read(&mut buffer)?;
+        if read == 0 {
+            let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
+            return Ok(Digest::from_bytes(hasher.finalize().into()));
+        }
+        hasher.update(&buffer[..read]);
     }
 }
