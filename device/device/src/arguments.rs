@@ -9,6 +9,8 @@ use minke_device_supervisor::SupervisorOptions;
 use minke_device_tunnel::TunnelOptions;
 use minke_engine_daemon::EngineOptions;
 
+use crate::verify::Verify;
+
 /// Everything that runs on a device.
 ///
 /// Each applet is a process of its own; on a device they are started at boot. `virtual` starts them
@@ -45,10 +47,13 @@ pub enum Applet {
 
 /// Options of the engine.
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Engine {
+    #[command(subcommand)]
+    command: Option<EngineCommand>,
     /// Everything that the engine keeps: images, containers, volumes, networks.
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
+    #[arg(long, value_name = "DIR", required = true)]
+    data: Option<PathBuf>,
     /// Where to listen: `docker -H unix://PATH …` then talks to it.
     #[arg(long, value_name = "PATH", required_unless_present = "cleanup")]
     socket: Option<PathBuf>,
@@ -71,12 +76,25 @@ pub struct Engine {
     cleanup: bool,
 }
 
+/// What can be done with an engine's data besides running it.
+#[derive(Subcommand)]
+enum EngineCommand {
+    /// Read every byte of the images and find what is damaged; with --repair, fetch it again.
+    ///
+    /// Ends with 0 if everything is right, or was repaired.
+    Verify(Verify),
+}
+
 impl Engine {
-    /// Runs the engine, or cleans up after one.
+    /// Runs the engine, verifies its images, or cleans up after one.
     pub fn run(self) -> anyhow::Result<()> {
+        if let Some(EngineCommand::Verify(verify)) = self.command {
+            return verify.run();
+        }
+        let data = self.data.unwrap_or_default();
         let options = EngineOptions {
-            socket: self.socket.unwrap_or_else(|| self.data.join("run/engine.sock")),
-            data: self.data,
+            socket: self.socket.unwrap_or_else(|| data.join("run/engine.sock")),
+            data,
             registry_mirrors: self.registry_mirror,
             insecure_registries: self.insecure_registry,
             build_worker: self.build_worker,

@@ -5,6 +5,7 @@
 
 mod arguments;
 mod log;
+mod verify;
 mod virtual_device;
 
 use std::process::ExitCode;

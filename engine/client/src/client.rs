@@ -7,6 +7,7 @@ mod exec;
 mod images;
 mod networks;
 mod system;
+mod verify;
 mod volumes;
 
 use std::path::Path;

@@ -12,6 +12,7 @@ mod host_config;
 mod image;
 mod network;
 mod system;
+mod verify;
 mod volume;
 
 use serde::{Deserialize, Deserializer};
@@ -21,6 +22,7 @@ pub use host_config::*;
 pub use image::*;
 pub use network::*;
 pub use system::*;
+pub use verify::*;
 pub use volume::*;
 
 /// Reads `null` as the type's default.

@@ -14,6 +14,7 @@ pub(crate) mod reply;
 mod stats;
 mod system;
 mod transfer;
+mod verify;
 pub(crate) mod versions;
 mod volumes;
 
@@ -128,6 +129,7 @@ fn image_routes() -> Router<Daemon> {
         .route("/images/load", post(transfer::load))
         .route("/images/get", get(transfer::get_many))
         .route("/images/prune", post(images::prune))
+        .route("/minke/verify", post(verify::verify))
         // Names of images have slashes, so what follows them is looked at by hand.
         .route("/images/{*rest}", get(images::get).post(images::post).delete(images::remove))
 }

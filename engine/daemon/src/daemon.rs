@@ -74,8 +74,7 @@ impl Daemon {
             std::fs::create_dir_all(&path).map_err(Error::file("making", &path))?;
         }
         let id = engine_id(&data)?;
-        let store = images::Options { keep_blobs: options.build_worker, ..Default::default() };
-        let images = images::Store::open(data.join("images"), store).await?;
+        let (images, _) = Daemon::open_images(&options).await?;
         let networks = Networks::open(&data, &data.join("run"), &id)?;
         Ok(Daemon(Arc::new(Parts {
             id,
@@ -103,6 +102,15 @@ impl Daemon {
         Ok(path)
     }
 
+    /// The image store of an engine with these options, and how it reaches registries.
+    pub(crate) async fn open_images(
+        options: &EngineOptions,
+    ) -> Result<(images::Store, images::PullOptions)> {
+        let store = images::Options { keep_blobs: options.build_worker, ..Default::default() };
+        let store = images::Store::open(options.data.join("images"), store).await?;
+        Ok((store, pull_options(options)))
+    }
+
     /// Where containers are kept.
     pub(crate) fn containers_dir(&self) -> PathBuf {
         self.options.data.join("containers")
@@ -115,11 +123,15 @@ impl Daemon {
 
     /// How to reach registries.
     pub(crate) fn pull_options(&self) -> images::PullOptions {
-        images::PullOptions {
-            mirrors: self.options.registry_mirrors.clone(),
-            insecure: self.options.insecure_registries.clone(),
-            ..Default::default()
-        }
+        pull_options(&self.options)
+    }
+}
+
+fn pull_options(options: &EngineOptions) -> images::PullOptions {
+    images::PullOptions {
+        mirrors: options.registry_mirrors.clone(),
+        insecure: options.insecure_registries.clone(),
+        ..Default::default()
     }
 }
 

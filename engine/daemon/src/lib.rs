@@ -36,11 +36,13 @@ mod serve;
 mod shim;
 mod stamp;
 mod users;
+mod verify;
 mod volumes;
 
 pub use options::{EngineOptions, IdRange};
 pub use serve::{clean_up, run};
 pub use users::parse_range;
+pub use verify::{VerifyTarget, verify};
 
 /// The API version whose shapes are spoken.
 pub const API_VERSION: &str = "1.47";

@@ -38,8 +38,8 @@ async fn run(dir: PathBuf, reference: String, mirrors: Vec<String>) -> Result<()
     let started = Instant::now();
     let report = store.verify().await?;
     println!("verified       {} bytes in {:.2} s", report.bytes, started.elapsed().as_secs_f64());
-    for (layer, why) in report.damaged {
-        println!("damaged        {layer}: {why}");
+    for damage in report.damaged {
+        println!("damaged        {}: {}", damage.part, damage.why);
     }
     Ok(())
 }

@@ -244,10 +244,11 @@ pub(super) async fn remove(
     Path(name): Path<String>,
     params: Params,
 ) -> Result<Response<Body>> {
-    let image = daemon.images.image(&name)?;
+    // A damaged image is not found, but can be removed.
+    let id = daemon.images.image(&name).map_or_else(|_| name.clone(), |image| image.id.to_string());
     let options = RemoveOptions { force: params.flag("force"), no_prune: params.flag("noprune") };
     let removed = daemon.images.remove(&name, options).await?;
-    Ok(json(&tell_removed(&daemon, &image.id.to_string(), &removed)))
+    Ok(json(&tell_removed(&daemon, &id, &removed)))
 }
 
 pub(super) async fn prune(State(daemon): State<Daemon>, params: Params) -> Result<Response<Body>> {

@@ -37,6 +37,8 @@ pub(crate) fn create(daemon: &Daemon, name: &str, body: CreateContainer) -> Resu
         validate::check_user_namespace(&host)?;
     }
     let image = daemon.images.image(&config.image)?;
+    // Damage that shows cheaply is answered as a missing image: whoever pulls it again repairs it.
+    daemon.images.check(&image.id)?;
     let config = merge_image(config, &image)?;
     ports::published(&config, &host)?;
     if config.entrypoint.as_ref().is_none_or(Vec::is_empty)

@@ -15,6 +15,7 @@ use minke_common_model::digest::Digest;
 use rustix::fs::{FlockOperation, flock};
 
 use crate::config::ImageConfig;
+use crate::durable::Ledger;
 use crate::error::Error;
 use crate::ids::{DiffId, ImageId, sha256};
 use crate::layer::{MANIFEST, Manifest};
@@ -77,10 +78,11 @@ fn lock(dir: &Path) -> Result<File, Error> {
 /// Another version is left alone. That it is one shows in the index too, which has a checksum: a version
 /// file that says something else than an index of ours is damaged, and written again.
 fn check_version(dir: &Path) -> Result<(), Error> {
+    if is_our_version(dir) {
+        return Ok(());
+    }
     let path = dir.join("version");
-    let ours = format!("minke-images {VERSION}\n");
     match fs::read(&path) {
-        Ok(found) if found == ours.as_bytes() => return Ok(()),
         Ok(found) if !found.is_empty() && !matches!(Index::load(dir), Ok(Found::Good(_))) => {
             let found = String::from_utf8_lossy(&found).trim().chars().take(60).collect();
             return Err(Error::Version { path: dir.to_owned(), found, known: VERSION });
@@ -88,10 +90,23 @@ fn check_version(dir: &Path) -> Result<(), Error> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             return Err(Error::io("reading", &path, error));
         }
-        Ok(_) | Err(_) => {}
+        Ok(_) | Err(_) => write_version(dir),
     }
-    let written = crate::durable::Ledger::default().replace(dir, "version", ours.as_bytes());
-    written.map_err(|error| Error::io("writing", &path, error))
+}
+
+fn version_text() -> String {
+    format!("minke-images {VERSION}\n")
+}
+
+/// Whether the version file says what this program writes.
+pub(crate) fn is_our_version(dir: &Path) -> bool {
+    fs::read(dir.join("version")).is_ok_and(|found| found == version_text().as_bytes())
+}
+
+/// Writes the version file again.
+pub(crate) fn write_version(dir: &Path) -> Result<(), Error> {
+    let written = Ledger::default().replace(dir, "version", version_text().as_bytes());
+    written.map_err(|error| Error::io("writing", dir.join("version"), error))
 }
 
 fn load_index(dir: &Path) -> Result<Index, Error> {

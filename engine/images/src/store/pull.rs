@@ -108,11 +108,8 @@ impl Store {
             }
             false => None,
         };
-        let kept = Arc::new(Kept {
-            _hold: hold,
-            _guard: guard,
-            note: pending::path(&self.inner, &id.0),
-        });
+        let kept =
+            Arc::new(Kept { _hold: hold, _guard: guard, note: pending::path(&self.inner, &id.0) });
         for job in jobs.iter().filter(|job| !self.inner.has_layer(&job.layer)) {
             sink(ProgressEvent::of(short_id(&job.blob.digest), "Pulling fs layer"));
         }

@@ -14,6 +14,7 @@ use crate::progress::ProgressEvent;
 use crate::store::index::Index;
 use crate::store::info::LayerInfo;
 use crate::store::inner::Inner;
+use crate::store::open::write_version;
 use crate::store::verify::{Damage, Part};
 use crate::store::{Store, blocking};
 
@@ -101,6 +102,7 @@ impl Inner {
     /// Whether the part is right now; what needs no registry is made right.
     fn repair_part(&self, part: &Part) -> Result<bool, Error> {
         match part {
+            Part::Index("version") => write_version(&self.dir).map(|()| true),
             Part::Index(_) => self.rewrite_index().map(|()| true),
             Part::Config(id) => Ok(self.state().configs.contains_key(id)),
             Part::Layer(layer) => Ok(self.has_layer(layer)),

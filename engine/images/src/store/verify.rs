@@ -15,16 +15,16 @@ use crate::ids::{DiffId, ImageId};
 use crate::layer::{self, Footer, LayerError, MANIFEST, Manifest, Rebuilt, VIEW};
 use crate::store::info::LayerInfo;
 use crate::store::inner::Inner;
-use crate::store::open::{list, named_digest, read_config};
+use crate::store::open::{is_our_version, list, named_digest, read_config};
 use crate::store::{Store, blocking};
 
-/// Compressed layers at least this long leave the page cache after they were read.
+/// How much of a compressed layer is read at once.
 const READ: usize = 128 << 10;
 
 /// A part of the store that can be damaged.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
-    /// The file that says which images there are: `index` or the one before it.
+    /// A file beside the images: `index`, the one before it, or `version`.
     Index(&'static str),
     /// The configuration of an image.
     Config(ImageId),
@@ -39,7 +39,7 @@ pub enum Part {
 impl std::fmt::Display for Part {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Index(name) => write!(f, "index file {name}"),
+            Self::Index(name) => write!(f, "file {name}"),
             Self::Config(id) => write!(f, "configuration {id}"),
             Self::Layer(id) => write!(f, "layer {id}"),
             Self::Note(id) => write!(f, "note of layer {id}"),
@@ -124,10 +124,10 @@ impl Store {
     }
 
     /// Looks at what an image is made of as far as that is cheap: its configuration, its layers' manifests
-    /// and that they have their files. An error if something is damaged; it is marked then.
-    pub async fn check(&self, id: &ImageId) -> Result<(), Error> {
-        let (inner, id) = (Arc::clone(&self.inner), *id);
-        blocking(move || inner.check_parts(&id)).await
+    /// and that they have their files. An error if something is damaged; it is marked then. Blocking, for
+    /// as long as it takes to read small files.
+    pub fn check(&self, id: &ImageId) -> Result<(), Error> {
+        self.inner.check_parts(id)
     }
 
     /// The exact tar of a layer. Reading fails where a byte of the layer differs from what was pulled.
@@ -160,7 +160,10 @@ impl Inner {
 
     fn verify_documents(&self) -> Result<(u64, Vec<Damage>), Error> {
         let mut damaged = Vec::new();
-        let wrong = self.with_index(|index| index.damage(&self.dir));
+        let mut wrong = self.with_index(|index| index.damage(&self.dir));
+        if !is_our_version(&self.dir) {
+            wrong.push(("version", "it does not say the version"));
+        }
         for (file, why) in wrong {
             damaged.push(self.damage(Part::Index(file), why.to_owned()));
         }

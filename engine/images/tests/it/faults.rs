@@ -2,15 +2,15 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use minke_engine_images::{ErrorKind, Options, Store, chain};
+use minke_engine_images::{Options, Store};
 
 use crate::pull::{count, layer, options, partial_bytes, reopen, until};
 use crate::registry::{Fault, Packing, Registry};
-use crate::tars::{Tar, noise};
+use crate::tars::noise;
 
 const CHILD_DIR: &str = "MINKE_TEST_CHILD_DIR";
 const CHILD_REFERENCE: &str = "MINKE_TEST_CHILD_REFERENCE";
@@ -218,70 +218,4 @@ async fn only_one_process_has_the_store() {
     fs::write(dir.path().join("version"), "minke-images 99\n").unwrap();
     let error = Store::open(dir.path(), Options::default()).await.err().unwrap();
     assert!(error.to_string().contains("minke-images 99"), "{error}");
-}
-
-/// A small file system of its own.
-struct SmallDisk {
-    path: PathBuf,
-    _dir: tempfile::TempDir,
-}
-
-impl SmallDisk {
-    fn new(size: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("disk");
-        fs::create_dir(&path).unwrap();
-        let data = std::ffi::CString::new(format!("size={size}")).unwrap();
-        let flags = rustix::mount::MountFlags::empty();
-        rustix::mount::mount("tmpfs", &path, "tmpfs", flags, data.as_c_str()).unwrap();
-        Self { path, _dir: dir }
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = rustix::mount::unmount(&self.path, rustix::mount::UnmountFlags::DETACH);
-    }
-}
-
-#[tokio::test]
-async fn a_full_disk_is_said_and_nothing_is_torn() {
-    let registry = Registry::start().await;
-    let disk = SmallDisk::new("8m");
-    let store = Store::open(&disk.path, Options::default()).await.unwrap();
-    registry.put_image("app", "small", "amd64", &[(layer("s", 500_000), Packing::Gzip)]);
-    let small = store.pull(&registry.reference("app:small"), &options(), |_| {}).await.unwrap();
-    let many: Vec<u8> = (0..200)
-        .fold(Tar::default(), |tar, n| tar.file(&format!("f{n}"), &noise(100_000, n)))
-        .end();
-    registry.put_image("app", "big", "amd64", &[(many, Packing::Gzip)]);
-    let error = store.pull(&registry.reference("app:big"), &options(), |_| {}).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::NoSpace, "{}", chain(&error));
-    assert!(chain(&error).contains("No space left on device"), "{}", chain(&error));
-    // Its bytes are given back, and what was there is whole.
-    store.gc().await.unwrap();
-    assert_eq!(count(&disk.path, "partial"), 0);
-    assert_eq!(count(&disk.path, "staging"), 0);
-    assert_eq!(store.images().len(), 1);
-    assert!(store.verify().await.unwrap().damaged.is_empty());
-    // Names cannot be changed on a disk without a byte left, and are as before.
-    let fill = disk.path.join("fill");
-    let mut length = 8 << 20;
-    while length > 0 {
-        let mut file = fs::File::options().create(true).append(true).open(&fill).unwrap();
-        if std::io::Write::write_all(&mut file, &vec![1; length]).is_err() {
-            length /= 2;
-        }
-    }
-    let name = "other:name".parse().unwrap();
-    let error = store.tag(&small, &name).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::NoSpace, "{}", chain(&error));
-    assert!(store.image("other:name").is_err());
-    fs::remove_file(&fill).unwrap();
-    store.tag(&small, &name).await.unwrap();
-    drop(store);
-    let store = reopen(&disk.path).await;
-    assert_eq!(store.image("other:name").unwrap().id, small);
-    registry.put_image("app", "next", "amd64", &[(layer("n", 2_000_000), Packing::Gzip)]);
-    store.pull(&registry.reference("app:next"), &options(), |_| {}).await.unwrap();
 }

@@ -1,8 +1,10 @@
 //! The store against real registries, real tars and a real disk.
 
 mod auth;
+mod disk_full;
 mod faults;
 mod given_up;
+mod healing;
 mod hostile;
 mod lifecycle;
 mod pull;

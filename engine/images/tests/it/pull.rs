@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use minke_engine_images::{
-    DiffId, Error, ErrorKind, ImageId, Options, Part, Patience, Platform, ProgressEvent, PullOptions,
-    Store, chain, sha256,
+    DiffId, Error, ErrorKind, ImageId, Options, Part, Patience, Platform, ProgressEvent,
+    PullOptions, Store, chain, sha256,
 };
 use serde_json::json;
 
@@ -384,7 +384,10 @@ async fn damage_is_found_and_repaired_by_the_next_pull() {
     let layer: DiffId = opened.image_by_id(&id).unwrap().layers()[0];
     let report = opened.verify().await.unwrap();
     assert_eq!(report.damaged.len(), 1);
-    assert_eq!((&report.damaged[0].part, &*report.damaged[0].images), (&Part::Layer(layer), &[id][..]));
+    assert_eq!(
+        (&report.damaged[0].part, &*report.damaged[0].images),
+        (&Part::Layer(layer), &[id][..])
+    );
     assert!(report.damaged[0].why.contains("data/x"), "{:?}", report.damaged);
     assert!(opened.image("app:v1").is_err() && opened.images().is_empty(), "it is still shown");
     assert!(matches!(opened.lower_dirs(&id), Err(Error::MissingLayer(_))));
