@@ -39,6 +39,8 @@ enum What {
     Instructions,
     /// The whole Dockerfile corpus beside dockerd.
     Corpus,
+    /// Cut the power at points spread over pull, build, create and remove; dockerd beside it.
+    PowerCut,
 }
 
 impl What {
@@ -91,6 +93,14 @@ impl What {
                 test: "corpus::dockers_own_classic_builder_makes_the_same",
                 variable: "MINKE_CORPUS",
                 count: 1,
+            },
+            What::PowerCut => Long {
+                name: "power-cut",
+                title: "Power cuts while an engine works",
+                package: "minke-engine-daemon",
+                test: "power_cut::",
+                variable: "MINKE_POINTS",
+                count: 240,
             },
         }
     }

@@ -68,6 +68,22 @@ pub const TEST: &[Tool] = &[
     },
     Tool { files: &["npm"], package: "npm", why: "brings the official SDK of Node" },
     Tool { files: &["pip3"], package: "python3-pip", why: "brings the official SDK of Python" },
+    Tool {
+        files: &["qemu-storage-daemon"],
+        package: "qemu-system-common",
+        why: "records what engines write, for power cuts (Debian 12)",
+    },
+    Tool {
+        files: &["qemu-storage-daemon"],
+        package: "qemu-utils",
+        why: "the same, where Debian is newer",
+    },
+    Tool {
+        files: &["mkfs.ext4", "/sbin/mkfs.ext4"],
+        package: "e2fsprogs",
+        why: "makes the small disks that tests fill and cut the power of",
+    },
+    Tool { files: &["strace"], package: "strace", why: "counts how often the engine syncs" },
 ];
 
 /// What `cargo xtask bench` needs beyond [`TEST`].

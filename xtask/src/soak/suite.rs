@@ -15,7 +15,7 @@ pub struct Long {
     pub title: &'static str,
     /// The crate that the test is in.
     pub package: &'static str,
-    /// The test's whole name.
+    /// The test's name, or how the names of several begin.
     pub test: &'static str,
     /// The environment variable that says how often.
     pub variable: &'static str,
@@ -39,7 +39,7 @@ pub fn run(long: &Long, count: u32, profile: &str) -> Result<()> {
         .args(["nextest", "run", "--locked", "--profile", "soak", "--cargo-profile", profile])
         .args(["-p", long.package, "--success-output", "final"])
         .arg("-E")
-        .arg(format!("test(={})", long.test));
+        .arg(format!("test(/^{}/)", long.test));
     let outcome = command::run(&mut nextest);
     let text = std::fs::read_to_string(&found).unwrap_or_default();
     // What it found before it failed is what explains the failure.

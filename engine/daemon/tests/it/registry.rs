@@ -13,42 +13,59 @@ use sha2::{Digest, Sha256};
 
 use crate::support::{Site, clis, image_config, image_layer};
 
-type Content = Arc<BTreeMap<String, (String, Vec<u8>)>>;
+/// What a registry answers, by the path below `/v2/`: media type and bytes.
+pub type Content = BTreeMap<String, (String, Vec<u8>)>;
 
-fn digest(bytes: &[u8]) -> String {
+/// The SHA-256 of some bytes as an image's parts are called.
+pub fn digest(bytes: &[u8]) -> String {
     format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
 }
 
-/// A registry with the test image as `library/busybox:latest` and `team/app:v1`.
-fn content() -> Content {
-    let layer = image_layer();
-    let config = image_config(&layer);
+/// Puts an image of these layers, as they are, into a registry.
+pub fn put_image(
+    content: &mut Content,
+    repository: &str,
+    tag: &str,
+    config: &[u8],
+    layers: &[Vec<u8>],
+) {
     let blob = |bytes: &[u8], kind: &str| {
         format!(r#"{{"mediaType":"{kind}","size":{},"digest":"{}"}}"#, bytes.len(), digest(bytes))
     };
     const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+    let rows: Vec<String> =
+        layers.iter().map(|layer| blob(layer, "application/vnd.oci.image.layer.v1.tar")).collect();
     let manifest = format!(
         r#"{{"schemaVersion":2,"mediaType":"{MANIFEST}","config":{},"layers":[{}]}}"#,
-        blob(&config, "application/vnd.oci.image.config.v1+json"),
-        blob(&layer, "application/vnd.oci.image.layer.v1.tar"),
+        blob(config, "application/vnd.oci.image.config.v1+json"),
+        rows.join(","),
     )
     .into_bytes();
-    let octets = "application/octet-stream".to_owned();
-    let mut content = BTreeMap::new();
-    for repository in ["library/busybox", "team/app"] {
-        let tag = if repository == "team/app" { "v1" } else { "latest" };
-        let name = |kind: &str, reference: &str| format!("{repository}/{kind}/{reference}");
-        for reference in [tag.to_owned(), digest(&manifest)] {
-            let entry = (MANIFEST.to_owned(), manifest.clone());
-            content.insert(name("manifests", &reference), entry);
-        }
-        content.insert(name("blobs", &digest(&config)), (octets.clone(), config.clone()));
-        content.insert(name("blobs", &digest(&layer)), (octets.clone(), layer.clone()));
+    let name = |kind: &str, reference: &str| format!("{repository}/{kind}/{reference}");
+    for reference in [tag.to_owned(), digest(&manifest)] {
+        content.insert(name("manifests", &reference), (MANIFEST.to_owned(), manifest.clone()));
     }
-    Arc::new(content)
+    for bytes in layers.iter().map(Vec::as_slice).chain([config]) {
+        let entry = ("application/octet-stream".to_owned(), bytes.to_vec());
+        content.insert(name("blobs", &digest(bytes)), entry);
+    }
 }
 
-async fn answer(State(content): State<Content>, Path(path): Path<String>) -> impl IntoResponse {
+/// A registry with the test image as `library/busybox:latest` and `team/app:v1`.
+pub fn content() -> Content {
+    let layer = image_layer();
+    let config = image_config(&layer);
+    let mut content = Content::new();
+    for (repository, tag) in [("library/busybox", "latest"), ("team/app", "v1")] {
+        put_image(&mut content, repository, tag, &config, std::slice::from_ref(&layer));
+    }
+    content
+}
+
+async fn answer(
+    State(content): State<Arc<Content>>,
+    Path(path): Path<String>,
+) -> impl IntoResponse {
     match content.get(&path) {
         Some((kind, bytes)) => {
             let mut headers = HeaderMap::new();
@@ -63,8 +80,8 @@ async fn answer(State(content): State<Content>, Path(path): Path<String>) -> imp
     }
 }
 
-/// Serves the registry from a thread of the site's namespace; its address.
-fn serve() -> String {
+/// Serves a registry from a thread of the site's namespace; its address.
+pub fn serve(content: Content) -> String {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -74,7 +91,7 @@ fn serve() -> String {
             let router = Router::new()
                 .route("/v2/", get(async || "{}"))
                 .route("/v2/{*path}", get(answer))
-                .with_state(content());
+                .with_state(Arc::new(content));
             axum::serve(listener, router).await.unwrap();
         });
     });
@@ -84,7 +101,7 @@ fn serve() -> String {
 #[test]
 fn an_image_is_pulled_by_name_and_run() {
     let site = Site::empty(&[]);
-    let registry = serve();
+    let registry = serve(content());
     for docker in clis() {
         let cli = |words: &[&str]| site.cli(&docker, words);
         let name = format!("{registry}/team/app:v1");
@@ -110,7 +127,7 @@ fn an_image_is_pulled_by_name_and_run() {
 fn a_mirror_stands_for_docker_io_and_run_pulls_what_is_missing() {
     // The namespace has to exist before the registry's thread, and the daemon is told its address.
     let mut site = Site::empty(&[]);
-    let registry = serve();
+    let registry = serve(content());
     site.stop_engine();
     site.restart_with(&["--registry-mirror", &format!("http://{registry}")]);
     for docker in clis() {

@@ -17,4 +17,4 @@ pub use picture::{Picture, describe};
 pub use project::Project;
 pub use served::Served;
 pub use site::{Outcome, Site, wait_until};
-pub use tools::{clis, docker28, engine};
+pub use tools::{clis, docker20_programs, docker28, engine, shim};

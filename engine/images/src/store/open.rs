@@ -85,10 +85,10 @@ fn check_version(dir: &Path) -> Result<(), Error> {
     match fs::read(&path) {
         Ok(found) if !found.is_empty() && !matches!(Index::load(dir), Ok(Found::Good(_))) => {
             let found = String::from_utf8_lossy(&found).trim().chars().take(60).collect();
-            return Err(Error::Version { path: dir.to_owned(), found, known: VERSION });
+            Err(Error::Version { path: dir.to_owned(), found, known: VERSION })
         }
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(Error::io("reading", &path, error));
+            Err(Error::io("reading", &path, error))
         }
         Ok(_) | Err(_) => write_version(dir),
     }

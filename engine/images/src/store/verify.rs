@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::{Error, chain};
 use crate::ids::{DiffId, ImageId};
-use crate::layer::{self, Footer, LayerError, MANIFEST, Manifest, Rebuilt, VIEW};
+use crate::layer::{self, LayerError, MANIFEST, Manifest, Rebuilt, VIEW};
 use crate::store::info::LayerInfo;
 use crate::store::inner::Inner;
 use crate::store::open::{is_our_version, list, named_digest, read_config};
@@ -83,6 +83,13 @@ pub struct VerifyProgress {
     pub total: u64,
 }
 
+/// A layer that was read.
+struct Checked {
+    /// Of its tar, if it is right.
+    bytes: u64,
+    damage: Option<Damage>,
+}
+
 impl Store {
     /// Reads everything and marks what is damaged, which no container can start from until it is pulled
     /// again.
@@ -113,10 +120,10 @@ impl Store {
                 let _busy = busy;
                 inner.verify_layer(&layer)
             });
-            let Some((footer, mut damaged)) = checked.await? else { continue };
+            let Some(checked) = checked.await? else { continue };
             report.layers += 1;
-            report.bytes += footer.map_or(0, |footer| footer.tar_bytes);
-            report.damaged.append(&mut damaged);
+            report.bytes += checked.bytes;
+            report.damaged.extend(checked.damage);
         }
         let inner = Arc::clone(&self.inner);
         report.damaged.append(&mut blocking(move || inner.verify_blobs()).await?);
@@ -185,7 +192,7 @@ impl Inner {
     }
 
     /// Nothing if the layer went meanwhile.
-    fn verify_layer(&self, id: &DiffId) -> Result<Option<(Option<Footer>, Vec<Damage>)>, Error> {
+    fn verify_layer(&self, id: &DiffId) -> Result<Option<Checked>, Error> {
         if !self.state().layers.contains_key(id) {
             return Ok(None);
         }
@@ -199,16 +206,14 @@ impl Inner {
             Ok(footer) => {
                 let agrees = LayerInfo::load(&dir).is_ok_and(|info| info.agrees(&footer));
                 let why = "it cannot be read or disagrees with the manifest".to_owned();
-                let damaged = match agrees {
-                    true => Vec::new(),
-                    false => vec![self.damage(Part::Note(*id), why)],
-                };
-                Ok(Some((Some(footer), damaged)))
+                let damage = (!agrees).then(|| self.damage(Part::Note(*id), why));
+                Ok(Some(Checked { bytes: footer.tar_bytes, damage }))
             }
             Err(_) if !self.state().layers.contains_key(id) => Ok(None),
             Err(error) => {
                 self.mark_broken(id)?;
-                Ok(Some((None, vec![self.damage(Part::Layer(*id), chain(&error))])))
+                let damage = Some(self.damage(Part::Layer(*id), chain(&error)));
+                Ok(Some(Checked { bytes: 0, damage }))
             }
         }
     }

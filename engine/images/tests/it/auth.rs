@@ -43,6 +43,34 @@ async fn every_kind_of_authentication_is_answered() {
 }
 
 #[tokio::test]
+async fn redirects_that_lead_nowhere_end() {
+    let registry = Registry::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(dir.path()).await;
+    let placed = registry.put_image("app", "v1", "amd64", &[(layer("x", 1000), Packing::Gzip)]);
+    let here = format!("/v2/app/blobs/{}", placed.blobs[0]);
+    let round = vec![("location", format!("http://{}{here}", registry.address))];
+    registry.fault(&here, 1000, Fault::Status(307, round));
+    let error = store.pull(&registry.reference("app:v1"), &options(), |_| {}).await.unwrap_err();
+    assert!(chain(&error).contains("more than 10 redirects"), "{}", chain(&error));
+    assert!(registry.seen(&here).len() < 20, "a redirect that leads nowhere is asked again");
+}
+
+#[tokio::test]
+async fn a_rate_limit_is_waited_out_as_long_as_the_registry_says() {
+    let registry = Registry::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(dir.path()).await;
+    registry.put_image("app", "v1", "amd64", &[(layer("x", 1000), Packing::Gzip)]);
+    registry.fault("/manifests/v1", 1, Fault::Status(429, vec![("retry-after", "1".to_owned())]));
+    let mut options = options();
+    options.patience.longest_wait = std::time::Duration::from_secs(20);
+    let begun = std::time::Instant::now();
+    store.pull(&registry.reference("app:v1"), &options, |_| {}).await.unwrap();
+    assert!(begun.elapsed() >= std::time::Duration::from_secs(1), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
 async fn a_token_that_runs_out_is_replaced() {
     let registry = Registry::start().await;
     let dir = tempfile::tempdir().unwrap();

@@ -179,6 +179,31 @@ fn too_many_entries_are_refused_with_the_limit() {
     assert_eq!(error.to_string(), "the number of entries is over the limit of 1000");
 }
 
+/// Many files take time and room, and no memory to speak of.
+#[test]
+fn a_hundred_thousand_files_are_unpacked_in_little_memory() {
+    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+    let peak = || {
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.split_whitespace().next().unwrap().parse::<u64>().unwrap()
+    };
+    let (files, folders) = (100_000, 100);
+    let mut tar = Tar::default();
+    for number in 0..folders {
+        tar = tar.dir(&format!("{number}"));
+    }
+    let tar = (0..files).fold(tar, |tar, n| tar.file(&format!("{}/{n}", n % folders), b"")).end();
+    let before = peak();
+    let limits = Limits { entries: 200_000, bytes: 1 << 30, ..Limits::default() };
+    let (unpacked, _) = layer::unpack(&tar[..], dir.path(), &limits).unwrap();
+    assert_eq!(unpacked.footer.entries, files + folders);
+    let grown = peak() - before;
+    assert!(grown < 16_000, "{grown} kB");
+    let last = dir.path().join("fs/99/99999");
+    assert!(fs::symlink_metadata(last).unwrap().is_file());
+}
+
 #[test]
 fn deep_and_long_paths_are_refused_with_the_limit() {
     let deep = "d/".repeat(201);

@@ -63,14 +63,18 @@ impl Site {
 
     /// A running daemon without images, with further arguments.
     pub fn empty(arguments: &[&str]) -> Site {
+        let mut site = Site::stopped();
+        site.restart_with(arguments);
+        site
+    }
+
+    /// A place for a daemon.
+    pub fn stopped() -> Site {
         // SAFETY: only this thread and what it starts get a new network namespace; no descriptor of it
         // is shared with another thread.
         unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET).unwrap() };
         tools::loopback_up();
-        let arguments = arguments.iter().map(|text| (*text).to_owned()).collect();
-        let mut site = Site { dir: tempfile::tempdir().unwrap(), engine: None, arguments };
-        site.start_engine();
-        site
+        Site { dir: tempfile::tempdir().unwrap(), engine: None, arguments: Vec::new() }
     }
 
     /// Where the daemon keeps everything.
