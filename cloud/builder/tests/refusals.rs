@@ -1,7 +1,6 @@
 //! What is refused before anything is recorded: by status for callers, in the streamed array for
 //! projects, each with the words an author can act on.
 
-use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -212,6 +211,8 @@ async fn callers_are_refused_by_status() {
 async fn projects_are_refused_with_place_and_expectation() {
     let site = site(Limits::default(), true).await;
     let compose = "docker-compose.yml";
+    let outside = tempfile::tempdir().unwrap();
+    let to_outside = format!("→{}", outside.path().display());
     for (files, says) in [
         (
             vec![("README.md", "x")],
@@ -253,7 +254,7 @@ async fn projects_are_refused_with_place_and_expectation() {
         ),
         (vec![("Dockerfile", "→/etc/hostname")], "the path `Dockerfile` leads outside"),
         (vec![("../evil", "x")], "the path `../evil` leads outside"),
-        (vec![("d", "→/tmp"), ("d/x", "y")], "the path `d/x` leads outside"),
+        (vec![("d", to_outside.as_str()), ("d/x", "y")], "the path `d/x` leads outside"),
         (
             vec![("Dockerfile", "FROM a"), (".balena/registry-secrets.json", "[]")],
             "registry-secrets.json: line 1",
@@ -262,7 +263,7 @@ async fn projects_are_refused_with_place_and_expectation() {
         let text = site.errors(&files).await;
         assert!(text.contains(says), "{files:?}: {text}");
     }
-    assert!(!Path::new("/tmp/x").exists());
+    assert!(!outside.path().join("x").exists());
     let left: Vec<_> = std::fs::read_dir(site.dir.path().join("engine")).unwrap().collect();
     assert!(left.is_empty());
     site.worker.stop().await;
