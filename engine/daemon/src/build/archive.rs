@@ -258,8 +258,9 @@ impl Unpacker<'_> {
             return Err(over(self.limits.bytes, "bytes"));
         }
         if bytes > self.free.saturating_sub(self.limits.reserve) {
-            let (free, reserve) = (self.free, self.limits.reserve);
-            let text = format!("no room: {free} bytes are free, of which {reserve} stay so");
+            let (free, reserve) = (self.free / 1_000_000, self.limits.reserve / 1_000_000);
+            let text =
+                format!("the disk is full: {free} MB are free, and {reserve} MB are left so");
             return Err(io::Error::new(io::ErrorKind::StorageFull, text));
         }
         Ok(())
