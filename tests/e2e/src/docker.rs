@@ -48,8 +48,17 @@ impl Docker {
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 
-    /// All containers by name.
+    /// All containers by name. One that goes between the two questions is asked for again.
     pub fn containers(&self) -> Result<BTreeMap<String, Container>> {
+        loop {
+            match self.containers_now() {
+                Err(error) if error.to_string().contains("No such object") => {}
+                result => return result,
+            }
+        }
+    }
+
+    fn containers_now(&self) -> Result<BTreeMap<String, Container>> {
         let ids = self.run(&["ps", "--all", "--quiet", "--no-trunc"])?;
         let ids: Vec<&str> = ids.lines().collect();
         if ids.is_empty() {

@@ -111,9 +111,14 @@ impl Inner {
         let by_name = reference.is_some();
         if let Some(reference) = reference {
             self.check_name(&id, &reference, options.force)?;
-            self.untag(&id, &reference, &mut removed)?;
-            if self.state().has_names(&id) {
-                return Ok(removed);
+            let is_last = self.state().is_last_name(&id, &reference);
+            // The last name goes with its image in one change of the index: whoever is killed between
+            // two would leave an image that nobody knows by name, and so nobody removes.
+            if !is_last || self.obstacle(&id, options.force, true).is_some() {
+                self.untag(&id, &reference, &mut removed)?;
+                if self.state().has_names(&id) {
+                    return Ok(removed);
+                }
             }
         } else {
             let single = self.state().is_single_repository(&id);
@@ -294,6 +299,16 @@ impl State {
     /// At most one tag, and every name of one repository.
     fn is_single_name(&self, id: &ImageId) -> bool {
         Index::names(&self.index.tags, id).len() <= 1 && self.repositories(id) <= 1
+    }
+
+    /// Whether an image has no name left when this one is taken away. A tag takes the digests of its
+    /// repository with it.
+    fn is_last_name(&self, id: &ImageId, reference: &ImageReference) -> bool {
+        let is_lone_digest = || {
+            Index::names(&self.index.tags, id).is_empty()
+                && Index::names(&self.index.digests, id).len() == 1
+        };
+        self.is_single_name(id) && (reference.digest().is_none() || is_lone_digest())
     }
 
     fn is_single_repository(&self, id: &ImageId) -> bool {

@@ -127,10 +127,14 @@ async fn the_image_goes_with_its_last_name() {
              multiple repositories"
         )
     );
+    let begin = store.writes().fsyncs;
     let removed = store.remove("one:1", RemoveOptions::default()).await.unwrap();
     assert_eq!(removed, [untagged("one:1")]);
+    let of_one_change = store.writes().fsyncs - begin;
     let removed = store.remove("two:2", RemoveOptions::default()).await.unwrap();
     assert_eq!(removed, [untagged("two:2"), deleted(id), deleted(layer)]);
+    // There is no moment at which the image is here and has no name.
+    assert_eq!(store.writes().fsyncs - begin, 2 * of_one_change);
     assert!(store.remove("two:2", FORCE).await.is_err());
     drop(store);
     assert_bare(dir.path());
