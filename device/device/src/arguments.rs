@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use minke_device_keeper::{KeeperOptions, Power};
 use minke_device_supervisor::SupervisorOptions;
 use minke_device_tunnel::TunnelOptions;
-use minke_engine_daemon::EngineOptions;
+use minke_engine_daemon::{EngineOptions, TcpOptions, TlsFiles};
 
 use crate::verify::Verify;
 
@@ -57,6 +57,18 @@ pub struct Engine {
     /// Where to listen: `docker -H unix://PATH …` then talks to it.
     #[arg(long, value_name = "PATH", required_unless_present = "cleanup")]
     socket: Option<PathBuf>,
+    /// Also serve the API on this address: with TLS, or without it on loopback only.
+    #[arg(long, value_name = "ADDR:PORT")]
+    tcp: Option<SocketAddr>,
+    /// The authority whose clients may come over TCP (PEM).
+    #[arg(long, value_name = "FILE", requires_all = ["tcp", "tls_cert", "tls_key"])]
+    tls_ca: Option<PathBuf>,
+    /// The engine's own certificate (PEM).
+    #[arg(long, value_name = "FILE", requires = "tls_ca")]
+    tls_cert: Option<PathBuf>,
+    /// The key of the engine's certificate (PEM).
+    #[arg(long, value_name = "FILE", requires = "tls_ca")]
+    tls_key: Option<PathBuf>,
     /// Asked for images of docker.io before Docker Hub; may be given several times.
     #[arg(long, value_name = "URL")]
     registry_mirror: Vec<String>,
@@ -91,8 +103,13 @@ impl Engine {
         if let Some(EngineCommand::Verify(verify)) = self.command {
             return verify.run();
         }
+        let tls = match (self.tls_ca, self.tls_cert, self.tls_key) {
+            (Some(ca), Some(cert), Some(key)) => Some(TlsFiles { ca, cert, key }),
+            _ => None,
+        };
         let data = self.data.unwrap_or_default();
         let options = EngineOptions {
+            tcp: self.tcp.map(|address| TcpOptions { address, tls }),
             socket: self.socket.unwrap_or_else(|| data.join("run/engine.sock")),
             data,
             registry_mirrors: self.registry_mirror,

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use minke_engine_daemon::EngineOptions;
+use minke_engine_daemon::{EngineOptions, TcpOptions, TlsFiles};
 
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1).peekable();
@@ -12,6 +12,8 @@ fn main() -> ExitCode {
         return minke_engine_runtime::main(args);
     }
     let mut options = EngineOptions::default();
+    // A directory with ca.pem, cert.pem and key.pem, as the docker CLI has one.
+    let (mut tcp, mut tls) = (None, None);
     while let Some(name) = args.next() {
         let mut value = || args.next().unwrap_or_default();
         match name.as_str() {
@@ -22,6 +24,8 @@ fn main() -> ExitCode {
             "--userns-remap" => {
                 options.user_range = minke_engine_daemon::parse_range(&value()).ok();
             }
+            "--tcp" => tcp = value().parse().ok(),
+            "--tls" => tls = Some(PathBuf::from(value())),
             "--build-worker" => options.build_worker = true,
             other => {
                 eprintln!("unknown option {other}");
@@ -29,6 +33,14 @@ fn main() -> ExitCode {
             }
         }
     }
+    options.tcp = tcp.map(|address| TcpOptions {
+        address,
+        tls: tls.map(|dir| TlsFiles {
+            ca: dir.join("ca.pem"),
+            cert: dir.join("cert.pem"),
+            key: dir.join("key.pem"),
+        }),
+    });
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     match minke_engine_daemon::run(options) {
         Ok(()) => ExitCode::SUCCESS,

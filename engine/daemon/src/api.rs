@@ -2,7 +2,9 @@
 
 mod archive;
 mod attach_ws;
+mod auth;
 mod build;
+mod commit;
 mod containers;
 mod events;
 mod exec;
@@ -10,9 +12,11 @@ mod images;
 mod logs;
 mod networks;
 pub(crate) mod params;
+mod refused;
 pub(crate) mod reply;
 mod stats;
 mod system;
+mod top;
 mod transfer;
 mod verify;
 pub(crate) mod versions;
@@ -22,7 +26,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use axum::response::IntoResponse;
-use axum::routing::{any, delete, get, post};
+use axum::routing::{delete, get, post};
 use hyper::body::Incoming;
 use tower_service::Service;
 
@@ -34,7 +38,7 @@ use crate::serve::Gate;
 pub(crate) async fn answer(request: Request<Incoming>, gate: Gate) -> Response<Body> {
     let (mut parts, body) = request.into_parts();
     let (version, path) = versions::split(parts.uri.path());
-    let mut response = if let Err(error) = versions::check(version) {
+    let mut response = if let Err(error) = versions::check(version, path) {
         error.into_response()
     } else if path == "/_ping" {
         system::ping(&parts.method)
@@ -71,10 +75,11 @@ pub(crate) async fn router(daemon: &Daemon) -> Result<Router> {
         .route("/version", get(system::version))
         .route("/info", get(system::info))
         .route("/events", get(events::events))
-        .route("/auth", post(system::auth))
+        .route("/auth", post(auth::auth))
         .route("/system/df", get(system::disk_usage))
-        .route("/session", any(build::session))
-        .route("/grpc", any(build::session))
+        .route("/commit", post(commit::commit))
+        .route("/distribution/{*rest}", get(auth::distribution))
+        .merge(refused::routes())
         .merge(container_routes())
         .merge(image_routes())
         .route("/networks", get(networks::list))
@@ -86,7 +91,7 @@ pub(crate) async fn router(daemon: &Daemon) -> Result<Router> {
         .route("/volumes", get(volumes::list))
         .route("/volumes/create", post(volumes::create))
         .route("/volumes/prune", post(volumes::prune))
-        .route("/volumes/{name}", get(volumes::inspect).delete(volumes::remove))
+        .route("/volumes/{name}", get(volumes::inspect).delete(volumes::remove).put(refused::swarm))
         .with_state(daemon.clone())
         .merge(build::router(daemon).await?)
         .fallback(no_such_page)
@@ -100,6 +105,7 @@ fn container_routes() -> Router<Daemon> {
         .route("/containers/create", post(containers::create))
         .route("/containers/prune", post(containers::prune))
         .route("/containers/{id}", delete(containers::remove))
+        .route("/containers/{id}/{alias}", delete(containers::remove_link))
         .route("/containers/{id}/json", get(containers::inspect))
         .route("/containers/{id}/start", post(containers::start))
         .route("/containers/{id}/stop", post(containers::stop))
@@ -112,7 +118,8 @@ fn container_routes() -> Router<Daemon> {
         .route("/containers/{id}/wait", post(containers::wait))
         .route("/containers/{id}/resize", post(containers::resize))
         .route("/containers/{id}/changes", get(archive::changes))
-        .route("/containers/{id}/top", get(stats::top))
+        .route("/containers/{id}/export", get(commit::export))
+        .route("/containers/{id}/top", get(top::top))
         .route("/containers/{id}/stats", get(stats::stats))
         .route("/containers/{id}/logs", get(logs::logs))
         .route("/containers/{id}/attach/ws", get(attach_ws::attach))
@@ -129,6 +136,7 @@ fn image_routes() -> Router<Daemon> {
         .route("/images/load", post(transfer::load))
         .route("/images/get", get(transfer::get_many))
         .route("/images/prune", post(images::prune))
+        .route("/images/search", get(auth::search))
         .route("/minke/verify", post(verify::verify))
         // Names of images have slashes, so what follows them is looked at by hand.
         .route("/images/{*rest}", get(images::get).post(images::post).delete(images::remove))

@@ -21,6 +21,7 @@ mod bases;
 mod cache;
 mod caches;
 mod cancel;
+mod changes;
 mod commit;
 mod config;
 mod container;
@@ -50,6 +51,8 @@ mod work;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use changes::with_changes;
 pub(crate) use container::StepContainers;
+pub(crate) use fetch::client as http_client;
 pub(crate) use http::router;
 pub(crate) use work::{BuildParts, Builder};

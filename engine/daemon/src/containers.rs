@@ -24,6 +24,7 @@
 //! and mounts of the container are gone, so that whoever waited can start or remove it at once.
 
 pub(crate) mod adopt;
+pub(crate) mod commit;
 pub(crate) mod container;
 pub(crate) mod create;
 pub(crate) mod document;
@@ -32,6 +33,7 @@ pub(crate) mod exit;
 mod files;
 pub(crate) mod filter;
 mod health;
+mod links;
 mod log_options;
 pub(crate) mod membership;
 pub(crate) mod mounts;
@@ -44,6 +46,7 @@ pub(crate) mod signals;
 pub(crate) mod start;
 pub(crate) mod stop;
 pub(crate) mod sweep;
+pub(crate) mod traces;
 pub(crate) mod update;
 mod validate;
 pub(crate) mod view;

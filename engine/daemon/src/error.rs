@@ -24,8 +24,14 @@ pub(crate) enum Error {
     Conflict(String),
     #[error("{0}")]
     Forbidden(String),
+    /// A registry does not know who asks.
+    #[error("{0}")]
+    Unauthorized(String),
     #[error("{0}")]
     NotImplemented(String),
+    /// What is asked for belongs to a mode that this engine is never in.
+    #[error("{0}")]
+    Unavailable(String),
     /// Nothing was done because there was nothing to do.
     #[error("not modified")]
     NotModified,
@@ -76,7 +82,9 @@ impl Error {
             Error::NotFound(_) => StatusCode::NOT_FOUND,
             Error::Conflict(_) => StatusCode::CONFLICT,
             Error::Forbidden(_) => StatusCode::FORBIDDEN,
+            Error::Unauthorized(_) => StatusCode::UNAUTHORIZED,
             Error::NotImplemented(_) => StatusCode::NOT_IMPLEMENTED,
+            Error::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Error::NotModified => StatusCode::NOT_MODIFIED,
             Error::Images(error) => match error.kind() {
                 ErrorKind::NotFound => StatusCode::NOT_FOUND,
@@ -142,7 +150,7 @@ impl IntoResponse for Error {
             return status.into_response();
         }
         let body = minke_engine_client::wire::ErrorBody { message: self.message() };
-        if status.is_server_error() {
+        if status == StatusCode::INTERNAL_SERVER_ERROR {
             tracing::warn!(%status, message = body.message, "a call failed");
         }
         (status, crate::api::reply::json(&body)).into_response()

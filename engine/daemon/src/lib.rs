@@ -39,7 +39,7 @@ mod users;
 mod verify;
 mod volumes;
 
-pub use options::{EngineOptions, IdRange};
+pub use options::{EngineOptions, IdRange, TcpOptions, TlsFiles};
 pub use serve::{clean_up, run};
 pub use users::parse_range;
 pub use verify::{VerifyTarget, verify};

@@ -1,5 +1,6 @@
 //! What a daemon is told at its start.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 pub use minke_engine_runtime::idmap::IdRange;
@@ -11,6 +12,8 @@ pub struct EngineOptions {
     pub data: PathBuf,
     /// Where the API's unix socket is made.
     pub socket: PathBuf,
+    /// Where the API is also served, over TCP.
+    pub tcp: Option<TcpOptions>,
     /// Base URLs that are asked for images of docker.io before Docker Hub, in this order.
     pub registry_mirrors: Vec<String>,
     /// Registries (`host:port`) that may be asked without TLS.
@@ -21,4 +24,24 @@ pub struct EngineOptions {
     /// Containers run in user namespaces over this range of the host's ids, unless they ask for the
     /// host's users.
     pub user_range: Option<IdRange>,
+}
+
+/// A TCP listener.
+#[derive(Debug, Clone)]
+pub struct TcpOptions {
+    /// Where to listen.
+    pub address: SocketAddr,
+    /// Who may come and how we show who we are; only loopback can do without.
+    pub tls: Option<TlsFiles>,
+}
+
+/// PEM files of mutual TLS.
+#[derive(Debug, Clone)]
+pub struct TlsFiles {
+    /// Certificates of the authorities whose clients may come.
+    pub ca: PathBuf,
+    /// Our certificate, and those between it and its authority.
+    pub cert: PathBuf,
+    /// The key of our certificate.
+    pub key: PathBuf,
 }

@@ -1,4 +1,4 @@
-//! The socket: listens, reads each request's head, and hands it to who answers it.
+//! The sockets: listens, reads each request's head, and hands it to who answers it.
 //!
 //! A connection carries one request. Its head is read here before hyper sees it, because some calls
 //! take the whole connection over (attach, exec), also without asking for an upgrade, which hyper does
@@ -8,21 +8,22 @@
 mod gate;
 mod head;
 pub(crate) mod hijack;
+mod listen;
 mod rewind;
+mod socket;
 
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::daemon::{Daemon, lock_data};
 use crate::options::EngineOptions;
 use crate::{api, containers, users};
 pub(crate) use gate::Gate;
+use head::Heard;
+use listen::{Accepted, Listeners};
 use rewind::Rewind;
 
 /// How long a client may take to send a request's head.
@@ -61,7 +62,7 @@ pub fn clean_up(options: EngineOptions) -> anyhow::Result<()> {
 
 async fn serve(options: EngineOptions) -> anyhow::Result<()> {
     let _lock = lock_data(&options.data)?;
-    let listener = bind(&options.socket)?;
+    let listeners = Listeners::open(&options).await?;
     let socket = options.socket.clone();
     let mut terminate = signal(SignalKind::terminate()).context("handling SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("handling SIGINT")?;
@@ -72,9 +73,9 @@ async fn serve(options: EngineOptions) -> anyhow::Result<()> {
     let result = loop {
         // Every arm is cancel-safe but the opening, which is polled to its end.
         tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
-                    tokio::spawn(connection(stream, gate.clone()));
+            accepted = listeners.accept() => match accepted {
+                Ok(accepted) => {
+                    tokio::spawn(connection(accepted, gate.clone()));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a connection was not accepted");
@@ -101,19 +102,6 @@ async fn serve(options: EngineOptions) -> anyhow::Result<()> {
     result
 }
 
-fn bind(socket: &Path) -> anyhow::Result<UnixListener> {
-    if let Some(parent) = socket.parent() {
-        std::fs::create_dir_all(parent).with_context(|| format!("making {}", parent.display()))?;
-    }
-    // The data directory is locked by us: a socket that is there is a dead engine's.
-    let _ = std::fs::remove_file(socket);
-    let listener =
-        UnixListener::bind(socket).with_context(|| format!("listening on {}", socket.display()))?;
-    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o660))
-        .with_context(|| format!("setting the mode of {}", socket.display()))?;
-    Ok(listener)
-}
-
 /// Reads the engine's state, puts the kernel in line with it, and opens the gate.
 async fn open(options: EngineOptions, gate: Gate) -> anyhow::Result<()> {
     let say = |error: crate::error::Error| anyhow::anyhow!("{}", error.message());
@@ -137,9 +125,18 @@ async fn open(options: EngineOptions, gate: Gate) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn connection(mut stream: UnixStream, gate: Gate) {
+async fn connection(accepted: Accepted, gate: Gate) {
+    let secured = tokio::time::timeout(HEAD_TIME, accepted.secure()).await;
+    let mut stream = match secured {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return tracing::debug!(%error, "a client was not let in"),
+        Err(_) => return,
+    };
     let read = tokio::time::timeout(HEAD_TIME, head::read(&mut stream)).await;
-    let Ok(Ok(Some((head, bytes)))) = read else { return };
+    let (head, bytes) = match read.unwrap_or(Heard::TooSlow(HEAD_TIME)) {
+        Heard::Head(head, bytes) => (head, bytes),
+        refused => return head::refuse(&mut stream, refused).await,
+    };
     if let Some(target) = hijack::target(&head) {
         hijack::serve(stream, head, bytes, target, gate).await;
         return;

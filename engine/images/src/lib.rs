@@ -42,7 +42,8 @@ pub use options::{
 };
 pub use progress::{ProgressDetail, ProgressEvent};
 pub use store::{
-    CommittedLayer, Damage, GcReport, Loaded, Part, Repair, Store, VerifyProgress, VerifyReport,
+    CommittedLayer, Damage, Found, GcReport, Loaded, Offer, Part, Repair, Store, VerifyProgress,
+    VerifyReport,
 };
 
 /// The result of an operation on images.

@@ -1,7 +1,8 @@
 //! Names of containers and upstream servers, as files: written by the daemon, read by every shim.
 //!
 //! The *sources* file of a container has lines `names <path>` (one per network that it is in) and
-//! `upstream <address>` or `upstream <address>:<port>`, best first. A *names* file has lines
+//! `upstream <address>` or `upstream <address>:<port>`, best first, and `alias <name> <other name>`: a
+//! name that this container alone has for another. A *names* file has lines
 //! `<address> <name>…` as a hosts file; a name may stand on several lines. Both are replaced by rename.
 
 use std::net::{IpAddr, SocketAddr};
@@ -17,6 +18,8 @@ pub struct Sources {
     pub names: Vec<PathBuf>,
     /// Servers for everything else.
     pub upstreams: Vec<SocketAddr>,
+    /// A name, and what it is called in the names files.
+    pub aliases: Vec<(String, String)>,
 }
 
 impl Sources {
@@ -30,10 +33,20 @@ impl Sources {
                     let plain = server.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53));
                     sources.upstreams.extend(plain.or_else(|_| server.parse()));
                 }
+                Some(("alias", pair)) => {
+                    let pair = pair.split_once(' ');
+                    sources.aliases.extend(pair.map(|(a, b)| (a.to_owned(), b.to_owned())));
+                }
                 _ => {}
             }
         }
         sources
+    }
+
+    /// What a name is called in the names files.
+    pub fn target<'a>(&'a self, name: &'a str) -> &'a str {
+        let known = self.aliases.iter().find(|(alias, _)| alias.eq_ignore_ascii_case(name));
+        known.map_or(name, |(_, target)| target)
     }
 
     /// The text of a sources file.
@@ -48,6 +61,9 @@ impl Sources {
             text.push_str("upstream ");
             text.push_str(&server.to_string());
             text.push('\n');
+        }
+        for (alias, target) in &self.aliases {
+            text.push_str(&format!("alias {alias} {target}\n"));
         }
         text
     }
@@ -86,10 +102,12 @@ mod tests {
 
     #[test]
     fn sources_round_trip() {
-        let text = "names /a b/names\nupstream 10.0.0.1\nupstream [::1]:5353\nother\n";
+        let text =
+            "names /a b/names\nupstream 10.0.0.1\nupstream [::1]:5353\nother\nalias db Db_1\n";
         let sources = Sources::parse(text);
         assert_eq!(sources.upstreams[0], "10.0.0.1:53".parse().unwrap());
         assert_eq!(sources.names, [PathBuf::from("/a b/names")]);
+        assert_eq!((sources.target("DB"), sources.target("web")), ("Db_1", "web"));
         assert_eq!(Sources::parse(&sources.print()), sources);
     }
 }

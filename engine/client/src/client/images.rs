@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use minke_common_model::image_reference::{DEFAULT_TAG, ImageReference};
+
 use super::{Client, optional};
 use crate::transport::{JsonLines, segment};
 use crate::wire::{DeletedImage, ImageDetails, ImageSummary, ProgressLine, RegistryAuth};
@@ -27,6 +29,11 @@ impl Client {
         mut progress: impl FnMut(&PullProgress) + Send,
     ) -> Result<(), Error> {
         let mut call = self.post("/images/create".to_owned()).query("fromImage", &pull.reference);
+        // A bare name would stand for every tag of it.
+        let parsed = pull.reference.parse::<ImageReference>();
+        if parsed.is_ok_and(|reference| reference.is_name_only()) {
+            call = call.query("tag", DEFAULT_TAG);
+        }
         if !pull.platform.is_empty() {
             call = call.query("platform", &pull.platform);
         }

@@ -65,9 +65,16 @@ pub struct ContainerConfig {
     pub shell: Option<Vec<String>>,
 }
 
-/// The value of a set written as a JSON object: `{}`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// The value of a set written as a JSON object: `{}`; `null` is read too.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Empty {}
+
+impl<'de> Deserialize<'de> for Empty {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Empty, D::Error> {
+        Option::<BTreeMap<String, serde::de::IgnoredAny>>::deserialize(deserializer)?;
+        Ok(Empty {})
+    }
+}
 
 fn is_false(value: &bool) -> bool {
     !*value

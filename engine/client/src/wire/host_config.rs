@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{Empty, nullable};
 
 /// What a container asks of its host: limits, mounts, ports, privileges.
 ///
-/// Fields that this engine does not know are kept in [`HostConfig::other`]: it refuses by name
-/// those that are set to something, and ignores those that only say zero.
+/// Every field of the API is here; what the engine cannot do it refuses by name. Fields that are none
+/// of the API's are ignored, as Docker does.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct HostConfig {
@@ -90,9 +90,15 @@ pub struct HostConfig {
     /// `None` is the default list; an empty one protects nothing.
     pub readonly_paths: Option<Vec<String>>,
     pub init: Option<bool>,
-    /// Everything else that was in the body.
-    #[serde(flatten)]
-    pub other: Map<String, Value>,
+    /// Of Docker's first years; nothing is run with it.
+    #[serde(deserialize_with = "nullable")]
+    pub cgroup: String,
+    /// Options of the storage driver.
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "BTreeMap::is_empty")]
+    pub storage_opt: BTreeMap<String, String>,
+    /// Of Windows: on Linux `default` (or empty) alone makes sense.
+    #[serde(deserialize_with = "nullable")]
+    pub isolation: String,
 }
 
 /// The limits of a container. Sizes in bytes; 0 (and -1 where Docker says so) is "no limit".
@@ -104,7 +110,7 @@ pub struct Resources {
     #[serde(deserialize_with = "nullable")]
     pub memory: i64,
     /// Billionths of a processor.
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "nullable", alias = "NanoCPUs")]
     pub nano_cpus: i64,
     #[serde(deserialize_with = "nullable")]
     pub cgroup_parent: String,
@@ -130,6 +136,70 @@ pub struct Resources {
     pub pids_limit: Option<i64>,
     #[serde(deserialize_with = "nullable")]
     pub ulimits: Vec<Ulimit>,
+    /// 10 to 1000; 0 is not given.
+    #[serde(deserialize_with = "nullable")]
+    pub blkio_weight: u16,
+    #[serde(deserialize_with = "nullable")]
+    pub blkio_weight_device: Vec<WeightDevice>,
+    #[serde(deserialize_with = "nullable")]
+    pub blkio_device_read_bps: Vec<ThrottleDevice>,
+    #[serde(deserialize_with = "nullable")]
+    pub blkio_device_write_bps: Vec<ThrottleDevice>,
+    #[serde(rename = "BlkioDeviceReadIOps", deserialize_with = "nullable")]
+    pub blkio_device_read_iops: Vec<ThrottleDevice>,
+    #[serde(rename = "BlkioDeviceWriteIOps", deserialize_with = "nullable")]
+    pub blkio_device_write_iops: Vec<ThrottleDevice>,
+    /// Microseconds.
+    #[serde(deserialize_with = "nullable")]
+    pub cpu_realtime_period: i64,
+    /// Microseconds.
+    #[serde(deserialize_with = "nullable")]
+    pub cpu_realtime_runtime: i64,
+    /// Requests to drivers of devices (GPUs).
+    #[serde(deserialize_with = "nullable")]
+    pub device_requests: Vec<Value>,
+    /// Of kernels of before 5.16.
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "is_zero")]
+    pub kernel_memory: i64,
+    #[serde(
+        rename = "KernelMemoryTCP",
+        deserialize_with = "nullable",
+        skip_serializing_if = "is_zero"
+    )]
+    pub kernel_memory_tcp: i64,
+    /// Of Windows, as the three that follow.
+    #[serde(deserialize_with = "nullable")]
+    pub cpu_count: i64,
+    #[serde(deserialize_with = "nullable")]
+    pub cpu_percent: i64,
+    #[serde(rename = "IOMaximumIOps", deserialize_with = "nullable")]
+    pub io_maximum_iops: u64,
+    #[serde(rename = "IOMaximumBandwidth", deserialize_with = "nullable")]
+    pub io_maximum_bandwidth: u64,
+}
+
+fn is_zero(value: &i64) -> bool {
+    *value == 0
+}
+
+/// The weight of one block device.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct WeightDevice {
+    #[serde(deserialize_with = "nullable")]
+    pub path: String,
+    #[serde(deserialize_with = "nullable")]
+    pub weight: u16,
+}
+
+/// The rate of one block device, per second.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ThrottleDevice {
+    #[serde(deserialize_with = "nullable")]
+    pub path: String,
+    #[serde(deserialize_with = "nullable")]
+    pub rate: u64,
 }
 
 /// A host device inside a container.
@@ -256,6 +326,9 @@ pub struct TmpfsOptions {
     pub size_bytes: i64,
     #[serde(deserialize_with = "nullable")]
     pub mode: u32,
+    /// Each a name, or a name and a value.
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<Vec<String>>,
 }
 
 /// A network mode taken apart.

@@ -3,7 +3,7 @@
 //! A container's paths are looked up by a thread whose root is the container's own: no link and no race
 //! with the container's processes can lead it to the host's files.
 
-mod inside;
+pub(super) mod inside;
 mod pack;
 
 use std::io;
@@ -101,6 +101,14 @@ pub(super) async fn get(
     let mut response = pieces.answer("application/x-tar");
     set_stat(&mut response, &stat);
     Ok(response)
+}
+
+/// Packs a whole root file system.
+pub(super) async fn pack_root(
+    place: &Place,
+    writer: impl io::Write + Send + 'static,
+) -> io::Result<()> {
+    in_root(place, move || pack::pack(std::path::Path::new("/"), "/", writer)).await
 }
 
 pub(super) async fn put(

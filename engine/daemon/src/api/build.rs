@@ -1,4 +1,4 @@
-//! `/build`: the builder of this engine, and what is said to those who look for another.
+//! `/build`: the builder of this engine.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use axum::Router;
 
 use crate::build::{BuildParts, Builder, StepContainers};
 use crate::daemon::Daemon;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// The builder's routes.
 pub(super) async fn router(daemon: &Daemon) -> Result<Router> {
@@ -18,12 +18,4 @@ pub(super) async fn router(daemon: &Daemon) -> Result<Router> {
     })
     .await?;
     Ok(crate::build::router(builder))
-}
-
-/// BuildKit's protocol: not spoken here.
-pub(super) async fn session() -> Error {
-    Error::NotImplemented(
-        "this engine builds without BuildKit: set DOCKER_BUILDKIT=0, or use a client that follows the Builder-Version of /_ping"
-            .to_owned(),
-    )
 }

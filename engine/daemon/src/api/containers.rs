@@ -2,7 +2,8 @@
 
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::{Response, StatusCode};
+use axum::http::header::CONTENT_LENGTH;
+use axum::http::{HeaderMap, Response, StatusCode};
 use axum::response::IntoResponse;
 use minke_engine_client::wire::{
     CreateContainer, CreatedContainer, Pruned, UpdateContainer, WaitResult,
@@ -21,6 +22,7 @@ use crate::containers::{
 };
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
+use crate::serve::hijack::DetachKeys;
 use crate::{stamp, volumes};
 
 pub(super) async fn list(State(daemon): State<Daemon>, params: Params) -> Result<Response<Body>> {
@@ -48,7 +50,9 @@ pub(super) async fn create(
     params: Params,
     JsonBody(body): JsonBody<CreateContainer>,
 ) -> Result<Response<Body>> {
-    let created = make::create(&daemon, params.text("name").unwrap_or_default(), body)?;
+    let name = params.text("name").unwrap_or_default();
+    let platform = params.text("platform").unwrap_or_default();
+    let created = make::create(&daemon, name, platform, body)?;
     let body = CreatedContainer { id: created.container.id.clone(), warnings: created.warnings };
     Ok((StatusCode::CREATED, reply(&body)).into_response())
 }
@@ -63,7 +67,7 @@ pub(super) async fn inspect(
 }
 
 /// A change goes on to its end also when the client goes away.
-async fn detached<T: Send + 'static>(
+pub(super) async fn detached<T: Send + 'static>(
     work: impl Future<Output = Result<T>> + Send + 'static,
 ) -> Result<T> {
     tokio::spawn(work).await.map_err(Error::system("finishing the call"))?
@@ -72,7 +76,18 @@ async fn detached<T: Send + 'static>(
 pub(super) async fn start(
     State(daemon): State<Daemon>,
     Path(id): Path<String>,
+    params: Params,
+    headers: HeaderMap,
 ) -> Result<StatusCode> {
+    // A body here once changed the host configuration; `null` and `{}` say nothing.
+    let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    if length.unwrap_or(0u64) > 7 {
+        return Err(Error::Invalid(
+            "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24"
+                .to_owned(),
+        ));
+    }
+    DetachKeys::parse(params.text("detachKeys").unwrap_or_default())?;
     let container = daemon.containers.find(&id)?;
     detached(async move { run::start(&daemon, &container).await }).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -163,11 +178,25 @@ pub(super) async fn remove(
     params: Params,
 ) -> Result<StatusCode> {
     if params.flag("link") {
-        return Err(Error::Invalid("removing links is not supported by this engine".to_owned()));
+        return Err(Error::Invalid(format!("{id} is no link: a link is CONTAINER/ALIAS")));
     }
     let container = daemon.containers.find(&id)?;
     let how = Removal { force: params.flag("force"), volumes: params.flag("v") };
     detached(async move { erase::remove(&daemon, &container, how).await }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `DELETE /containers/{id}/{alias}?link=1`: takes a link away and leaves both containers.
+pub(super) async fn remove_link(
+    State(daemon): State<Daemon>,
+    Path((id, alias)): Path<(String, String)>,
+    params: Params,
+) -> Result<StatusCode> {
+    if !params.flag("link") {
+        return Err(Error::NotFound(format!("No such container: {id}/{alias}")));
+    }
+    let container = daemon.containers.find(&id)?;
+    detached(async move { alter::remove_link(&container, &alias).await }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -197,7 +226,7 @@ pub(super) async fn wait(
     drop(container);
     let pieces = Pieces::of(|sender| async move {
         let over = |phase: &Phase| match condition {
-            Condition::NotRunning => !phase.running || phase.removed,
+            Condition::NotRunning => !phase.running || phase.exits > exits || phase.removed,
             Condition::NextExit => phase.exits > exits || phase.removed,
             Condition::Removed => phase.removed,
         };

@@ -1,5 +1,8 @@
 //! `/images`, but for what moves bytes to and from registries and archives.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{Response, StatusCode};
@@ -8,11 +11,12 @@ use minke_engine_client::wire::{
     ContainerConfig, DeletedImage, GraphDriver, HistoryEntry, ImageDetails, ImageMetadata,
     ImageSummary, Pruned, RootFs,
 };
-use minke_engine_images::{Image, RemoveOptions, Removed};
+use minke_engine_images::{DiffId, Image, RemoveOptions, Removed};
 
 use super::params::Params;
 use super::reply::json;
 use super::transfer;
+use crate::containers::container::Container;
 use crate::containers::filter::{Filters, check_keys, label_matches};
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
@@ -23,11 +27,17 @@ pub(super) async fn list(State(daemon): State<Daemon>, params: Params) -> Result
     let filters = params.filters()?;
     check_keys(&filters, &["before", "dangling", "label", "reference", "since", "until"])?;
     let mut rows = Vec::new();
+    let shared: BTreeMap<String, i64> = match params.flag("shared-size") {
+        true => summaries(&daemon).into_iter().map(|row| (row.id, row.shared_size)).collect(),
+        false => BTreeMap::new(),
+    };
     for image in daemon.images.images() {
         // Unnamed parents of a build are of interest to the build only.
         let intermediate = image.is_dangling() && has_child(&daemon, &image);
         if passes(&daemon, &filters, &image)? && (params.flag("all") || !intermediate) {
-            rows.push(summary(&image));
+            let mut row = summary(&image);
+            row.shared_size = shared.get(&row.id).copied().unwrap_or(-1);
+            rows.push(row);
         }
     }
     rows.sort_by_key(|row| std::cmp::Reverse(row.created));
@@ -38,9 +48,33 @@ fn has_child(daemon: &Daemon, image: &Image) -> bool {
     daemon.images.images().iter().any(|other| other.parent.as_ref() == Some(&image.id))
 }
 
-/// Every image as a row.
+/// Every image as a row, with what it shares and how many containers it has.
 pub(super) fn summaries(daemon: &Daemon) -> Vec<ImageSummary> {
-    daemon.images.images().iter().map(summary).collect()
+    let images = daemon.images.images();
+    let mut users: BTreeMap<&DiffId, u32> = BTreeMap::new();
+    for layer in images.iter().flat_map(|image| image.layers()) {
+        *users.entry(layer).or_default() += 1;
+    }
+    let containers = daemon.containers.all();
+    let rows = images.iter().map(|image| {
+        let shared = image.layers().iter().filter(|layer| users[layer] > 1);
+        let shared: u64 = shared.map(|layer| daemon.images.layer_size(layer)).sum();
+        let id = image.id.to_string();
+        let of_image = |container: &&Arc<Container>| container.lock().config.image_id == id;
+        ImageSummary {
+            shared_size: shared as i64,
+            containers: containers.iter().filter(of_image).count() as i64,
+            ..summary(image)
+        }
+    });
+    rows.collect()
+}
+
+/// Bytes of all layers, each counted once.
+pub(super) fn layers_size(daemon: &Daemon) -> i64 {
+    let images = daemon.images.images();
+    let layers: BTreeSet<&DiffId> = images.iter().flat_map(|image| image.layers()).collect();
+    layers.into_iter().map(|layer| daemon.images.layer_size(layer) as i64).sum()
 }
 
 fn created(image: &Image) -> i64 {
@@ -187,6 +221,7 @@ fn inspect(daemon: &Daemon, name: &str) -> Result<Response<Body>> {
 
 fn history(daemon: &Daemon, name: &str) -> Result<Response<Body>> {
     let image = daemon.images.image(name)?;
+    let mut layers = image.layers().iter();
     let mut rows: Vec<HistoryEntry> = image
         .config
         .history
@@ -197,6 +232,10 @@ fn history(daemon: &Daemon, name: &str) -> Result<Response<Body>> {
                 / 1_000_000_000,
             created_by: step.created_by.clone().unwrap_or_default(),
             comment: step.comment.clone().unwrap_or_default(),
+            size: match step.empty_layer {
+                true => 0,
+                false => layers.next().map_or(0, |layer| daemon.images.layer_size(layer) as i64),
+            },
             ..HistoryEntry::default()
         })
         .collect();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, FromRequestParts, Request};
@@ -13,6 +14,9 @@ use crate::error::{Error, Result};
 
 /// Largest body that is read whole, bytes.
 const LARGEST_BODY: usize = 8 << 20;
+
+/// How long a body that is read whole may take to come.
+const BODY_TIME: Duration = Duration::from_secs(60);
 
 /// The query of a request.
 #[derive(Debug, Clone, Default)]
@@ -112,11 +116,17 @@ impl<S: Sync, T: DeserializeOwned + Default> FromRequest<S> for JsonBody<T> {
 }
 
 async fn read_whole(body: Body) -> Result<Bytes> {
-    axum::body::to_bytes(body, LARGEST_BODY).await.map_err(|_| {
-        Error::Invalid(format!(
+    let read = axum::body::to_bytes(body, LARGEST_BODY);
+    match tokio::time::timeout(BODY_TIME, read).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(_)) => Err(Error::Invalid(format!(
             "the request's body broke off or is larger than {LARGEST_BODY} bytes"
-        ))
-    })
+        ))),
+        Err(_) => Err(Error::Invalid(format!(
+            "the request's body did not come within {} s",
+            BODY_TIME.as_secs()
+        ))),
+    }
 }
 
 /// Undoes percent-encoding.

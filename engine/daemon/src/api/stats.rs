@@ -1,6 +1,6 @@
-//! `/containers/{id}/stats` and `/top`.
+//! `/containers/{id}/stats`.
 
-use std::path::{Path as FsPath, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::params::Params;
 use super::reply::{Pieces, json as reply, line};
 use crate::containers::container::Container;
 use crate::daemon::Daemon;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::stamp;
 
 /// Time between two samples.
@@ -214,88 +214,4 @@ fn networks(pid: u32) -> Value {
         (name.trim() != "lo").then(|| (name.trim().to_owned(), stats))
     });
     Value::Object(rows.collect())
-}
-
-pub(super) async fn top(
-    State(daemon): State<Daemon>,
-    Path(id): Path<String>,
-    params: Params,
-) -> Result<Response<Body>> {
-    let arguments = params.text("ps_args").unwrap_or_default();
-    if !matches!(arguments, "" | "-ef" | "aux" | "-aux") {
-        return Err(Error::Invalid(format!(
-            "ps_args {arguments:?} are not supported by this engine: it shows what -ef shows"
-        )));
-    }
-    let container = daemon.containers.find(&id)?;
-    if !container.status().has_process() {
-        return Err(container.not_running());
-    }
-    let mut pids: Vec<i32> =
-        cgroup::listed(&container.shim_dir()).iter().flat_map(|dir| cgroup::pids(dir)).collect();
-    pids.sort_unstable();
-    pids.dedup();
-    let processes: Vec<Vec<String>> = pids.into_iter().filter_map(process).collect();
-    Ok(reply(&json!({
-        "Titles": ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"],
-        "Processes": processes,
-    })))
-}
-
-fn process(pid: i32) -> Option<Vec<String>> {
-    let directory = PathBuf::from(format!("/proc/{pid}"));
-    let read = |name: &str| std::fs::read(directory.join(name)).ok();
-    let stat = String::from_utf8_lossy(&read("stat")?).into_owned();
-    let (name, rest) = stat.rsplit_once(')')?;
-    let fields: Vec<&str> = rest.split_whitespace().collect();
-    let number = |index: usize| fields.get(index).and_then(|f| f.parse::<u64>().ok()).unwrap_or(0);
-    let ticks = (number(11) + number(12)) / 100;
-    let command = String::from_utf8_lossy(&read("cmdline")?).replace('\0', " ").trim().to_owned();
-    let command = match command.as_str() {
-        "" => format!("[{}]", name.split_once('(').map_or("", |(_, name)| name)),
-        _ => command,
-    };
-    let uid = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(&directory).ok()?);
-    Some(vec![
-        user(uid),
-        pid.to_string(),
-        number(1).to_string(),
-        "0".to_owned(),
-        started(&fields),
-        terminal(number(4)),
-        format!("{:02}:{:02}:{:02}", ticks / 3600, ticks / 60 % 60, ticks % 60),
-        command,
-    ])
-}
-
-fn user(uid: u32) -> String {
-    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let id = uid.to_string();
-    let name = passwd.lines().find_map(|row| {
-        let mut fields = row.split(':');
-        let name = fields.next()?;
-        (fields.nth(1)? == id).then(|| name.to_owned())
-    });
-    name.unwrap_or(id)
-}
-
-/// Hours and minutes of a process's start.
-fn started(fields: &[&str]) -> String {
-    let boot = std::fs::read_to_string(FsPath::new("/proc/stat")).unwrap_or_default();
-    let boot: i64 = boot
-        .lines()
-        .find_map(|row| row.strip_prefix("btime "))
-        .and_then(|text| text.trim().parse().ok())
-        .unwrap_or(0);
-    let ticks: i64 = fields.get(19).and_then(|field| field.parse().ok()).unwrap_or(0);
-    let seconds = boot + ticks / 100;
-    format!("{:02}:{:02}", seconds / 3600 % 24, seconds / 60 % 60)
-}
-
-fn terminal(device: u64) -> String {
-    match (device >> 8, device & 0xff) {
-        (0, _) => "?".to_owned(),
-        (136..=143, minor) => format!("pts/{minor}"),
-        (major, minor) => format!("{major}:{minor}"),
-    }
 }

@@ -8,10 +8,11 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, PRAGMA};
 use axum::http::{HeaderValue, Method, Response};
 use minke_engine_client::wire::{
     Component, IndexConfig, Info, PlatformName, Plugins, RegistryConfig, RuntimePath, Version,
+    Volume, VolumeUsage,
 };
 use serde_json::{Value, json};
 
-use super::params::JsonBody;
+use super::params::Params;
 use super::reply::json as reply;
 use crate::containers::document::Status;
 use crate::containers::view;
@@ -138,11 +139,14 @@ pub(super) async fn info(State(daemon): State<Daemon>) -> Response<Body> {
         registry_config: registry_config(&daemon),
         name: system.nodename().to_string_lossy().into_owned(),
         server_version: VERSION.to_owned(),
-        runtimes: BTreeMap::from([(
-            "minke".to_owned(),
-            RuntimePath { path: daemon.programs.runtime.to_string_lossy().into_owned() },
-        )]),
-        default_runtime: "minke".to_owned(),
+        // Clients look for Docker's names; there is one runtime whatever it is called.
+        runtimes: ["io.containerd.runc.v2", "runc"]
+            .map(|name| {
+                let path = daemon.programs.runtime.to_string_lossy().into_owned();
+                (name.to_owned(), RuntimePath { path })
+            })
+            .into(),
+        default_runtime: "runc".to_owned(),
         live_restore_enabled: true,
         security_options: security_options(v2, daemon.options.user_range.is_some()),
         ..Info::default()
@@ -181,41 +185,51 @@ fn registry_config(daemon: &Daemon) -> RegistryConfig {
     }
 }
 
-/// Credentials are given with each pull and push; there is nothing to log in to here.
-pub(super) async fn auth(JsonBody(_): JsonBody<Value>) -> Result<Response<Body>> {
-    Err(Error::NotImplemented(
-        "this engine keeps no logins: credentials go with each pull and push".to_owned(),
-    ))
-}
-
 /// What everything takes on the disk.
-pub(super) async fn disk_usage(State(daemon): State<Daemon>) -> Result<Response<Body>> {
+pub(super) async fn disk_usage(
+    State(daemon): State<Daemon>,
+    params: Params,
+) -> Result<Response<Body>> {
+    let kinds: Vec<String> = params.all("type").map(str::to_owned).collect();
+    const KNOWN: [&str; 4] = ["container", "image", "volume", "build-cache"];
+    if let Some(kind) = kinds.iter().find(|kind| !KNOWN.contains(&kind.as_str())) {
+        return Err(Error::Invalid(format!("unknown object type: {kind}")));
+    }
+    let wanted = move |kind: &str| kinds.is_empty() || kinds.iter().any(|known| known == kind);
     let measured = tokio::task::spawn_blocking(move || -> Result<Value> {
-        let containers: Vec<_> = daemon
-            .containers
-            .all()
-            .iter()
-            .map(|container| view::summary(&daemon, container, true))
-            .collect();
-        let mut volume_rows = Vec::new();
-        for document in daemon.volumes.list()? {
-            let mut volume = daemon.volumes.show(&document);
-            volume.usage_data = Some(minke_engine_client::wire::VolumeUsage {
-                size: volumes::disk_usage(&daemon.volumes.data(&document.name)) as i64,
-                ref_count: daemon.volume_users(&document.name).len() as i64,
-            });
-            volume_rows.push(volume);
+        let mut answer = json!({});
+        if wanted("image") {
+            let images = super::images::summaries(&daemon);
+            answer["LayersSize"] = super::images::layers_size(&daemon).into();
+            answer["Images"] = json!(images);
         }
-        let images = super::images::summaries(&daemon);
-        let layers: i64 = images.iter().map(|image| image.size).sum();
-        Ok(json!({
-            "LayersSize": layers,
-            "Images": images,
-            "Containers": containers,
-            "Volumes": volume_rows,
-            "BuildCache": [],
-        }))
+        if wanted("container") {
+            let containers = daemon.containers.all();
+            let rows = containers.iter().map(|container| view::summary(&daemon, container, true));
+            answer["Containers"] = json!(rows.collect::<Vec<_>>());
+        }
+        if wanted("volume") {
+            answer["Volumes"] = json!(volume_rows(&daemon)?);
+        }
+        if wanted("build-cache") {
+            answer["BuildCache"] = json!([]);
+        }
+        Ok(answer)
     });
     let value = measured.await.map_err(Error::system("measuring the disk"))??;
     Ok(reply(&value))
+}
+
+/// Every volume with what it takes and who uses it.
+fn volume_rows(daemon: &Daemon) -> Result<Vec<Volume>> {
+    let mut rows = Vec::new();
+    for document in daemon.volumes.list()? {
+        let mut volume = daemon.volumes.show(&document);
+        volume.usage_data = Some(VolumeUsage {
+            size: volumes::disk_usage(&daemon.volumes.data(&document.name)) as i64,
+            ref_count: daemon.volume_users(&document.name).len() as i64,
+        });
+        rows.push(volume);
+    }
+    Ok(rows)
 }

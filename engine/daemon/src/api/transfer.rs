@@ -38,7 +38,7 @@ pub(super) fn reference(name: &str, tag: &str) -> Result<ImageReference> {
     Ok(parsed.with_default_tag())
 }
 
-fn credentials(headers: &HeaderMap) -> Result<Option<Credentials>> {
+pub(super) fn credentials(headers: &HeaderMap) -> Result<Option<Credentials>> {
     let Some(header) = headers.get("x-registry-auth").and_then(|value| value.to_str().ok()) else {
         return Ok(None);
     };
@@ -51,7 +51,12 @@ fn credentials(headers: &HeaderMap) -> Result<Option<Credentials>> {
         return Ok(None);
     }
     let auth: RegistryAuth = serde_json::from_slice(&bytes).map_err(|_| invalid())?;
-    Ok(match auth {
+    Ok(credentials_of(auth))
+}
+
+/// The credentials that a client has given, if any.
+pub(super) fn credentials_of(auth: RegistryAuth) -> Option<Credentials> {
+    match auth {
         RegistryAuth { registrytoken, .. } if !registrytoken.is_empty() => {
             Some(Credentials::RegistryToken(registrytoken))
         }
@@ -62,7 +67,7 @@ fn credentials(headers: &HeaderMap) -> Result<Option<Credentials>> {
             Some(Credentials::Basic { username, password })
         }
         _ => None,
-    })
+    }
 }
 
 /// Runs a transfer whose lines are the answer.
@@ -135,24 +140,41 @@ impl Lines {
         let _ = self.0.try_send(line(&event.to_json()));
     }
 
+    /// An event of a load: what is said in the end goes where a build's output goes.
+    fn loading(&self, event: &ProgressEvent, quiet: bool) {
+        match (event.id.is_some(), quiet) {
+            (true, true) => {}
+            (true, false) => self.event(event),
+            (false, _) => {
+                let _ = self.0.try_send(line(&json!({ "stream": event.status })));
+            }
+        }
+    }
+
     async fn say(&self, value: &serde_json::Value) {
         let _ = self.0.send(line(value)).await;
     }
 }
 
-/// `POST /images/create`: a pull.
+/// `POST /images/create`: a pull, or an import.
 pub(super) async fn create(
     State(daemon): State<Daemon>,
     params: Params,
     headers: HeaderMap,
+    body: Body,
 ) -> Result<Response<Body>> {
     if params.text("fromSrc").is_some_and(|source| !source.is_empty()) {
-        return Err(Error::NotImplemented(
-            "importing a root file system is not supported by this engine: use load".to_owned(),
-        ));
+        return super::commit::import(daemon, params, body).await;
     }
     let name = params.text("fromImage").unwrap_or_default();
-    let reference = reference(name, params.text("tag").unwrap_or_default())?;
+    if name.is_empty() {
+        return Err(Error::Invalid("neither fromImage nor fromSrc says what to take".to_owned()));
+    }
+    let tag = params.text("tag").unwrap_or_default();
+    let whole = reference(name, tag)?;
+    // A bare name stands for every tag of it.
+    let all = tag.is_empty()
+        && name.parse::<ImageReference>().is_ok_and(|reference| reference.is_name_only());
     let platform = match params.text("platform").unwrap_or_default() {
         "" => None,
         text => Some(
@@ -162,11 +184,18 @@ pub(super) async fn create(
     };
     let options = PullOptions { auth: credentials(&headers)?, platform, ..daemon.pull_options() };
     transfer(move |lines| async move {
-        let progress = lines.clone();
-        let pulled = daemon.images.pull(&reference, &options, move |event| progress.event(&event));
-        pulled.await?;
-        let name = reference.familiar();
-        tell(&daemon, "pull", &name, &reference.familiar_name());
+        let wanted = match all {
+            true => daemon.images.tags(&whole, &options).await?,
+            false => vec![whole],
+        };
+        for reference in wanted {
+            let progress = lines.clone();
+            let pulled =
+                daemon.images.pull(&reference, &options, move |event| progress.event(&event));
+            pulled.await?;
+            let name = reference.familiar();
+            tell(&daemon, "pull", &name, &reference.familiar_name());
+        }
         Ok(())
     })
     .await
@@ -205,7 +234,12 @@ pub(super) async fn push(
 }
 
 /// `POST /images/load`: an archive of images.
-pub(super) async fn load(State(daemon): State<Daemon>, body: Body) -> Result<Response<Body>> {
+pub(super) async fn load(
+    State(daemon): State<Daemon>,
+    params: Params,
+    body: Body,
+) -> Result<Response<Body>> {
+    let quiet = params.flag("quiet");
     let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(8);
     transfer(move |lines| async move {
         let feed = tokio::spawn(async move {
@@ -218,7 +252,7 @@ pub(super) async fn load(State(daemon): State<Daemon>, body: Body) -> Result<Res
         });
         let progress = lines.clone();
         let reader = ChannelReader::new(receiver);
-        let loaded = daemon.images.load(reader, move |event| progress.event(&event)).await;
+        let loaded = daemon.images.load(reader, move |event| progress.loading(&event, quiet)).await;
         feed.abort();
         for image in loaded? {
             let names: Vec<String> = image.tags.iter().map(ImageReference::familiar).collect();

@@ -8,6 +8,11 @@ pub(crate) type Version = (u16, u16);
 const NEWEST: Version = (1, 47);
 const OLDEST: Version = (1, 24);
 
+/// What older clients may ask for too, as it never changed since: copying images out and in is done with
+/// 1.22 by programs (skopeo, for one) that speak no newer version.
+const OF_OLD: Version = (1, 22);
+const UNCHANGED: [&str; 3] = ["/_ping", "/images/get", "/images/load"];
+
 /// Takes the version off a path.
 pub(crate) fn split(path: &str) -> (Option<Version>, &str) {
     let versioned = || {
@@ -22,9 +27,12 @@ pub(crate) fn split(path: &str) -> (Option<Version>, &str) {
     }
 }
 
-/// Refuses versions that are not spoken.
-pub(crate) fn check(version: Option<Version>) -> Result<()> {
+/// Refuses versions that are not spoken at this path.
+pub(crate) fn check(version: Option<Version>, path: &str) -> Result<()> {
     let Some((major, minor)) = version else { return Ok(()) };
+    if (major, minor) >= OF_OLD && (major, minor) < OLDEST && UNCHANGED.contains(&path) {
+        return Ok(());
+    }
     if (major, minor) > NEWEST {
         return Err(Error::Invalid(format!(
             "client version {major}.{minor} is too new. Maximum supported API version is {}",
@@ -49,10 +57,12 @@ mod tests {
         assert_eq!(split("/v1.41/info"), (Some((1, 41)), "/info"));
         assert_eq!(split("/volumes/v1.41"), (None, "/volumes/v1.41"));
         assert_eq!(split("/version"), (None, "/version"));
-        check(None).unwrap();
-        check(Some((1, 24))).unwrap();
-        check(Some((1, 23))).unwrap_err();
-        check(Some((1, 48))).unwrap_err();
+        check(None, "/info").unwrap();
+        check(Some((1, 24)), "/info").unwrap();
+        check(Some((1, 23)), "/info").unwrap_err();
+        check(Some((1, 48)), "/info").unwrap_err();
+        check(Some((1, 22)), "/images/load").unwrap();
+        check(Some((1, 21)), "/images/load").unwrap_err();
         assert_eq!(format!("{}.{}", NEWEST.0, NEWEST.1), crate::API_VERSION);
         assert_eq!(format!("{}.{}", OLDEST.0, OLDEST.1), crate::OLDEST_API_VERSION);
     }

@@ -56,7 +56,8 @@ pub(crate) async fn fetch(url: &str, to: &Path, checksum: Option<&str>) -> Resul
     }
 }
 
-fn client() -> reqwest::Result<reqwest::Client> {
+/// A client for what somebody else's address gives.
+pub(crate) fn client() -> reqwest::Result<reqwest::Client> {
     // Fails only if a provider was installed before: that one is used then.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder()

@@ -66,7 +66,7 @@ impl Tasks {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Phase {
     pub(crate) running: bool,
-    /// How often it came to a final end since this daemon holds it.
+    /// How often it came to an end since this daemon holds it, whether it is started again or not.
     pub(crate) exits: u64,
     pub(crate) removed: bool,
     pub(crate) exit_code: i64,

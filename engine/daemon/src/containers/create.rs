@@ -6,11 +6,11 @@ use std::sync::Arc;
 use minke_engine_client::wire::{
     ContainerConfig, CreateContainer, EndpointSettings, HealthConfig, HostNetwork,
 };
-use minke_engine_images::{Image, Use};
+use minke_engine_images::{Image, Platform, Use};
 
 use super::container::{Container, make_directories};
 use super::document::{ConfigDocument, MountDocument, MountKind, StateDocument, VERSION};
-use super::{mounts, ports, validate};
+use super::{membership, mounts, ports, validate};
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
 use crate::events::Attributes;
@@ -23,7 +23,14 @@ pub(crate) struct Created {
 }
 
 /// Makes a container; an empty name is chosen.
-pub(crate) fn create(daemon: &Daemon, name: &str, body: CreateContainer) -> Result<Created> {
+///
+/// `platform` (`os/arch[/variant]`, or empty) is what the image must be for.
+pub(crate) fn create(
+    daemon: &Daemon,
+    name: &str,
+    platform: &str,
+    body: CreateContainer,
+) -> Result<Created> {
     let name = name.strip_prefix('/').unwrap_or(name);
     if !name.is_empty() {
         names::check_container(name)?;
@@ -39,6 +46,7 @@ pub(crate) fn create(daemon: &Daemon, name: &str, body: CreateContainer) -> Resu
     let image = daemon.images.image(&config.image)?;
     // Damage that shows cheaply is answered as a missing image: whoever pulls it again repairs it.
     daemon.images.check(&image.id)?;
+    check_platform(&image, &config.image, platform)?;
     let config = merge_image(config, &image)?;
     ports::published(&config, &host)?;
     if config.entrypoint.as_ref().is_none_or(Vec::is_empty)
@@ -49,7 +57,10 @@ pub(crate) fn create(daemon: &Daemon, name: &str, body: CreateContainer) -> Resu
     let mut endpoints = BTreeMap::new();
     for (network, settings) in networking_config.endpoints_config {
         let network = if network == "default" { "bridge".to_owned() } else { network };
-        endpoints.insert(network, settings.unwrap_or_default());
+        endpoints.insert(network, membership::checked(settings.unwrap_or_default())?);
+    }
+    if config.network_disabled {
+        host.network_mode = "none".to_owned();
     }
     let networks = wanted_networks(daemon, host.network(), endpoints)?;
     if host.network_mode.is_empty() || host.network_mode == "default" {
@@ -77,6 +88,23 @@ pub(crate) fn create(daemon: &Daemon, name: &str, body: CreateContainer) -> Resu
     Ok(Created { container, warnings: Vec::new() })
 }
 
+/// Refuses an image that is for another platform than the one asked for.
+fn check_platform(image: &Image, name: &str, wanted: &str) -> Result<()> {
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let parsed = Platform::parse(wanted)
+        .ok_or_else(|| Error::Invalid(format!("invalid platform {wanted:?}")))?;
+    let own = &image.config;
+    if parsed.os == own.os && parsed.architecture == own.architecture {
+        return Ok(());
+    }
+    Err(Error::NotFound(format!(
+        "image with reference {name} was found but its platform ({}/{}) does not match the specified platform ({wanted})",
+        own.os, own.architecture
+    )))
+}
+
 fn make(
     daemon: &Daemon,
     mounts: &mut Vec<MountDocument>,
@@ -85,6 +113,7 @@ fn make(
     for mount in mounts.iter_mut().filter(|mount| mount.kind == MountKind::Volume) {
         let body = minke_engine_client::wire::CreateVolume {
             name: mount.volume.clone(),
+            labels: mount.labels.clone(),
             ..Default::default()
         };
         let (volume, new) = daemon.volumes.create(&body)?;
@@ -187,11 +216,16 @@ fn inherited(daemon: &Daemon, from: &[String]) -> Result<Vec<MountDocument>> {
 }
 
 /// Adds what the image says to what was asked.
-fn merge_image(mut config: ContainerConfig, image: &Image) -> Result<ContainerConfig> {
+fn merge_image(config: ContainerConfig, image: &Image) -> Result<ContainerConfig> {
     let value = serde_json::to_value(&image.config.config)
         .map_err(Error::system("reading the image's configuration"))?;
     let of_image: ContainerConfig = serde_json::from_value(value)
         .map_err(Error::system("reading the image's configuration"))?;
+    Ok(fill_in(config, of_image))
+}
+
+/// Fills in what a configuration leaves open from another one.
+pub(super) fn fill_in(mut config: ContainerConfig, of_image: ContainerConfig) -> ContainerConfig {
     config.exposed_ports.extend(of_image.exposed_ports);
     config.volumes.extend(of_image.volumes);
     for variable in &of_image.env {
@@ -201,8 +235,6 @@ fn merge_image(mut config: ContainerConfig, image: &Image) -> Result<ContainerCo
             config.env.push(variable.clone());
         }
     }
-    // `NAME` alone takes the image's variable away.
-    config.env.retain(|variable| variable.contains('='));
     for (name, value) in of_image.labels {
         config.labels.entry(name).or_insert(value);
     }
@@ -228,7 +260,7 @@ fn merge_image(mut config: ContainerConfig, image: &Image) -> Result<ContainerCo
         config.entrypoint = None;
     }
     config.healthcheck = merge_health(config.healthcheck, of_image.healthcheck);
-    Ok(config)
+    config
 }
 
 fn merge_health(own: Option<HealthConfig>, image: Option<HealthConfig>) -> Option<HealthConfig> {
@@ -283,7 +315,8 @@ mod tests {
         )
         .unwrap();
         let merged = merge_image(asked, &image).unwrap();
-        assert_eq!(merged.env, ["A=2", "PATH=/bin"]);
+        // `GONE` alone takes the image's variable away when the container starts.
+        assert_eq!(merged.env, ["A=2", "GONE", "PATH=/bin"]);
         assert_eq!(merged.cmd, Some(vec!["serve".to_owned()]));
         assert_eq!(merged.entrypoint, Some(vec!["/init".to_owned()]));
         assert_eq!((merged.labels["a"].as_str(), merged.labels["b"].as_str()), ("own", "image"));

@@ -37,6 +37,9 @@ pub(crate) struct MountDocument {
     /// Of a volume.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) volume: String,
+    /// Of a volume that is made for this mount.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) labels: BTreeMap<String, String>,
     /// Directory inside the volume.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) subpath: String,

@@ -163,8 +163,26 @@ pub(crate) async fn start(
     streams: Streams,
     size: Option<Size>,
 ) -> Result<Connection> {
-    check_running(container)?;
-    let (body, early) = claim(container, id)?;
+    start_claimed(daemon, container, claim(container, id)?, streams, size).await
+}
+
+/// An exec that nobody else will start.
+pub(crate) struct Claimed {
+    id: String,
+    body: CreateExec,
+    early: Option<(u16, u16)>,
+}
+
+/// Starts an exec that was claimed.
+pub(crate) async fn start_claimed(
+    daemon: &Daemon,
+    container: &Arc<Container>,
+    claimed: Claimed,
+    streams: Streams,
+    size: Option<Size>,
+) -> Result<Connection> {
+    let Claimed { id, body, early } = claimed;
+    let id = id.as_str();
     let size = size.or(early.map(|(rows, columns)| Size { rows, columns }));
     match launch_in(daemon, container, id, &body, streams, size).await {
         Ok((connection, pid)) => {
@@ -187,7 +205,9 @@ pub(crate) async fn start(
     }
 }
 
-fn claim(container: &Container, id: &str) -> Result<(CreateExec, Option<(u16, u16)>)> {
+/// Takes an exec for starting it: it is started once.
+pub(crate) fn claim(container: &Container, id: &str) -> Result<Claimed> {
+    check_running(container)?;
     let mut cell = container.lock();
     let missing = || Error::NotFound(format!("No such exec instance: {id}"));
     let exec = cell.execs.get_mut(id).ok_or_else(missing)?;
@@ -200,7 +220,7 @@ fn claim(container: &Container, id: &str) -> Result<(CreateExec, Option<(u16, u1
             return Err(Error::Conflict(format!("exec command {id} has already run")));
         }
     }
-    Ok((exec.body.clone(), exec.early_size))
+    Ok(Claimed { id: id.to_owned(), body: exec.body.clone(), early: exec.early_size })
 }
 
 async fn launch_in(

@@ -107,7 +107,14 @@ pub(crate) async fn ended(daemon: &Daemon, container: &Arc<Container>, exit: Opt
         membership::tell(daemon, container, record, "disconnect");
     }
     match wait {
-        Some(wait) => restart_after(daemon, container, wait),
+        Some(wait) => {
+            // Who waits for an end has seen one, though the container is about to run again.
+            container.phase.send_modify(|phase| {
+                phase.exits += 1;
+                phase.exit_code = i64::from(exit.code);
+            });
+            restart_after(daemon, container, wait);
+        }
         None => finish(daemon, container, i64::from(exit.code)),
     }
 }

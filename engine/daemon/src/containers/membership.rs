@@ -1,12 +1,14 @@
 //! Puts existing containers into networks and takes them out.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use minke_engine_client::wire::{EndpointSettings, HostNetwork};
 use minke_engine_network::{NetworkError, NetworkRecord};
 
 use super::container::Container;
+use super::links;
 use super::start::{self, attach_options};
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
@@ -37,6 +39,7 @@ pub(crate) async fn connect(
         let (container, network) = (container.name(), record.name.clone());
         return Err(NetworkError::AlreadyAttached { container, network }.into());
     }
+    let asked = checked(asked)?;
     if container.status().has_process() {
         let alone = container.lock().state.endpoints.is_empty();
         let options = attach_options(container, &record.id, &asked, alone, &mut Vec::new())?;
@@ -52,8 +55,32 @@ pub(crate) async fn connect(
     container.change_config(|config| {
         config.networks.insert(record.name.clone(), asked);
     })?;
+    if container.status().has_process() {
+        let aliases = links::aliases(container.lock().config.networks.values());
+        daemon.networks.set_aliases(&container.id, &aliases).await?;
+    }
     tell(daemon, container, record, "connect");
     Ok(())
+}
+
+/// What of an endpoint may be asked for; what only answers hold is dropped, as Docker does.
+pub(crate) fn checked(asked: EndpointSettings) -> Result<EndpointSettings> {
+    let ipam = asked.ipam_config.clone().unwrap_or_default();
+    if !ipam.ipv4_address.is_empty() && ipam.ipv4_address.parse::<Ipv4Addr>().is_err() {
+        let address = &ipam.ipv4_address;
+        return Err(Error::Invalid(format!("invalid IPv4 address: {address}")));
+    }
+    if let Some(address) = ipam.link_local_ips.iter().find(|ip| ip.parse::<IpAddr>().is_err()) {
+        return Err(Error::Invalid(format!("invalid link-local IP address: {address}")));
+    }
+    Ok(EndpointSettings {
+        ipam_config: asked.ipam_config,
+        links: asked.links,
+        aliases: asked.aliases,
+        mac_address: asked.mac_address,
+        driver_opts: asked.driver_opts,
+        ..EndpointSettings::default()
+    })
 }
 
 /// Takes a container out of a network; at once if it runs.

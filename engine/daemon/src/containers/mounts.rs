@@ -146,6 +146,7 @@ fn long_form(mount: &Mount) -> Result<MountDocument> {
             document.kind = MountKind::Volume;
             document.volume = mount.source.clone();
             document.no_copy = options.no_copy;
+            document.labels = options.labels;
             document.subpath = options.subpath;
         }
         "tmpfs" => {
@@ -160,8 +161,15 @@ fn long_form(mount: &Mount) -> Result<MountDocument> {
             if options.mode != 0 {
                 document.options.push(format!("mode={:o}", options.mode));
             }
+            for option in options.options {
+                match option.as_slice() {
+                    [name] => document.options.push(name.clone()),
+                    [name, value] => document.options.push(format!("{name}={value}")),
+                    _ => return invalid("an option is a name, or a name and a value".to_owned()),
+                }
+            }
         }
-        other => return invalid(format!("mount type {other:?} is not supported by this engine")),
+        other => return invalid(format!("Type {other:?} is not supported by this engine")),
     }
     Ok(document)
 }

@@ -1,17 +1,19 @@
 //! A container's documents as the runtime wants them.
 
+use std::collections::BTreeSet;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
-use minke_engine_client::wire::{HostConfig, HostNetwork};
+use minke_engine_client::wire::{HostConfig, HostNetwork, ThrottleDevice};
 use minke_engine_runtime::spec::{
-    ContainerSpec, DeviceRequest, Mount, MountKind as SpecMount, Namespace, NetNamespace,
-    Resources, Ulimit, UserNamespace,
+    BlockRate, BlockWeight, ContainerSpec, DeviceRequest, Mount, MountKind as SpecMount, Namespace,
+    NetNamespace, Resources, Ulimit, UserNamespace,
 };
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use super::container::Container;
 use super::document::{ConfigDocument, MountDocument, MountKind};
+use super::links;
 use super::validate::{self, SecurityOption};
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
@@ -36,7 +38,8 @@ pub(crate) fn spec(daemon: &Daemon, container: &Container) -> Result<ContainerSp
         rootfs: container.rootfs(),
         readonly_rootfs: host.readonly_rootfs,
         args,
-        env: config.env.clone(),
+        // `NAME` alone only takes the image's variable away.
+        env: environment(daemon, &document),
         cwd: config.working_dir.clone(),
         user: config.user.clone(),
         group_add: host.group_add.clone(),
@@ -92,6 +95,16 @@ pub(crate) fn spec(daemon: &Daemon, container: &Container) -> Result<ContainerSp
         }
     }
     Ok(spec)
+}
+
+fn environment(daemon: &Daemon, document: &ConfigDocument) -> Vec<String> {
+    let own = document.config.env.iter().filter(|variable| variable.contains('=')).cloned();
+    let mut all: Vec<String> = own.collect();
+    let name_of = |variable: &str| variable.split('=').next().unwrap_or_default().to_owned();
+    let known: BTreeSet<String> = all.iter().map(|variable| name_of(variable)).collect();
+    let links = links::variables(daemon, &document.name, &document.host_config.links);
+    all.extend(links.into_iter().filter(|variable| !known.contains(&name_of(variable))));
+    all
 }
 
 fn cgroup_path(daemon: &Daemon, host: &HostConfig, id: &str) -> String {
@@ -244,6 +257,13 @@ fn ulimits(host: &HostConfig) -> Vec<Ulimit> {
         .collect()
 }
 
+fn rates(devices: &[ThrottleDevice]) -> Vec<BlockRate> {
+    devices
+        .iter()
+        .map(|device| BlockRate { path: PathBuf::from(&device.path), rate: device.rate })
+        .collect()
+}
+
 fn resources(limits: &minke_engine_client::wire::Resources) -> Resources {
     let some = |value: i64| (value != 0).then_some(value);
     Resources {
@@ -259,6 +279,15 @@ fn resources(limits: &minke_engine_client::wire::Resources) -> Resources {
         cpuset_cpus: limits.cpuset_cpus.clone(),
         cpuset_mems: limits.cpuset_mems.clone(),
         pids: limits.pids_limit.filter(|limit| *limit > 0),
-        ..Resources::default()
+        blkio_weight: limits.blkio_weight,
+        blkio_weight_device: limits
+            .blkio_weight_device
+            .iter()
+            .map(|device| BlockWeight { path: PathBuf::from(&device.path), weight: device.weight })
+            .collect(),
+        blkio_read_bps: rates(&limits.blkio_device_read_bps),
+        blkio_write_bps: rates(&limits.blkio_device_write_bps),
+        blkio_read_iops: rates(&limits.blkio_device_read_iops),
+        blkio_write_iops: rates(&limits.blkio_device_write_iops),
     }
 }

@@ -13,12 +13,12 @@ use minke_engine_client::wire::{EndpointSettings, HostNetwork};
 use minke_engine_images::Use;
 use minke_engine_network::{AttachOptions, Endpoint, NAME_SERVICE_PORT, Namespace};
 use minke_engine_shim::config::{DnsConfig, LogConfig, ShimConfig};
-use minke_engine_shim::protocol::{Request, Streams};
+use minke_engine_shim::protocol::{Request, Size, Streams};
 
 use super::container::{Container, PendingAttach};
 use super::document::{MountDocument, MountKind, Status};
 use super::files::{self, HostResolver};
-use super::{exit, health, log_options, membership, ports, prepare};
+use super::{exit, health, links, log_options, membership, ports, prepare, update};
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
 use crate::launch::{Launch, spawn_shim};
@@ -114,11 +114,17 @@ async fn run(
         let _ = attach.bound.send(connection);
     }
     let mut control = Connection::open(&dir).await.map_err(start_error)?;
-    let size = container.lock().early_size.take();
+    let size = {
+        let mut cell = container.lock();
+        let [rows, columns] = cell.config.host_config.console_size;
+        let asked = (rows > 0 && columns > 0).then_some(Size { rows, columns });
+        cell.early_size.take().or(asked.filter(|_| cell.config.config.tty))
+    };
     if let Some(size) = size {
         control.resize("", size).await.map_err(start_error)?;
     }
     let pid = control.start().await.map_err(start_error)?;
+    update::keep_from_oom_killer(container);
     let given = ports::given(endpoints.values().map(|(_, endpoint)| endpoint));
     let shown: BTreeMap<_, _> =
         endpoints.into_iter().map(|(name, (shown, _))| (name, shown)).collect();
@@ -236,6 +242,10 @@ async fn join_networks(daemon: &Daemon, container: &Arc<Container>) -> Result<Jo
         let shown = show_endpoint(&asked, &record, &endpoint);
         membership::tell(daemon, container, &record, "connect");
         joined.endpoints.insert(record.name, (shown, endpoint));
+    }
+    let aliases = links::aliases(document.networks.values());
+    if !aliases.is_empty() {
+        daemon.networks.set_aliases(&container.id, &aliases).await?;
     }
     // Also where the host's resolver can only be reached from the host.
     joined.named =
@@ -368,7 +378,7 @@ fn write_files(daemon: &Daemon, container: &Container, network: &Joined) -> Resu
         hostname: hostname.clone(),
         ..document.config.clone()
     };
-    let links = links(daemon, &host.links);
+    let links = links::hosts(daemon, &host.links);
     write("hosts", &files::hosts(&config, host, &own, network.gateway.as_deref(), &links))?;
     write("hostname", &format!("{hostname}\n"))?;
     if mode == HostNetwork::Host && host.dns.is_empty() {
@@ -376,21 +386,6 @@ fn write_files(daemon: &Daemon, container: &Container, network: &Joined) -> Resu
         return write("resolv.conf", &own);
     }
     write("resolv.conf", &files::resolv_conf(host, &host_resolver(), network.named))
-}
-
-/// Addresses of linked containers: name and alias of each.
-fn links(daemon: &Daemon, links: &[String]) -> Vec<(String, String)> {
-    let mut found = Vec::new();
-    for link in links {
-        let (name, alias) = link.split_once(':').unwrap_or((link, link));
-        let Ok(other) = daemon.containers.find(name) else { continue };
-        let cell = other.lock();
-        if let Some(endpoint) = cell.state.endpoints.values().next() {
-            let alias = alias.rsplit('/').next().unwrap_or(alias);
-            found.push((endpoint.ip_address.clone(), format!("{alias} {}", cell.config.name)));
-        }
-    }
-    found
 }
 
 /// Makes missing bind sources, and fills new volumes from the image at the first start.

@@ -236,7 +236,8 @@ fn unpause_locked(daemon: &Daemon, container: &Arc<Container>) -> Result<()> {
     Ok(())
 }
 
-fn freeze(container: &Container, frozen: bool) -> Result<()> {
+/// Makes every process of a container stand still, or go on.
+pub(super) fn freeze(container: &Container, frozen: bool) -> Result<()> {
     for directory in cgroup::listed(&container.shim_dir()) {
         let (v1, v2) = (directory.join("freezer.state"), directory.join("cgroup.freeze"));
         let (path, word) = if v1.exists() {

@@ -7,7 +7,7 @@ use minke_engine_client::wire::{Resources, UpdateContainer};
 use minke_engine_shim::cgroup;
 
 use super::container::Container;
-use super::{start, validate};
+use super::{links, start, validate};
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
 use crate::names;
@@ -39,6 +39,16 @@ pub(crate) async fn rename(daemon: &Daemon, container: &Arc<Container>, name: &s
     attributes.insert("oldName".to_owned(), format!("/{old}"));
     daemon.events.publish("container", "rename", &container.id, attributes);
     Ok(())
+}
+
+/// Takes a link to another container away; it is gone from the next start on.
+pub(crate) async fn remove_link(container: &Container, alias: &str) -> Result<()> {
+    let _lifecycle = container.lifecycle.lock().await;
+    let is_it = |link: &str| links::alias(link) == alias;
+    if !container.lock().config.host_config.links.iter().any(|link| is_it(link)) {
+        return Err(Error::NotFound(format!("No such link: {}/{alias}", container.name())));
+    }
+    container.change_config(|config| config.host_config.links.retain(|link| !is_it(link)))
 }
 
 /// Changes limits and restart policy; limits of a running container take effect at once.
@@ -101,6 +111,22 @@ fn merge(own: &mut Resources, new: &Resources) {
     }
     if new.pids_limit.is_some() {
         own.pids_limit = new.pids_limit;
+    }
+}
+
+/// Tells the kernel to let a container wait for memory, if that was asked for; the runtime's library
+/// writes the opposite. Only cgroups of version 1 know it.
+pub(super) fn keep_from_oom_killer(container: &Container) {
+    if container.lock().config.host_config.resources.oom_kill_disable != Some(true) {
+        return;
+    }
+    for directory in cgroup::listed(&container.shim_dir()) {
+        let path = directory.join("memory.oom_control");
+        if path.exists()
+            && let Err(error) = std::fs::write(&path, "1")
+        {
+            tracing::warn!(path = %path.display(), %error, "OomKillDisable has no effect");
+        }
     }
 }
 

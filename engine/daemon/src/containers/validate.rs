@@ -3,7 +3,6 @@
 
 use minke_engine_client::wire::{ContainerConfig, HostConfig, HostNetwork, Resources};
 use minke_engine_runtime::spec::Seccomp;
-use serde_json::Value;
 
 use super::{log_options, signals};
 use crate::error::{Error, Result};
@@ -14,7 +13,7 @@ const LEAST_MEMORY: i64 = 6 << 20;
 
 /// Checks the whole of a create request.
 pub(crate) fn check(config: &ContainerConfig, host: &HostConfig) -> Result<()> {
-    check_unknown(host)?;
+    check_unsupported(host)?;
     check_words(host)?;
     check_resources(&host.resources)?;
     check_network_mode(config, host)?;
@@ -42,20 +41,24 @@ fn unsupported(what: &str, value: &str) -> Error {
     Error::Invalid(format!("{what}: {value:?} is not supported by this engine"))
 }
 
-/// Whether a value only says "not given".
-fn says_nothing(value: &Value) -> bool {
-    match value {
-        Value::Null | Value::Bool(false) => true,
-        Value::Bool(true) => false,
-        Value::Number(number) => number.as_f64() == Some(0.0),
-        Value::String(text) => text.is_empty() || text == "default",
-        Value::Array(items) => items.iter().all(says_nothing),
-        Value::Object(fields) => fields.values().all(says_nothing),
-    }
-}
-
-fn check_unknown(host: &HostConfig) -> Result<()> {
-    match host.other.iter().find(|(_, value)| !says_nothing(value)) {
+/// Refuses what this engine does not do, whatever the value.
+fn check_unsupported(host: &HostConfig) -> Result<()> {
+    let limits = &host.resources;
+    let refused = [
+        ("Cgroup", !host.cgroup.is_empty()),
+        ("StorageOpt", !host.storage_opt.is_empty()),
+        ("Isolation", !matches!(host.isolation.as_str(), "" | "default")),
+        ("DeviceRequests", !limits.device_requests.is_empty()),
+        ("CpuRealtimePeriod", limits.cpu_realtime_period != 0),
+        ("CpuRealtimeRuntime", limits.cpu_realtime_runtime != 0),
+        ("KernelMemory", limits.kernel_memory > 0),
+        ("KernelMemoryTCP", limits.kernel_memory_tcp > 0),
+        ("CpuCount", limits.cpu_count != 0),
+        ("CpuPercent", limits.cpu_percent != 0),
+        ("IOMaximumIOps", limits.io_maximum_iops != 0),
+        ("IOMaximumBandwidth", limits.io_maximum_bandwidth != 0),
+    ];
+    match refused.iter().find(|(_, given)| *given) {
         Some((name, _)) => {
             Err(Error::Invalid(format!("HostConfig.{name} is not supported by this engine")))
         }
@@ -192,6 +195,14 @@ pub(crate) fn check_resources(limits: &Resources) -> Result<()> {
     }
     if limits.cpu_quota > 0 && limits.cpu_quota < 1000 {
         return invalid("CPU cfs quota can not be less than 1ms (i.e. 1000)");
+    }
+    let of_devices = limits.blkio_weight_device.iter().map(|d| ("BlkioWeightDevice", d.weight));
+    for (name, weight) in of_devices.chain([("BlkioWeight", limits.blkio_weight)]) {
+        if weight != 0 && !(10..=1000).contains(&weight) {
+            return Err(Error::Invalid(format!(
+                "HostConfig.{name}: Range of blkio weight is from 10 to 1000"
+            )));
+        }
     }
     if limits.cpu_shares < 0 {
         return invalid("CpuShares can not be less than 0");
@@ -331,6 +342,7 @@ mod tests {
         refused(r#"{"KernelMemory":1000000}"#, "KernelMemory");
         refused(r#"{"SecurityOpt":["seccomp={"]}"#, "Decoding seccomp profile failed");
         refused(r#"{"SecurityOpt":["apparmor=no-such"]}"#, "no-such");
+        refused(r#"{"BlkioWeight":5}"#, "blkio weight");
         refused(r#"{"LogConfig":{"Type":"journald"}}"#, "journald");
         refused(r#"{"Runtime":"nvidia"}"#, "nvidia");
         refused(r#"{"Memory":1000}"#, "6MB");

@@ -40,7 +40,6 @@ pub(crate) fn details(daemon: &Daemon, container: &Container, size: bool) -> Con
     words.extend(config.cmd.clone().unwrap_or_default());
     let mut words = words.into_iter();
     let mut host = document.host_config.clone();
-    host.other.clear();
     if !host.privileged {
         let list = |paths: &[&str]| Some(paths.iter().map(|p| (*p).to_owned()).collect());
         host.masked_paths = host.masked_paths.or_else(|| list(&MASKED));
@@ -52,8 +51,11 @@ pub(crate) fn details(daemon: &Daemon, container: &Container, size: bool) -> Con
     if host.shm_size == 0 {
         host.shm_size = 64 << 20;
     }
+    if host.isolation.is_empty() {
+        host.isolation = "default".to_owned();
+    }
     if host.runtime.is_empty() {
-        host.runtime = "minke".to_owned();
+        host.runtime = "runc".to_owned();
     }
     let path = |name: &str| container.dir.join(name).to_string_lossy().into_owned();
     let running_execs: Vec<String> = cell

@@ -13,10 +13,10 @@ use axum::http::StatusCode;
 use minke_engine_client::wire::{ErrorBody, StartExec};
 use minke_engine_shim::protocol::{Size, Streams};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
 
 use super::gate::Gate;
 use super::head::Head;
+use super::socket::Socket;
 use crate::api::params::Params;
 use crate::api::versions;
 use crate::containers::{document::Status, exec, start};
@@ -29,6 +29,8 @@ pub(crate) use pump::{Outcome, Terminal, frame, pump};
 
 /// Longest body of an exec's start, bytes.
 const LONGEST_BODY: usize = 64 * 1024;
+/// How often it is looked whether a client has read the answer's head, a millisecond apart.
+const HEAD_LOOKS: u32 = 20;
 /// How long a client may take to close its end after the last of the answer.
 const PARTING: Duration = Duration::from_secs(5);
 
@@ -58,7 +60,7 @@ pub(crate) fn target(head: &Head) -> Option<Target> {
 
 /// A connection that is being taken over.
 pub(super) struct Call {
-    stream: UnixStream,
+    stream: Socket,
     head: Head,
     /// What was read of the body, and of what comes behind it.
     rest: Vec<u8>,
@@ -66,20 +68,15 @@ pub(super) struct Call {
 }
 
 /// Answers a hijacking call.
-pub(super) async fn serve(
-    stream: UnixStream,
-    head: Head,
-    bytes: Vec<u8>,
-    target: Target,
-    gate: Gate,
-) {
+pub(super) async fn serve(stream: Socket, head: Head, bytes: Vec<u8>, target: Target, gate: Gate) {
     let (daemon, _) = gate.ready().await;
     let query = head.target.split_once('?').map_or("", |(_, query)| query);
     let params = Params::parse(query);
     let rest = bytes[head.end..].to_vec();
     let mut call = Call { stream, head, rest, params };
     let path = call.head.target.split('?').next().unwrap_or_default();
-    let result = match versions::check(versions::split(path).0) {
+    let (version, path) = versions::split(path);
+    let result = match versions::check(version, path) {
         Ok(()) => match target {
             Target::Attach { container } => attach(&daemon, &mut call, &container).await,
             Target::Exec { exec } => start_exec(&daemon, &mut call, &exec).await,
@@ -135,6 +132,17 @@ impl Call {
             }
         };
         self.stream.write_all(head.as_bytes()).await
+    }
+
+    /// Waits a little until the client has read the answer's head: some clients read what follows
+    /// past the buffer that they read the head into.
+    async fn head_was_read(&self) {
+        for _ in 0..HEAD_LOOKS {
+            if self.stream.unread() == 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     /// Reads the request's body, and leaves what is behind it.
@@ -223,7 +231,8 @@ async fn attach(daemon: &Daemon, call: &mut Call, name: &str) -> Result<()> {
             container.id
         )));
     }
-    let connected = match (stream, container.status().has_process()) {
+    let running = container.status().has_process();
+    let connected = match (stream, running) {
         (false, _) => None,
         (true, true) => {
             let mut connection = container.connect().await?;
@@ -236,6 +245,9 @@ async fn attach(daemon: &Daemon, call: &mut Call, name: &str) -> Result<()> {
     daemon.events.publish("container", "attach", &container.id, container.attributes());
     if call.take_over(tty).await.is_err() {
         return Ok(());
+    }
+    if logs || running {
+        call.head_was_read().await;
     }
     if logs && replay(call, &container.log_path(), streams, tty).await.is_err() {
         return Ok(());
@@ -261,10 +273,11 @@ async fn wait_for_start(
     call: &mut Call,
     bound: &mut tokio::sync::oneshot::Receiver<Connection>,
 ) -> Option<Connection> {
+    let probe = call.stream.probe().ok()?;
     // What the client says early is kept for the container.
     tokio::select! {
         connection = bound => connection.ok(),
-        () = pump::hung_up(&call.stream) => None,
+        () = pump::hung_up(probe) => None,
     }
 }
 
@@ -319,24 +332,25 @@ async fn start_exec(daemon: &Daemon, call: &mut Call, id: &str) -> Result<()> {
         stdout: details.open_stdout,
         stderr: details.open_stderr,
     };
-    let started = exec::start(daemon, &container, id, streams, size).await;
-    let connection = match started {
+    let claimed = exec::claim(&container, id)?;
+    // The head goes first: clients that read the stream past their HTTP library's buffer would lose
+    // what comes together with it.
+    let taken = call.take_over(tty).await;
+    let connection = match exec::start_claimed(daemon, &container, claimed, streams, size).await {
         Ok(connection) => connection,
         // As Docker does: the stream says why, inspect says the exit code.
-        Err(error @ Error::Start { .. }) => {
-            if call.take_over(tty).await.is_ok() {
-                let text = format!("{}\r\n", error.message());
-                let bytes = text.as_bytes();
-                let framed = if tty { bytes.to_vec() } else { frame(false, bytes) };
-                let _ = call.stream.write_all(&framed).await;
-            }
+        Err(error) => {
+            let text = format!("{}\r\n", error.message());
+            let bytes = text.as_bytes();
+            let framed = if tty { bytes.to_vec() } else { frame(false, bytes) };
+            let _ = call.stream.write_all(&framed).await;
             return Ok(());
         }
-        Err(error) => return Err(error),
     };
+    call.head_was_read().await;
     let terminal = Terminal { tty, stdin: streams.stdin, keys: tty.then_some(keys) };
     let rest = std::mem::take(&mut call.rest);
-    let outcome = match call.take_over(tty).await {
+    let outcome = match taken {
         Ok(()) => pump(&mut call.stream, rest, connection, terminal, true).await,
         Err(_) => Outcome::Exited(pump::drain(connection).await),
     };
@@ -358,13 +372,12 @@ mod tests {
     fn only_attach_and_exec_take_over() {
         let of = |method: &str, path: &str| {
             let text = format!("{method} {path} HTTP/1.1\r\n\r\n");
-            let (head, _) = futures_util::FutureExt::now_or_never(super::super::head::read(
-                &mut text.as_bytes(),
-            ))
-            .unwrap()
-            .unwrap()
-            .unwrap();
-            target(&head)
+            let mut bytes = text.as_bytes();
+            let read = futures_util::FutureExt::now_or_never(super::super::head::read(&mut bytes));
+            match read {
+                Some(super::super::head::Heard::Head(head, _)) => target(&head),
+                _ => panic!("{text} is a head"),
+            }
         };
         let attach = Some(Target::Attach { container: "a b".to_owned() });
         assert_eq!(of("POST", "/v1.41/containers/a%20b/attach?stream=1"), attach);

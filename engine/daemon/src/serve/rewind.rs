@@ -6,15 +6,16 @@ use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::UnixStream;
+
+use super::socket::Socket;
 
 pub(super) struct Rewind {
     first: Bytes,
-    stream: UnixStream,
+    stream: Socket,
 }
 
 impl Rewind {
-    pub(super) fn new(first: impl Into<Bytes>, stream: UnixStream) -> Rewind {
+    pub(super) fn new(first: impl Into<Bytes>, stream: Socket) -> Rewind {
         Rewind { first: first.into(), stream }
     }
 }

@@ -4,11 +4,15 @@
 mod addresses;
 mod adoption;
 mod api;
+mod bollard;
 mod builds;
 mod cli;
+mod clients;
 mod commands;
 mod corpus;
 mod crash;
+mod create;
+mod fields;
 mod escapes;
 mod health;
 mod ignore;

@@ -2,6 +2,7 @@
 //! afterwards, also when the test fails.
 
 mod dockerd;
+mod http;
 mod image;
 mod numbers;
 mod picture;
@@ -11,6 +12,7 @@ mod site;
 mod tools;
 
 pub use dockerd::Dockerd;
+pub use http::ask;
 pub use image::{IMAGE, image_archive, image_config, image_layer};
 pub use numbers::{Numbers, seeds};
 pub use picture::{Picture, describe};

@@ -30,7 +30,7 @@ use std::path::PathBuf;
 pub use check::check;
 pub use entry::{Attribute, Entry, Kind, Mtime, Sparse, TarReader};
 pub use manifest::{Change, Changed, Footer, Manifest, ManifestWriter, Record};
-pub use pack::{Packed, pack};
+pub use pack::{Packed, pack, pack_without};
 pub use rebuild::Rebuilt;
 pub use stream::Stream;
 pub use unpack::{Unpacked, unpack};

@@ -1,10 +1,10 @@
 //! A container's upper directory as a layer's tar: sorted names, overlayfs's whiteouts as Docker's.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{
     AtFlags, Dir, FileType, Mode, OFlags, Stat, fgetxattr, flistxattr, openat, readlinkat, statat,
@@ -26,11 +26,22 @@ pub struct Packed {
 
 /// Writes `upper` as a tar. Sockets are left out, as Docker does.
 pub fn pack(upper: &Path, into: impl Write, limits: &Limits) -> Result<Packed, LayerError> {
+    pack_without(upper, into, limits, &BTreeSet::new())
+}
+
+/// The same without some paths (relative, without a slash in front) and all below them.
+pub fn pack_without(
+    upper: &Path,
+    into: impl Write,
+    limits: &Limits,
+    without: &BTreeSet<PathBuf>,
+) -> Result<Packed, LayerError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = openat(rustix::fs::CWD, upper, flags, Mode::empty()).map_err(|error| {
         LayerError::Io { doing: "opening", path: upper.to_owned(), source: error.into() }
     })?;
-    let mut packer = Packer { into, limits, packed: Packed::default(), links: HashMap::new() };
+    let mut packer =
+        Packer { into, limits, without, packed: Packed::default(), links: HashMap::new() };
     packer.directory(root, b"", 0)?;
     packer.into.write_all(&[0; 1024]).map_err(write_error)?;
     packer.into.flush().map_err(write_error)?;
@@ -44,6 +55,7 @@ fn write_error(source: io::Error) -> LayerError {
 struct Packer<'a, W> {
     into: W,
     limits: &'a Limits,
+    without: &'a BTreeSet<PathBuf>,
     packed: Packed,
     /// First name of each file with several.
     links: HashMap<(u64, u64), Vec<u8>>,
@@ -77,6 +89,9 @@ impl<W: Write> Packer<'_, W> {
         path: &[u8],
         depth: usize,
     ) -> Result<(), LayerError> {
+        if !self.without.is_empty() && self.without.contains(names::to_path(path)) {
+            return Ok(());
+        }
         let file = names::to_path(name);
         let stat = statat(parent, file, AtFlags::SYMLINK_NOFOLLOW)
             .map_err(|error| LayerError::io("looking at", path, error))?;

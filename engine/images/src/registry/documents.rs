@@ -114,6 +114,14 @@ pub(crate) enum Document {
 }
 
 impl Document {
+    /// What it says it is.
+    pub(crate) fn media_type(&self) -> Option<&str> {
+        match self {
+            Self::Manifest(manifest) => manifest.media_type.as_deref(),
+            Self::Index(index) => index.media_type.as_deref(),
+        }
+    }
+
     /// Reads a document by what it says of itself, or else by the answer's content type.
     pub(crate) fn parse(bytes: &[u8], content_type: &str) -> Result<Self, RegistryError> {
         #[derive(Deserialize)]

@@ -21,6 +21,12 @@ use crate::registry::documents::{Descriptor, Document, media};
 use crate::registry::endpoint::{Clients, Endpoint};
 use crate::registry::{MAX_DOCUMENT, RegistryError};
 
+/// The largest answer of a registry's entrance, in bytes.
+const MAX_ENTRANCE: u64 = 64 << 10;
+/// Tags asked for at once.
+const TAGS_PAGE: usize = 1000;
+/// More tags than this in one repository are an error.
+const MAX_TAGS: usize = 10_000;
 /// How much of an error's body is shown.
 const MAX_ERROR: u64 = 64 << 10;
 
@@ -44,9 +50,13 @@ pub struct Session {
     authorization: Mutex<Option<Authorization>>,
 }
 
-/// A document with the digest of its bytes.
+/// A document with what its bytes are.
 pub(crate) struct Fetched {
     pub digest: Digest,
+    /// Bytes.
+    pub size: u64,
+    /// What it says of itself, else what the registry says.
+    pub media_type: String,
     pub document: Document,
 }
 
@@ -73,6 +83,73 @@ impl Session {
             scopes: Mutex::new(vec![format!("repository:{repository}:{actions}")]),
             authorization: Mutex::new(None),
         })
+    }
+
+    /// A session that only asks whether credentials are good; nothing is sent yet.
+    pub(crate) fn for_login(
+        clients: &Clients,
+        endpoint: &Endpoint,
+        credentials: Option<&Credentials>,
+        patience: Patience,
+    ) -> Result<Self, RegistryError> {
+        let session = Self::new(clients, endpoint, "", credentials, Access::Pull, patience)?;
+        lock(&session.scopes).clear();
+        Ok(session)
+    }
+
+    /// Asks the registry's entrance, which answers only to credentials that it knows.
+    pub(crate) async fn enter(&self) -> Result<(), RegistryError> {
+        let url = format!("{}/v2/", self.base);
+        self.small("login", &|client| client.get(&url), MAX_ENTRANCE).await.map(|_| ())
+    }
+
+    /// Every tag of the repository, page by page.
+    pub(crate) async fn tags(&self) -> Result<Vec<String>, RegistryError> {
+        #[derive(serde::Deserialize)]
+        struct Page {
+            #[serde(default)]
+            tags: Option<Vec<String>>,
+        }
+        let what = || format!("tags of {}", self.repository);
+        let mut tags: Vec<String> = Vec::new();
+        loop {
+            // The protocol's own way of going on; a registry's link may lead anywhere.
+            let mut url = self.url(&format!("tags/list?n={TAGS_PAGE}"));
+            if let Some(last) = tags.last() {
+                url.push_str(&format!("&last={last}"));
+            }
+            let get = |client: &Client| client.get(&url);
+            let (headers, bytes) = self.small(&what(), &get, MAX_DOCUMENT).await?;
+            let page: Page = serde_json::from_slice(&bytes).map_err(|error| {
+                RegistryError::Document { what: what(), why: error.to_string() }
+            })?;
+            let page = page.tags.unwrap_or_default();
+            let known = tags.len();
+            tags.extend(page.into_iter().filter(|tag| !tag.is_empty()));
+            if tags.len() > MAX_TAGS {
+                return Err(RegistryError::TooLong { what: what(), limit: MAX_TAGS as u64 });
+            }
+            if !headers.contains_key("link") || tags.len() == known {
+                return Ok(tags);
+            }
+        }
+    }
+
+    /// Asks for repositories about `term`; the answer as it came.
+    pub(crate) async fn search(
+        &self,
+        term: &str,
+        count: u32,
+        limit: u64,
+    ) -> Result<Vec<u8>, RegistryError> {
+        let wrong = |_| RegistryError::Document {
+            what: "the search".to_owned(),
+            why: format!("{} is no address", self.base),
+        };
+        let mut url = reqwest::Url::parse(&format!("{}/v1/search", self.base)).map_err(wrong)?;
+        url.query_pairs_mut().append_pair("q", term).append_pair("n", &count.to_string());
+        let asked = self.small("the search", &|client| client.get(url.clone()), limit).await?;
+        Ok(asked.1)
     }
 
     /// Asks for reading of another repository too, from the next token on.
@@ -113,7 +190,8 @@ impl Session {
         }
         let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let document = Document::parse(&bytes, content_type.unwrap_or_default())?;
-        Ok(Fetched { digest, document })
+        let media_type = document.media_type().or(content_type).unwrap_or_default().to_owned();
+        Ok(Fetched { digest, size: bytes.len() as u64, media_type, document })
     }
 
     /// Fetches and checks a blob that is small enough for memory.

@@ -1,5 +1,6 @@
 //! Layers and images that are made here.
 
+use std::collections::BTreeSet;
 use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -32,11 +33,27 @@ pub struct CommittedLayer {
     _hold: Hold,
 }
 
+impl CommittedLayer {
+    /// A layer that is kept even if it holds nothing.
+    pub(crate) fn whole((diff_id, size, hold): (DiffId, u64, Hold)) -> Self {
+        Self { diff_id, size, is_empty: false, _hold: hold }
+    }
+}
+
 impl Store {
     /// Makes a layer of the upper directory of an overlay, which must not change meanwhile.
     pub async fn commit_layer(&self, upper: &Path) -> Result<CommittedLayer, Error> {
+        self.commit_layer_without(upper, BTreeSet::new()).await
+    }
+
+    /// The same without some paths (relative to `upper`) and all below them.
+    pub async fn commit_layer_without(
+        &self,
+        upper: &Path,
+        without: BTreeSet<PathBuf>,
+    ) -> Result<CommittedLayer, Error> {
         let (inner, upper) = (Arc::clone(&self.inner), upper.to_owned());
-        blocking(move || inner.pack_layer(&upper)).await
+        blocking(move || inner.pack_layer(&upper, without)).await
     }
 
     /// Makes an image of layers that are here. Its id is the digest of `config` as it is written here.
@@ -70,7 +87,11 @@ impl Store {
 }
 
 impl Inner {
-    fn pack_layer(self: &Arc<Self>, upper: &Path) -> Result<CommittedLayer, Error> {
+    fn pack_layer(
+        self: &Arc<Self>,
+        upper: &Path,
+        without: BTreeSet<PathBuf>,
+    ) -> Result<CommittedLayer, Error> {
         let failed = |source| Error::Pack { path: upper.to_owned(), source: Box::new(source) };
         let limits = self.options.limits;
         let (reader, writer) = io::pipe().map_err(|source| {
@@ -78,7 +99,8 @@ impl Inner {
         })?;
         let from = upper.to_owned();
         let packing = std::thread::spawn(move || {
-            layer::pack(&from, io::BufWriter::with_capacity(64 << 10, writer), &limits)
+            let writer = io::BufWriter::with_capacity(64 << 10, writer);
+            layer::pack_without(&from, writer, &limits, &without)
         });
         let stored =
             self.store_tar(BufReader::with_capacity(64 << 10, reader), self.options.keep_blobs);

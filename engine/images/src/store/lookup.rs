@@ -42,6 +42,11 @@ impl Store {
         read.map(|(bytes, _)| bytes).map_err(|error| Error::io("reading", path, error))
     }
 
+    /// Bytes of a layer's files; 0 if it is not here.
+    pub fn layer_size(&self, layer: &DiffId) -> u64 {
+        self.inner.state().layers.get(layer).map_or(0, |known| known.info.content_bytes)
+    }
+
     /// Gives an image a name, taking it from whichever image had it. Durable when it returns.
     pub async fn tag(&self, id: &ImageId, reference: &ImageReference) -> Result<(), Error> {
         let (inner, id) = (Arc::clone(&self.inner), *id);

@@ -1,9 +1,11 @@
 //! The store as its users see it. Every operation is in a file of its own.
 
 mod archive;
+mod ask;
 mod build;
 mod collect;
 mod commit;
+mod import;
 mod index;
 mod inflated;
 mod info;
@@ -24,6 +26,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use archive::Loaded;
+pub use ask::{Found, Offer};
 pub use build::CommittedLayer;
 pub use collect::GcReport;
 pub use repair::Repair;

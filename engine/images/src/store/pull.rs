@@ -127,7 +127,7 @@ impl Store {
     }
 
     /// The first place that has the reference.
-    async fn find(
+    pub(crate) async fn find(
         &self,
         reference: &ImageReference,
         options: &PullOptions,
@@ -159,7 +159,7 @@ impl Store {
         })
     }
 
-    fn session(
+    pub(crate) fn session(
         &self,
         reference: &ImageReference,
         endpoint: &Endpoint,

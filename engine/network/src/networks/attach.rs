@@ -264,9 +264,33 @@ impl Networks {
                 text.push('\n');
             }
         }
-        for line in old.lines().filter(|line| line.starts_with("upstream ")) {
+        let kept = |line: &&str| line.starts_with("upstream ") || line.starts_with("alias ");
+        for line in old.lines().filter(kept) {
             text.push_str(line);
             text.push('\n');
+        }
+        names::replace(&path, &text)
+    }
+
+    /// Give a container names of its own for others: pairs of a name and what the other is called.
+    pub async fn set_aliases(
+        &self,
+        container: &str,
+        aliases: &[(String, String)],
+    ) -> Result<(), NetworkError> {
+        let _change = self.shared.change.lock().await;
+        let path = self.namespace(container)?.dns;
+        let old = std::fs::read_to_string(&path).unwrap_or_default();
+        let mut text = String::new();
+        for line in old.lines().filter(|line| !line.starts_with("alias ")) {
+            text.push_str(line);
+            text.push('\n');
+        }
+        for (alias, name) in aliases {
+            if let Some(bad) = [alias, name].into_iter().find(|name| !names::is_valid(name)) {
+                return Err(NetworkError::Invalid { what: "link", value: bad.clone() });
+            }
+            text.push_str(&format!("alias {alias} {name}\n"));
         }
         names::replace(&path, &text)
     }

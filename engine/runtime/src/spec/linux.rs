@@ -60,7 +60,7 @@ fn root_propagation(container: &ContainerSpec) -> Option<String> {
     if has(["shared", "rshared"]) {
         Some("shared".to_owned())
     } else if has(["slave", "rslave"]) {
-        Some("rslave".to_owned())
+        Some("slave".to_owned())
     } else {
         None
     }

@@ -46,20 +46,20 @@ fn read(path: &Path) -> String {
 pub(super) struct SourceFiles {
     file: Watched,
     names: Vec<Watched>,
-    upstreams: Vec<SocketAddr>,
+    sources: Sources,
     turn: usize,
 }
 
 impl SourceFiles {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { file: Watched::new(path), names: Vec::new(), upstreams: Vec::new(), turn: 0 }
+        let file = Watched::new(path);
+        Self { file, names: Vec::new(), sources: Sources::default(), turn: 0 }
     }
 
     fn refresh(&mut self) {
         if self.file.refresh() {
-            let Sources { names, upstreams } = Sources::parse(&self.file.text);
-            self.names = names.into_iter().map(Watched::new).collect();
-            self.upstreams = upstreams;
+            self.sources = Sources::parse(&self.file.text);
+            self.names = self.sources.names.iter().cloned().map(Watched::new).collect();
         }
         for file in &mut self.names {
             file.refresh();
@@ -67,7 +67,7 @@ impl SourceFiles {
     }
 
     pub(super) fn upstreams(&self) -> &[SocketAddr] {
-        &self.upstreams
+        &self.sources.upstreams
     }
 
     /// The answer, if the name or address is one of ours.
@@ -78,8 +78,8 @@ impl SourceFiles {
             return Some(question.answer_name(query, name));
         }
         let files = self.names.iter();
-        let mut found: Vec<_> =
-            files.flat_map(|file| names::addresses(&file.text, &question.name)).collect();
+        let name = self.sources.target(&question.name);
+        let mut found: Vec<_> = files.flat_map(|file| names::addresses(&file.text, name)).collect();
         if found.is_empty() {
             return None;
         }

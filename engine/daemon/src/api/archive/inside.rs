@@ -16,7 +16,7 @@ use crate::options::IdRange;
 use crate::{rootfs, users};
 
 /// A root directory and a path below it.
-pub(super) struct Place {
+pub(in crate::api) struct Place {
     root: PathBuf,
     pub(super) path: PathBuf,
     pub(super) read_only: bool,
@@ -58,17 +58,26 @@ impl Place {
             let path = PathBuf::from(format!("/{}", rest.trim_start_matches('/')));
             return Ok(Place { root, path, read_only, users: None, mounted: None });
         }
+        let mut place = Place::root(daemon, container).await?;
+        place.path = absolute.into();
+        place.read_only = read_only;
+        Ok(place)
+    }
+
+    /// The root file system of a container without what is mounted in it.
+    pub(in crate::api) async fn root(daemon: &Daemon, container: &Arc<Container>) -> Result<Place> {
         let lifecycle = container.lock_lifecycle().await;
-        if !container.status().has_process() {
-            start::mount_rootfs(daemon, container)?;
+        let (root, path) = (container.rootfs(), PathBuf::from("/"));
+        if container.status().has_process() {
+            return Ok(Place { root, path, read_only: false, users: None, mounted: None });
         }
+        start::mount_rootfs(daemon, container)?;
         let mounted = Some((daemon.clone(), container.clone(), lifecycle));
-        let root = container.rootfs();
-        Ok(Place { root, path: absolute.into(), read_only, users: None, mounted })
+        Ok(Place { root, path, read_only: false, users: None, mounted })
     }
 
     /// Takes down what was mounted for it.
-    pub(super) async fn leave(self) {
+    pub(in crate::api) async fn leave(self) {
         drop(self);
     }
 }

@@ -3,12 +3,10 @@
 use std::time::Duration;
 
 use minke_engine_shim::protocol::{CHUNK, Request, Response};
-use rustix::event::{PollFd, PollFlags, poll};
-use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::UnixStream;
-use tokio::net::unix::ReadHalf;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::DetachKeys;
+use crate::serve::socket::{Probe, Socket};
 use crate::shim::{Connection, Reader, Writer};
 
 /// How often it is looked whether a client that has ended its input is still there.
@@ -47,20 +45,21 @@ pub(crate) fn frame(stderr: bool, bytes: &[u8]) -> Vec<u8> {
 /// Moves bytes until the end. `to_the_end`: goes on without the client until the process has ended,
 /// so that its exit code is known.
 pub(crate) async fn pump(
-    client: &mut UnixStream,
+    client: &mut Socket,
     early: Vec<u8>,
     connection: Connection,
     mut terminal: Terminal,
     to_the_end: bool,
 ) -> Outcome {
     let Connection { mut reader, mut writer } = connection;
-    let (from_client, mut to_client) = client.split();
+    let Ok(probe) = client.probe() else { return Outcome::Gone };
+    let (from_client, mut to_client) = tokio::io::split(client);
     let tty = terminal.tty;
     // Input is dropped when output ends and the other way round: neither holds anything that the
     // other side would miss then.
     let outcome = tokio::select! {
         outcome = output(&mut reader, &mut to_client, tty) => outcome,
-        outcome = input(from_client, early, &mut writer, &mut terminal) => outcome,
+        outcome = input(from_client, probe, early, &mut writer, &mut terminal) => outcome,
     };
     match outcome {
         Outcome::Exited(_) => outcome,
@@ -91,7 +90,8 @@ async fn output(reader: &mut Reader, client: &mut (impl AsyncWrite + Unpin), tty
 
 /// Passes the client's bytes on. Ends only when the client detaches or is gone for good.
 async fn input(
-    mut client: ReadHalf<'_>,
+    mut client: impl AsyncRead + Unpin,
+    probe: Probe,
     mut bytes: Vec<u8>,
     session: &mut Writer,
     terminal: &mut Terminal,
@@ -127,19 +127,13 @@ async fn input(
         // A session that is at its end needs no end of input.
         let _ = session.send(&Request::StdinEnd).await;
     }
-    hung_up(client.as_ref()).await;
+    hung_up(probe).await;
     Outcome::Gone
 }
 
 /// Resolves when the other side has closed the connection, not only its own direction.
-pub(super) async fn hung_up(client: &UnixStream) {
-    loop {
-        let mut descriptors = [PollFd::new(client, PollFlags::empty())];
-        let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
-        let answer = poll(&mut descriptors, Some(&now));
-        if answer.is_ok() && descriptors[0].revents().contains(PollFlags::HUP) {
-            return;
-        }
+pub(super) async fn hung_up(client: Probe) {
+    while !client.is_gone() {
         tokio::time::sleep(LOOK).await;
     }
 }

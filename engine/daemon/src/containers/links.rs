@@ -1,0 +1,126 @@
+//! Links between containers of the default network: names in the hosts file and variables in the
+//! environment, as Docker made them before networks had names.
+
+use minke_engine_client::wire::EndpointSettings;
+
+use super::ports;
+use crate::daemon::Daemon;
+
+/// The name that a link `container[:alias]` gives to the other container.
+pub(super) fn alias(link: &str) -> &str {
+    let (name, alias) = link.split_once(':').unwrap_or((link, link));
+    let alias = if alias.is_empty() { name } else { alias };
+    alias.rsplit('/').next().unwrap_or(alias)
+}
+
+/// The links of a container's places in networks, as its name service knows them: a name, and the
+/// other container's. They hold also when the other comes later.
+pub(super) fn aliases<'a>(
+    networks: impl Iterator<Item = &'a EndpointSettings>,
+) -> Vec<(String, String)> {
+    let links = networks.flat_map(|endpoint| endpoint.links.iter().flatten());
+    links.map(|link| (alias(link).to_owned(), target(link).to_owned())).collect()
+}
+
+fn target(link: &str) -> &str {
+    link.split(':').next().unwrap_or_default()
+}
+
+/// Address, and alias and name, of every linked container that runs.
+pub(super) fn hosts(daemon: &Daemon, links: &[String]) -> Vec<(String, String)> {
+    let found = links.iter().filter_map(|link| {
+        let other = daemon.containers.find(target(link)).ok()?;
+        let cell = other.lock();
+        let endpoint = cell.state.endpoints.values().next()?;
+        Some((endpoint.ip_address.clone(), format!("{} {}", alias(link), cell.config.name)))
+    });
+    found.collect()
+}
+
+/// A linked container, as far as variables tell of it.
+struct Linked {
+    address: String,
+    /// `80` and `tcp`, lowest first.
+    ports: Vec<(u16, String)>,
+    env: Vec<String>,
+}
+
+/// The variables that tell `own` (a container's name) of its links.
+pub(super) fn variables(daemon: &Daemon, own: &str, links: &[String]) -> Vec<String> {
+    let mut all = Vec::new();
+    for link in links {
+        let Ok(other) = daemon.containers.find(target(link)) else { continue };
+        let cell = other.lock();
+        let Some(endpoint) = cell.state.endpoints.values().next() else { continue };
+        let exposed = cell.config.config.exposed_ports.keys();
+        let mut exposed: Vec<_> = exposed
+            .filter_map(|key| {
+                let protocol = key.split_once('/').map_or("tcp", |(_, protocol)| protocol);
+                Some((ports::parse_port(key).ok()?.0, protocol.to_owned()))
+            })
+            .collect();
+        exposed.sort();
+        let linked = Linked {
+            address: endpoint.ip_address.clone(),
+            ports: exposed,
+            env: cell.config.config.env.clone(),
+        };
+        all.extend(describe(own, alias(link), &linked));
+    }
+    all
+}
+
+fn describe(own: &str, alias: &str, linked: &Linked) -> Vec<String> {
+    let prefix = alias.to_uppercase().replace('-', "_");
+    let address = &linked.address;
+    let mut all = vec![format!("{prefix}_NAME=/{own}/{alias}")];
+    if let Some((port, protocol)) = linked.ports.first() {
+        all.push(format!("{prefix}_PORT={protocol}://{address}:{port}"));
+    }
+    for (port, protocol) in &linked.ports {
+        let name = format!("{prefix}_PORT_{port}_{}", protocol.to_uppercase());
+        all.push(format!("{name}={protocol}://{address}:{port}"));
+        all.push(format!("{name}_ADDR={address}"));
+        all.push(format!("{name}_PORT={port}"));
+        all.push(format!("{name}_PROTO={protocol}"));
+    }
+    for variable in &linked.env {
+        match variable.split_once('=') {
+            Some(("HOME" | "PATH", _)) | None => {}
+            Some((name, value)) => all.push(format!("{prefix}_ENV_{name}={value}")),
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_has_an_alias() {
+        assert_eq!((alias("db"), alias("db:main"), alias("/db:/web/main")), ("db", "main", "main"));
+        assert_eq!(target("db:main"), "db");
+    }
+
+    #[test]
+    fn variables_tell_name_ports_and_environment() {
+        let linked = Linked {
+            address: "10.0.0.2".to_owned(),
+            ports: vec![(80, "tcp".to_owned())],
+            env: vec!["A=1".to_owned(), "PATH=/bin".to_owned()],
+        };
+        assert_eq!(
+            describe("web", "my-db", &linked),
+            [
+                "MY_DB_NAME=/web/my-db",
+                "MY_DB_PORT=tcp://10.0.0.2:80",
+                "MY_DB_PORT_80_TCP=tcp://10.0.0.2:80",
+                "MY_DB_PORT_80_TCP_ADDR=10.0.0.2",
+                "MY_DB_PORT_80_TCP_PORT=80",
+                "MY_DB_PORT_80_TCP_PROTO=tcp",
+                "MY_DB_ENV_A=1",
+            ]
+        );
+    }
+}

@@ -1,0 +1,119 @@
+//! What a create request asks for, where a single probe does not show it.
+
+use serde_json::json;
+
+use crate::support::{Site, ask};
+
+fn create(site: &Site, name: &str, body: serde_json::Value) {
+    let answer = ask(site, "POST", &format!("/containers/create?name={name}"), Some(&body));
+    assert_eq!(answer.status, 201, "{}", answer.text);
+    let answer = ask(site, "POST", &format!("/containers/{name}/start"), None);
+    assert_eq!(answer.status, 204, "{}", answer.text);
+}
+
+#[test]
+fn a_stop_sends_the_containers_own_signal_and_waits_its_own_time() {
+    let site = Site::new();
+    let script = "trap 'exit 5' USR1; echo ready; while :; do sleep 0.05; done";
+    let body = json!({ "Image": "busybox", "Cmd": ["sh", "-c", script], "StopSignal": "SIGUSR1" });
+    create(&site, "asked", body);
+    crate::support::wait_until("the trap", || {
+        site.docker(&["logs", "asked"]).stdout.contains("ready").then_some(())
+    });
+    site.docker(&["stop", "asked"]).ok();
+    let code = site.docker(&["inspect", "-f", "{{.State.ExitCode}}", "asked"]).ok();
+    assert_eq!(code.trim(), "5");
+    // It ignores the signal: only the end of its own short time ends it.
+    let body = json!({ "Image": "busybox", "Cmd": ["sleep", "1000"], "StopTimeout": 0 });
+    create(&site, "deaf", body);
+    let begin = std::time::Instant::now();
+    site.docker(&["stop", "deaf"]).ok();
+    assert!(begin.elapsed().as_secs() < 8, "ten seconds are the default");
+    let code = site.docker(&["inspect", "-f", "{{.State.ExitCode}}", "deaf"]).ok();
+    assert_eq!(code.trim(), "137");
+}
+
+#[test]
+fn mounts_in_their_long_form_have_all_their_options() {
+    let site = Site::new();
+    let made = site.dir.path().join("made");
+    let mounts = json!([
+        { "Type": "bind", "Source": made, "Target": "/made",
+          "BindOptions": { "CreateMountpoint": true, "Propagation": "rslave" } },
+        { "Type": "volume", "Source": "vol", "Target": "/var/data",
+          "VolumeOptions": { "NoCopy": true, "Labels": { "team": "a" } } },
+        { "Type": "tmpfs", "Target": "/mem",
+          "TmpfsOptions": { "SizeBytes": 1048576, "Mode": 448, "Options": [["exec"]] } },
+    ]);
+    let script = "ls /var/data; stat -c %a /mem; grep -c ' /mem .*size=1024k' /proc/mounts; \
+                  grep ' /mem ' /proc/mounts | grep -c noexec; \
+                  grep ' /made ' /proc/self/mountinfo | grep -c master:";
+    let body = json!({
+        "Image": "busybox", "Cmd": ["sh", "-c", script], "HostConfig": { "Mounts": mounts },
+    });
+    let missing = json!({ "Image": "busybox", "HostConfig": {
+        "Mounts": [{ "Type": "bind", "Source": made, "Target": "/made" }] } });
+    let refused = ask(&site, "POST", "/containers/create", Some(&missing));
+    assert!(refused.status == 400 && refused.text.contains("does not exist"), "{}", refused.text);
+    create(&site, "long", body);
+    site.docker(&["wait", "long"]).ok();
+    assert_eq!(site.docker(&["logs", "long"]).ok(), "700\n1\n0\n1\n");
+    assert!(made.is_dir());
+    let labels = site.docker(&["volume", "inspect", "-f", "{{.Labels.team}}", "vol"]).ok();
+    assert_eq!(labels.trim(), "a");
+}
+
+#[test]
+fn addresses_names_and_links_of_an_endpoint_are_those_asked_for() {
+    let site = Site::new();
+    site.docker(&["network", "create", "--subnet", "172.31.77.0/24", "net"]).ok();
+    let endpoint = json!({
+        "IPAMConfig": { "IPv4Address": "172.31.77.9" },
+        "Links": ["later:data"],
+        "MacAddress": "02:42:ac:1f:4d:09",
+    });
+    let body = json!({
+        "Image": "busybox", "Cmd": ["sleep", "1000"],
+        "HostConfig": { "NetworkMode": "net" },
+        "NetworkingConfig": { "EndpointsConfig": { "net": endpoint } },
+    });
+    create(&site, "one", body);
+    let exec = |words: &[&str]| site.docker(&[&["exec", "one"], words].concat());
+    let found = exec(&["ip", "-4", "-o", "addr", "show", "dev", "eth0"]).ok();
+    assert!(found.contains("172.31.77.9/24"), "{found}");
+    assert_ne!(exec(&["ping", "-c1", "-W1", "data"]).code, 0, "nobody has the name yet");
+    site.docker(&["run", "-d", "--name", "later", "--network", "net", "busybox", "sleep", "1000"])
+        .ok();
+    exec(&["ping", "-c1", "-W5", "data"]).ok();
+    let theirs = site.docker(&["exec", "later", "ping", "-c1", "-W1", "data"]);
+    assert_ne!(theirs.code, 0, "the link is of the one alone: {theirs:?}");
+    let wrong = json!({ "Container": "later", "EndpointConfig": {
+        "IPAMConfig": { "IPv4Address": "nowhere" } } });
+    let refused = ask(&site, "POST", "/networks/bridge/connect", Some(&wrong));
+    assert_eq!(refused.status, 400, "{}", refused.text);
+}
+
+#[test]
+fn what_an_endpoint_answers_is_not_taken_from_a_request() {
+    let site = Site::new();
+    site.docker(&["network", "create", "net"]).ok();
+    let endpoint = json!({
+        "NetworkID": "given", "EndpointID": "given", "Gateway": "10.0.0.1",
+        "IPAddress": "10.0.0.2", "IPPrefixLen": 7, "IPv6Gateway": "fe80::1",
+        "GlobalIPv6Address": "2001:db8::7", "GlobalIPv6PrefixLen": 64, "DNSNames": ["given"],
+    });
+    let body = json!({
+        "Image": "busybox", "Cmd": ["sleep", "1000"],
+        "HostConfig": { "NetworkMode": "net" },
+        "NetworkingConfig": { "EndpointsConfig": { "net": endpoint } },
+    });
+    create(&site, "one", body);
+    let shown = ask(&site, "GET", "/containers/one/json", None).json();
+    let net = &shown["NetworkSettings"]["Networks"]["net"];
+    for (name, given) in endpoint.as_object().unwrap() {
+        assert_ne!(&net[name], given, "{name}");
+    }
+    for name in ["NetworkID", "EndpointID", "Gateway", "IPAddress", "DNSNames"] {
+        assert!(!net[name].is_null() && net[name] != "", "{name} is answered: {net}");
+    }
+}

@@ -1,0 +1,68 @@
+//! Plain HTTP against the daemon's socket.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+
+use serde_json::Value;
+
+use super::Site;
+
+/// An answer.
+pub struct Answer {
+    pub status: u16,
+    pub text: String,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    /// What is in its frames of output, both streams as one.
+    pub fn frames(&self) -> String {
+        let mut out = Vec::new();
+        let mut rest = &self.body[..];
+        while let Some((frame, tail)) = rest.split_first_chunk::<8>() {
+            let size = u32::from_be_bytes([frame[4], frame[5], frame[6], frame[7]]) as usize;
+            out.extend_from_slice(tail.get(..size).unwrap_or_default());
+            rest = tail.get(size..).unwrap_or_default();
+        }
+        String::from_utf8_lossy(&out).into_owned()
+    }
+
+    /// Its body as JSON; a body in chunks is put together.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{}: {error}", self.text))
+    }
+}
+
+/// Asks the daemon, with a JSON body if there is one.
+pub fn ask(site: &Site, method: &str, path: &str, body: Option<&Value>) -> Answer {
+    let body = body.map(Value::to_string).unwrap_or_default();
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    let mut stream = UnixStream::connect(site.socket()).unwrap();
+    stream.write_all(&[head.as_bytes(), body.as_bytes()].concat()).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let at = answer.windows(4).position(|window| window == b"\r\n\r\n").unwrap_or(0);
+    read(&String::from_utf8_lossy(&answer[..at]), &answer[(at + 4).min(answer.len())..])
+}
+
+fn read(head: &str, body: &[u8]) -> Answer {
+    let status = head.split(' ').nth(1).and_then(|word| word.parse().ok()).unwrap_or(0);
+    let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
+    let body = if chunked { unchunk(body) } else { body.to_vec() };
+    Answer { status, text: String::from_utf8_lossy(&body).into_owned(), body }
+}
+
+fn unchunk(mut body: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    while let Some(end) = body.windows(2).position(|window| window == b"\r\n") {
+        let size = std::str::from_utf8(&body[..end]).unwrap_or_default();
+        let size = usize::from_str_radix(size, 16).unwrap_or(0);
+        out.extend_from_slice(body.get(end + 2..end + 2 + size).unwrap_or_default());
+        body = body.get(end + 4 + size..).unwrap_or_default();
+    }
+    out
+}
