@@ -66,6 +66,11 @@ pub const TEST: &[Tool] = &[
         package: "postgresql",
         why: "every query is answered by PostgreSQL as by SQLite",
     },
+    Tool {
+        files: &["docker-compose"],
+        package: "docker-compose",
+        why: "the engine is tested with compose 1.29",
+    },
     Tool { files: &["npm"], package: "npm", why: "brings the official SDK of Node" },
     Tool { files: &["pip3"], package: "python3-pip", why: "brings the official SDK of Python" },
     Tool {

@@ -22,6 +22,7 @@ use super::params::Params;
 use super::reply::{Pieces, json as reply};
 use super::transfer::{ChannelReader, ChannelWriter};
 use crate::containers::container::Container;
+use crate::containers::traces;
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
 use inside::{Place, in_root};
@@ -152,20 +153,23 @@ pub(super) async fn changes(
     let image = image.parse().map_err(Error::system("reading the image's id"))?;
     let lower = daemon.images.lower_dirs(&image)?;
     let upper = container.dir.join("upper");
+    let traces = traces::of_mounts(&daemon, &container)?;
     let walked = tokio::task::spawn_blocking(move || {
         let mut found = Vec::new();
         walk(&upper, &lower, PathBuf::from("/"), &mut found).map(|()| found)
     });
     let found = walked.await.map_err(Error::system("comparing files"))?;
-    let found = found.map_err(Error::file("reading", container.dir.join("upper")))?;
-    Ok(reply(&found))
+    let mut found = found.map_err(Error::file("reading", container.dir.join("upper")))?;
+    found.retain(|(path, _)| !traces.contains(path.strip_prefix("/").unwrap_or(path)));
+    let rows = found.iter().map(|(path, kind)| json!({ "Path": path, "Kind": kind }));
+    Ok(reply(&rows.collect::<Vec<_>>()))
 }
 
 fn walk(
     upper: &std::path::Path,
     lower: &[PathBuf],
     path: PathBuf,
-    found: &mut Vec<serde_json::Value>,
+    found: &mut Vec<(PathBuf, u8)>,
 ) -> io::Result<()> {
     let mut entries: Vec<_> = std::fs::read_dir(upper)?.collect::<Result<_, _>>()?;
     entries.sort_by_key(std::fs::DirEntry::file_name);
@@ -180,7 +184,7 @@ fn walk(
             (false, true) => 0,
             (false, false) => 1,
         };
-        found.push(json!({ "Path": path, "Kind": kind }));
+        found.push((path.clone(), kind));
         if metadata.is_dir() {
             walk(&entry.path(), lower, path, found)?;
         }
