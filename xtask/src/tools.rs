@@ -71,6 +71,7 @@ pub const TEST: &[Tool] = &[
         package: "docker-compose",
         why: "the engine is tested with compose 1.29",
     },
+    Tool { files: &["openssl"], package: "openssl", why: "makes the certificates of tests" },
     Tool { files: &["npm"], package: "npm", why: "brings the official SDK of Node" },
     Tool { files: &["pip3"], package: "python3-pip", why: "brings the official SDK of Python" },
     Tool {

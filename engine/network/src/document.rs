@@ -49,6 +49,8 @@ pub struct NetworkOptions {
     pub dns: bool,
     /// What people attach to it.
     pub labels: BTreeMap<String, String>,
+    /// The options in the words of who asked, to be shown again.
+    pub asked: Option<BTreeMap<String, String>>,
 }
 
 /// The IPv6 side of a new network.
@@ -155,6 +157,9 @@ pub struct NetworkRecord {
     pub dns: bool,
     /// What people attach to it.
     pub labels: BTreeMap<String, String>,
+    /// The options in the words of who asked; older documents and the default network have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<BTreeMap<String, String>>,
     /// Milliseconds since the epoch.
     pub created_at: u64,
     /// By container id.

@@ -51,6 +51,7 @@ pub(super) fn read(body: &CreateNetwork) -> Result<NetworkOptions> {
         internal: body.internal,
         dns: true,
         labels: body.labels.clone(),
+        asked: Some(body.options.clone()),
         ipv6: body.enable_ipv6.then(Wanted6::default),
         routed: body.driver == ROUTED,
         ..NetworkOptions::default()
@@ -213,6 +214,10 @@ fn read_pool6(options: &mut NetworkOptions, pool: &IpamPool) -> Result<()> {
 
 /// The options of a network as `inspect` shows them.
 pub(super) fn show(record: &NetworkRecord) -> BTreeMap<String, String> {
+    // As Docker: an option that nobody gave is none. compose would make the network anew for it.
+    if let Some(asked) = &record.asked {
+        return asked.clone();
+    }
     let mut options = BTreeMap::new();
     let mut add = |name: &str, value: String| options.insert(name.to_owned(), value);
     add(MTU, record.mtu.to_string());

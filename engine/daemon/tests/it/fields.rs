@@ -2,6 +2,8 @@
 //! (no field without a row), against a running engine (every row has the effect that it tells, or is
 //! refused by name), and against the page in docs/ that shows it.
 
+mod asked;
+mod limits;
 mod page;
 mod rows;
 
@@ -13,7 +15,12 @@ use minke_engine_client::wire::{
 use serde_json::{Map, Value, json};
 
 use crate::support::{Site, ask};
-use rows::{ROWS, Row, Shown};
+use rows::{Row, Shown};
+
+/// The whole table.
+fn table() -> impl Iterator<Item = &'static Row> {
+    asked::ROWS.iter().chain(limits::ROWS)
+}
 
 /// The fields of a wire type: the keys of a value in which every field says something.
 fn keys(value: impl serde::Serialize) -> BTreeSet<String> {
@@ -35,11 +42,11 @@ fn every_field_has_a_row() {
     for (prefix, names) in of_types {
         wanted.extend(names.into_iter().map(|name| format!("{prefix}{name}")));
     }
-    let known: BTreeSet<String> = ROWS.iter().map(|row| row.field.to_owned()).collect();
-    assert_eq!(known.len(), ROWS.len(), "a field has two rows");
+    let known: BTreeSet<String> = table().map(|row| row.field.to_owned()).collect();
+    assert_eq!(known.len(), table().count(), "a field has two rows");
     assert_eq!(wanted.difference(&known).collect::<Vec<_>>(), Vec::<&String>::new());
     assert_eq!(known.difference(&wanted).collect::<Vec<_>>(), Vec::<&String>::new());
-    for row in ROWS {
+    for row in table() {
         assert!(!row.does.is_empty(), "{} does nothing", row.field);
     }
 }
@@ -51,7 +58,7 @@ fn every_test_that_a_row_names_is_there() {
         .unwrap()
         .filter_map(|entry| std::fs::read_to_string(entry.unwrap().path()).ok())
         .collect();
-    for row in ROWS {
+    for row in table() {
         if let Shown::Test(name) = row.shown {
             let text = format!("fn {name}(");
             assert!(texts.iter().any(|file| file.contains(&text)), "{}: {name}", row.field);
@@ -63,7 +70,7 @@ fn every_test_that_a_row_names_is_there() {
 fn the_page_shows_the_table() {
     let path =
         std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/engine-create-fields.md");
-    let text = page::render(ROWS);
+    let text = page::render(table());
     if std::env::var_os("MINKE_WRITE_DOCS").is_some() {
         std::fs::write(&path, &text).unwrap();
     }
@@ -113,8 +120,7 @@ fn every_field_does_what_its_row_says() {
     site.docker(&["run", "-d", "--name", "other", "-e", "A=1", "busybox", "sleep", "1000"]).ok();
     site.docker(&["network", "create", "net"]).ok();
     let without = without_fields(&site);
-    let wrong: Vec<String> =
-        ROWS.iter().filter_map(|row| check(&site, row, &without).err()).collect();
+    let wrong: Vec<String> = table().filter_map(|row| check(&site, row, &without).err()).collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     rows::sweep();
 }
@@ -123,7 +129,7 @@ fn every_field_does_what_its_row_says() {
 fn without_fields(site: &Site) -> BTreeMap<&'static str, String> {
     const MARK: &str = "--- next";
     let blank = |row: &&Row| matches!(row.shown, Shown::Prints { base: "", everywhere: false, .. });
-    let rows: Vec<&Row> = ROWS.iter().filter(blank).collect();
+    let rows: Vec<&Row> = table().filter(blank).collect();
     let mut script = String::new();
     for row in &rows {
         if let Shown::Prints { probe, .. } = row.shown {

@@ -74,6 +74,7 @@ impl Networks {
             mtu,
             dns: options.dns,
             labels: options.labels,
+            asked: options.asked,
             created_at: milliseconds_now(),
             endpoints: BTreeMap::new(),
             id,

@@ -175,7 +175,7 @@ const HEAD: &str = "\
 `POST /containers/create` takes these fields. Each has an effect that a test sees, or is refused with
 status 400 and its name. Fields that are not in the table are ignored, as Docker does.
 
-This page is written from the table in `engine/daemon/tests/it/fields/rows.rs`; the test
+This page is written from the table in `engine/daemon/tests/it/fields/`; the test
 `the_page_shows_the_table` fails when it is stale, `every_field_has_a_row` when a field has no row, and
 `every_field_does_what_its_row_says` runs the rows against the engine.
 
@@ -184,7 +184,7 @@ This page is written from the table in `engine/daemon/tests/it/fields/rows.rs`; 
 ";
 
 /// The page.
-pub fn render(rows: &[Row]) -> String {
+pub fn render<'a>(rows: impl Iterator<Item = &'a Row>) -> String {
     let mut page = HEAD.to_owned();
     for row in rows {
         let shown = match row.shown {
