@@ -48,7 +48,6 @@ pub(crate) async fn answer(request: Request<Incoming>, gate: Gate) -> Response<B
         match format!("{path}{query}").parse::<Uri>() {
             Ok(uri) => {
                 parts.uri = uri;
-                parts.extensions.insert(versions::Asked(version));
                 let request = Request::from_parts(parts, Body::new(body));
                 match router.call(request).await {
                     Ok(response) => response,

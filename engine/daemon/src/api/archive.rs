@@ -109,7 +109,7 @@ pub(super) async fn pack_root(
     place: &Place,
     writer: impl io::Write + Send + 'static,
 ) -> io::Result<()> {
-    in_root(place, move || pack::pack(std::path::Path::new("/"), "/", writer)).await
+    in_root(place, move || pack::pack(std::path::Path::new("/"), "/", writer, None)).await
 }
 
 pub(super) async fn put(

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Extension, Path, State};
+use axum::extract::{Path, State};
 use axum::http::{Response, StatusCode};
 use minke_common_model::image_reference::ImageReference;
 use minke_engine_client::wire::{
@@ -16,7 +16,6 @@ use minke_engine_images::{DiffId, Image, RemoveOptions, Removed};
 use super::params::Params;
 use super::reply::json;
 use super::transfer;
-use super::versions::Asked;
 use crate::containers::container::Container;
 use crate::containers::filter::{Filters, check_keys, label_matches};
 use crate::daemon::Daemon;
@@ -161,11 +160,10 @@ fn glob(pattern: &[u8], text: &[u8]) -> bool {
 /// `GET /images/{name}/…`: the name may have slashes.
 pub(super) async fn get(
     State(daemon): State<Daemon>,
-    Extension(asked): Extension<Asked>,
     Path(rest): Path<String>,
 ) -> Result<Response<Body>> {
     match rest.rsplit_once('/') {
-        Some((name, "json")) => inspect(&daemon, name, asked),
+        Some((name, "json")) => inspect(&daemon, name),
         Some((name, "history")) => history(&daemon, name),
         Some((name, "get")) => transfer::save(&daemon, vec![name.to_owned()]),
         _ => Err(not_a_call("GET", &rest)),
@@ -190,7 +188,7 @@ fn not_a_call(method: &str, rest: &str) -> Error {
     Error::NotFound(format!("{method} /images/{rest} is not a call of this engine"))
 }
 
-fn inspect(daemon: &Daemon, name: &str, asked: Asked) -> Result<Response<Body>> {
+fn inspect(daemon: &Daemon, name: &str) -> Result<Response<Body>> {
     let image = daemon.images.image(name)?;
     let config = &image.config;
     let value = serde_json::to_value(&config.config)
@@ -219,14 +217,10 @@ fn inspect(daemon: &Daemon, name: &str, asked: Asked) -> Result<Response<Body>> 
         },
         ..ImageDetails::default()
     };
-    if !asked.before((1, 45)) {
-        return Ok(json(&details));
-    }
-    // compose 1.29 makes no container anew without it.
-    let mut old = serde_json::to_value(&details).map_err(Error::system("showing the image"))?;
-    old["ContainerConfig"] = old["Config"].clone();
-    old["Container"] = "".into();
-    Ok(json(&old))
+    // Of before 1.45; compose 1.29 makes no container anew without it, whatever version it asks for.
+    let mut shown = serde_json::to_value(&details).map_err(Error::system("showing the image"))?;
+    shown["ContainerConfig"] = shown["Config"].clone();
+    Ok(json(&shown))
 }
 
 fn history(daemon: &Daemon, name: &str) -> Result<Response<Body>> {

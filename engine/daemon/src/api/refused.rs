@@ -2,6 +2,7 @@
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::Path;
 use axum::http::Response;
 use axum::routing::{any, get};
 
@@ -18,7 +19,7 @@ pub(super) fn routes() -> Router<Daemon> {
         .route("/session", any(buildkit))
         .route("/grpc", any(buildkit))
         .route("/plugins", get(no_plugins))
-        .route("/plugins/{*rest}", any(plugins));
+        .route("/plugins/{*rest}", any(plugins).get(no_such_plugin));
     for chapter in SWARM {
         router =
             router.route(chapter, any(swarm)).route(&format!("{chapter}/{{*rest}}"), any(swarm));
@@ -45,6 +46,10 @@ pub(super) async fn swarm() -> Error {
 /// There are none, and that can be listed.
 async fn no_plugins() -> Response<Body> {
     json(&[(); 0])
+}
+
+async fn no_such_plugin(Path(name): Path<String>) -> Error {
+    Error::NotFound(format!("plugin {name:?} not found: this engine has no plugins"))
 }
 
 async fn plugins() -> Error {

@@ -13,17 +13,6 @@ const OLDEST: Version = (1, 24);
 const OF_OLD: Version = (1, 22);
 const UNCHANGED: [&str; 3] = ["/_ping", "/images/get", "/images/load"];
 
-/// The version that a request asks for, beside its path.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Asked(pub(crate) Option<Version>);
-
-impl Asked {
-    /// Whether the client wants the shapes of before this version.
-    pub(crate) fn before(self, version: Version) -> bool {
-        self.0.is_some_and(|asked| asked < version)
-    }
-}
-
 /// Takes the version off a path.
 pub(crate) fn split(path: &str) -> (Option<Version>, &str) {
     let versioned = || {

@@ -8,6 +8,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// Longest head, bytes.
 const LONGEST: usize = 64 * 1024;
+/// Most headers: what the HTTP library behind takes.
+const MOST_HEADERS: usize = 100;
 /// How long, and how many pieces, a refused client's further bytes are read, so that it reads the answer.
 const PARTING: Duration = Duration::from_secs(1);
 const DRAINED: u32 = 256;
@@ -41,6 +43,8 @@ pub(super) enum Heard {
     /// It did not come in this time.
     TooSlow(Duration),
     TooLong,
+    /// More headers than are read.
+    TooMany,
     NoHttp,
 }
 
@@ -59,6 +63,8 @@ pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Heard {
         if let Some(end) = end_of_head(&bytes[looked..]) {
             let end = looked + end;
             return match parse(&bytes[..end], end) {
+                _ if end > LONGEST => Heard::TooLong,
+                Some(head) if head.headers.len() > MOST_HEADERS => Heard::TooMany,
                 Some(head) => Heard::Head(head, bytes),
                 None => Heard::NoHttp,
             };
@@ -81,6 +87,10 @@ pub(super) async fn refuse(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), h
         Heard::TooLong => (
             "431 Request Header Fields Too Large",
             format!("the request's head is longer than {LONGEST} bytes"),
+        ),
+        Heard::TooMany => (
+            "431 Request Header Fields Too Large",
+            format!("the request has more than {MOST_HEADERS} headers"),
         ),
         Heard::NoHttp => ("400 Bad Request", "this is no HTTP request in UTF-8".to_owned()),
     };

@@ -32,6 +32,9 @@ fn too_much_is_an_error_that_says_the_limit() {
     let flood = "X-Flood: 0123456789abcdef0123456789abcdef\r\n".repeat(2500);
     let flooded = send(&site, format!("GET /info HTTP/1.1\r\n{flood}\r\n").as_bytes());
     assert!(flooded.starts_with("HTTP/1.1 431") && flooded.contains("65536"), "{flooded}");
+    let many = "X-Many: 1\r\n".repeat(200);
+    let many = send(&site, format!("GET /info HTTP/1.1\r\n{many}\r\n").as_bytes());
+    assert!(many.starts_with("HTTP/1.1 431") && many.contains("100"), "{many}");
     let huge = vec![b' '; 9 << 20];
     let large = send(&site, &post("/containers/create", &huge));
     assert!(large.starts_with("HTTP/1.1 400") && large.contains("8388608"), "{large}");
@@ -79,6 +82,7 @@ fn calls_of_modes_that_are_not_there_say_why() {
         ("PUT", "/volumes/x", 503, "no swarm mode"),
         ("GET", "/plugins", 200, "[]"),
         ("POST", "/plugins/pull", 501, "no plugins"),
+        ("GET", "/plugins/x/json", 404, "no plugins"),
         ("POST", "/grpc", 501, "BuildKit"),
         ("POST", "/session", 501, "BuildKit"),
         ("GET", "/nosuch", 404, "not a call"),
@@ -107,7 +111,7 @@ fn value(next: &mut impl FnMut() -> u64, depth: u32) -> Value {
     ];
     match next() % if depth == 0 { 5 } else { 8 } {
         0 => Value::Null,
-        1 => json!(next() % 2 == 0),
+        1 => json!(next().is_multiple_of(2)),
         2 => json!(next() as i64),
         3 => json!("busybox"),
         4 => json!(char::from_u32((next() % 0xd7ff) as u32).unwrap_or('x').to_string()),
