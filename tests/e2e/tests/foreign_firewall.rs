@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use minke_tests_e2e::Docker;
-use minke_tests_testkit::{Binaries, Signal, signal, wait_until};
+use minke_tests_testkit::{Binaries, Signal, base_images, signal, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -204,7 +204,7 @@ fn the_demo_runs_behind_such_a_firewall_and_says_so() -> Result<()> {
     let folder = tempfile::Builder::new().prefix("minke-e2e").tempdir()?;
     // The demo keeps what it makes where cargo would build, and finds the base images there.
     let cache = binaries.path("../base-images");
-    std::fs::create_dir_all(&cache)?;
+    base_images::prepare(&cache, &mut |text| println!("{text}"))?;
     std::os::unix::fs::symlink(cache.canonicalize()?, folder.path().join("base-images"))?;
     let host = Machine::start()?;
     host.nft(DOCKERS_RULES)?;

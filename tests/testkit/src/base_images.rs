@@ -31,11 +31,18 @@ pub const LARGE: &str = "debian:bookworm-python";
 /// An image: its name, its tag, how it is made, and its default command.
 type Image = (&'static str, &'static str, Recipe, &'static str);
 
+/// The images that projects begin with.
+const USUAL: [Image; 2] =
+    [("busybox", "latest", busybox, "sh"), ("debian", "bookworm-slim", debian, "bash")];
+
 /// Makes the images that `cache` lacks and stores both in the registry at `host:port`.
 pub fn build(cache: &Path, registry: &str, say: &mut dyn FnMut(&str)) -> Result<()> {
-    let images: [Image; 2] =
-        [("busybox", "latest", busybox, "sh"), ("debian", "bookworm-slim", debian, "bash")];
-    store_all(&images, cache, registry, say)
+    store_all(&USUAL, cache, registry, say)
+}
+
+/// Makes the images that `cache` lacks, for a [`build`] where Debian's packages cannot be reached.
+pub fn prepare(cache: &Path, say: &mut dyn FnMut(&str)) -> Result<()> {
+    USUAL.iter().try_for_each(|image| layout(image, cache, say).map(drop))
 }
 
 /// The same for an image of some 260 MB, to measure pulls with.
@@ -49,14 +56,9 @@ fn store_all(
     registry: &str,
     say: &mut dyn FnMut(&str),
 ) -> Result<()> {
-    for &(name, tag, recipe, shell) in images {
-        let layout = cache.join(format!("{name}-{tag}-{RECIPE}"));
-        if !layout.exists() {
-            say(&format!("making the base image {name}:{tag} from Debian packages"));
-            make(&layout, tag, recipe, shell)
-                .with_context(|| format!("cannot make the base image {name}:{tag}"))?;
-        }
-        let source = format!("oci:{}:{tag}", layout.display());
+    for image in images {
+        let (name, tag, ..) = *image;
+        let source = format!("oci:{}:{tag}", layout(image, cache, say)?.display());
         let target = format!("docker://{registry}/library/{name}:{tag}");
         run(Command::new("skopeo").args([
             "copy",
@@ -68,6 +70,18 @@ fn store_all(
         ]))?;
     }
     Ok(())
+}
+
+/// The folder in `cache` with the image's layout, which is made if it is not there.
+fn layout(image: &Image, cache: &Path, say: &mut dyn FnMut(&str)) -> Result<PathBuf> {
+    let (name, tag, recipe, shell) = *image;
+    let layout = cache.join(format!("{name}-{tag}-{RECIPE}"));
+    if !layout.exists() {
+        say(&format!("making the base image {name}:{tag} from Debian packages"));
+        make(&layout, tag, recipe, shell)
+            .with_context(|| format!("cannot make the base image {name}:{tag}"))?;
+    }
+    Ok(layout)
 }
 
 /// Writes the file system of an image as a tar file; `work` is an empty folder.
