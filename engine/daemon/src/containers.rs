@@ -20,8 +20,9 @@
 //! | `execs/` | what is known of execs |
 //!
 //! Invariants: a document is written before the change it tells of is published; one lifecycle change
-//! of a container goes on at a time (its `lifecycle` lock); waits are told of an end only when network
-//! and mounts of the container are gone, so that whoever waited can start or remove it at once.
+//! of a container goes on at a time (its `lifecycle` lock); waits are told of an end only when the network
+//! of the container is gone, so that whoever waited can start or remove it at once. Its mount may still be
+//! going, and the files of a removed one ([`unmount`], [`remove::Removals`]).
 
 pub(crate) mod adopt;
 pub(crate) mod commit;
@@ -47,6 +48,7 @@ pub(crate) mod start;
 pub(crate) mod stop;
 pub(crate) mod sweep;
 pub(crate) mod traces;
+pub(crate) mod unmount;
 pub(crate) mod update;
 mod validate;
 pub(crate) mod view;

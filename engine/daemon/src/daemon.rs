@@ -9,6 +9,7 @@ use minke_engine_network::Networks;
 use rustix::fs::FlockOperation;
 
 use crate::containers::registry::Registry;
+use crate::containers::remove::Removals;
 use crate::durable;
 use crate::error::{Error, Result};
 use crate::events::Events;
@@ -34,6 +35,7 @@ pub(crate) struct Parts {
     pub(crate) containers: Registry,
     pub(crate) events: Events,
     pub(crate) filters: Filters,
+    pub(crate) removals: Removals,
 }
 
 impl Deref for Daemon {
@@ -86,6 +88,7 @@ impl Daemon {
             containers: Registry::default(),
             events: Events::new(),
             filters: Filters::default(),
+            removals: Removals::default(),
             options,
         })))
     }

@@ -31,6 +31,7 @@ mod logs;
 mod names;
 mod networks;
 mod options;
+mod rest;
 mod rootfs;
 mod serve;
 mod shim;

@@ -1,14 +1,19 @@
 //! A container's root file system: an overlay of its image's layers and a directory of its own.
+//!
+//! When the last mount of an overlay goes, the kernel first writes out everything that the file system
+//! below has not written yet, whoever wrote it, and the caller waits. A *volatile* overlay is spared that,
+//! and so are the programs in it that ask for their files to be on disk: right for what is thrown away
+//! when the machine goes down, and for nothing else. For the rest see [`crate::containers::unmount`].
 
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::CWD;
+use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
-    fsconfig_set_string, fsmount, fsopen, move_mount, unmount,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, unmount,
 };
 
 use crate::error::{Error, Result};
@@ -20,6 +25,8 @@ pub(crate) struct Overlay<'a> {
     pub(crate) upper: &'a Path,
     pub(crate) work: &'a Path,
     pub(crate) target: &'a Path,
+    /// What is written need not survive the machine.
+    pub(crate) volatile: bool,
 }
 
 impl Overlay<'_> {
@@ -27,16 +34,32 @@ impl Overlay<'_> {
     pub(crate) fn mount(&self) -> std::result::Result<(), Errno> {
         mount_by_descriptor(self).or_else(|error| match error {
             // Kernels before 6.7 do not take layers one by one.
-            Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP => mount_by_text(self),
+            Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP => {
+                mount_by_text(self, self.volatile).or_else(|error| match error {
+                    // Kernels before 5.10 know no volatile overlays.
+                    Errno::INVAL if self.volatile => mount_by_text(self, false),
+                    other => Err(other),
+                })
+            }
             other => Err(other),
         })
     }
-}
 
-/// Mounts `lower` (top first) with `upper` on it at `target`. The directories must exist.
-pub(crate) fn mount(lower: &[PathBuf], upper: &Path, work: &Path, target: &Path) -> Result<()> {
-    let mounted = Overlay { lower, upper, work, target }.mount();
-    mounted.map_err(|error| Error::file("mounting the overlay", target)(error.into()))
+    /// Removes the kernel's mark that an earlier volatile mount may have lost something, which keeps it
+    /// from being mounted again. It has lost nothing: whoever mounts volatile throws all away after a crash
+    /// of the machine.
+    pub(crate) fn forget_earlier(&self) {
+        if self.volatile {
+            let _ = std::fs::remove_dir_all(self.work.join("work/incompat"));
+        }
+    }
+
+    /// Mounts it, and says which one could not be.
+    pub(crate) fn mount_at_target(&self) -> Result<()> {
+        self.forget_earlier();
+        let doing = Error::file("mounting the overlay", self.target);
+        self.mount().map_err(|error| doing(error.into()))
+    }
 }
 
 fn mount_by_descriptor(overlay: &Overlay<'_>) -> std::result::Result<(), Errno> {
@@ -46,12 +69,15 @@ fn mount_by_descriptor(overlay: &Overlay<'_>) -> std::result::Result<(), Errno> 
     }
     fsconfig_set_string(&context, "upperdir", overlay.upper)?;
     fsconfig_set_string(&context, "workdir", overlay.work)?;
+    if overlay.volatile {
+        fsconfig_set_flag(&context, "volatile")?;
+    }
     fsconfig_create(&context)?;
     let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
     move_mount(&mount, "", CWD, overlay.target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
 }
 
-fn mount_by_text(overlay: &Overlay<'_>) -> std::result::Result<(), Errno> {
+fn mount_by_text(overlay: &Overlay<'_>, volatile: bool) -> std::result::Result<(), Errno> {
     let mut options = b"lowerdir=".to_vec();
     for (index, layer) in overlay.lower.iter().enumerate() {
         if index > 0 {
@@ -62,6 +88,9 @@ fn mount_by_text(overlay: &Overlay<'_>) -> std::result::Result<(), Errno> {
     for (name, path) in [(",upperdir=", overlay.upper), (",workdir=", overlay.work)] {
         options.extend_from_slice(name.as_bytes());
         options.extend_from_slice(path.as_os_str().as_bytes());
+    }
+    if volatile {
+        options.extend_from_slice(b",volatile");
     }
     let options = CString::new(options).map_err(|_| Errno::INVAL)?;
     rustix::mount::mount(
@@ -85,6 +114,16 @@ pub(crate) fn unmount_all(target: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether something is mounted at `target`.
+pub(crate) fn is_mounted(target: &Path) -> bool {
+    let found = statx(CWD, target, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::empty());
+    // Kernels that do not say it (before 5.8) are asked by trying.
+    found.is_ok_and(|found| {
+        !found.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT)
+            || found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)
+    })
 }
 
 /// Mount points at or below `directory`, deepest first.

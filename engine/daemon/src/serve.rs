@@ -20,7 +20,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::daemon::{Daemon, lock_data};
 use crate::options::EngineOptions;
-use crate::{api, containers, users};
+use crate::{api, containers, rest, users};
 pub(crate) use gate::Gate;
 use head::Heard;
 use listen::{Accepted, Listeners};
@@ -70,11 +70,16 @@ async fn serve(options: EngineOptions) -> anyhow::Result<()> {
     let opened = open(options, gate.clone());
     tokio::pin!(opened);
     let mut opening = true;
+    let quiet = tokio::time::sleep(rest::QUIET);
+    tokio::pin!(quiet);
+    let mut resting = false;
     let result = loop {
         // Every arm is cancel-safe but the opening, which is polled to its end.
         tokio::select! {
             accepted = listeners.accept() => match accepted {
                 Ok(accepted) => {
+                    resting = false;
+                    quiet.as_mut().reset(tokio::time::Instant::now() + rest::QUIET);
                     tokio::spawn(connection(accepted, gate.clone()));
                 }
                 Err(error) => {
@@ -87,6 +92,10 @@ async fn serve(options: EngineOptions) -> anyhow::Result<()> {
                 if let Err(error) = done {
                     break Err(error);
                 }
+            }
+            () = &mut quiet, if !resting && !opening => {
+                resting = true;
+                rest::give_memory_back();
             }
             _ = terminate.recv() => break Ok(()),
             _ = interrupt.recv() => break Ok(()),

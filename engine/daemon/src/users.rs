@@ -99,6 +99,7 @@ pub(crate) fn mount_mapped(
     user: &Path,
     overlay: rootfs::Overlay<'_>,
 ) -> Result<()> {
+    overlay.forget_earlier();
     let staging = Staging::make(data, user).map_err(Error::file("mapping the owners of", data))?;
     let moved = |path: &Path| match path.strip_prefix(data) {
         Ok(below) => staging.place.join(below),
@@ -159,6 +160,7 @@ pub(crate) fn check(daemon: &Daemon, range: IdRange) -> Result<()> {
             upper: &trial.join("upper"),
             work: &trial.join("work"),
             target: &trial.join("target"),
+            volatile: true,
         };
         let data = &daemon.options.data;
         let mounted = mount_mapped(data, range, &user, overlay);

@@ -296,5 +296,6 @@ pub(super) async fn prune(State(daemon): State<Daemon>, params: Params) -> Resul
             pruned.containers_deleted.get_or_insert_default().push(container.id.clone());
         }
     }
+    daemon.removals.settled().await;
     Ok(reply(&pruned))
 }

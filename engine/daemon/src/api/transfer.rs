@@ -184,6 +184,7 @@ pub(super) async fn create(
     };
     let options = PullOptions { auth: credentials(&headers)?, platform, ..daemon.pull_options() };
     transfer(move |lines| async move {
+        daemon.removals.settled().await;
         let wanted = match all {
             true => daemon.images.tags(&whole, &options).await?,
             false => vec![whole],
@@ -242,6 +243,7 @@ pub(super) async fn load(
     let quiet = params.flag("quiet");
     let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(8);
     transfer(move |lines| async move {
+        daemon.removals.settled().await;
         let feed = tokio::spawn(async move {
             let mut pieces = body.into_data_stream();
             while let Some(piece) = pieces.next().await {

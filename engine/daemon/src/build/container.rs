@@ -218,12 +218,13 @@ fn mount_root(
     step: &RunStep,
 ) -> Result<Option<UserNamespace>> {
     let (lower, upper, work) = (&step.lower, &step.upper, &step.work);
+    // What a build has made is synced when it becomes a layer.
+    let overlay = rootfs::Overlay { lower, upper, work, target, volatile: true };
     let Some(range) = daemon.options.user_range else {
-        rootfs::mount(lower, upper, work, target)?;
+        overlay.mount_at_target()?;
         return Ok(None);
     };
     let path = daemon.networks.namespace(id)?.user;
-    let overlay = rootfs::Overlay { lower, upper, work, target };
     users::mount_mapped(&daemon.options.data, range, &path, overlay)?;
     Ok(Some(UserNamespace { path, first: range.first }))
 }

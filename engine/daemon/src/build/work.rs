@@ -21,6 +21,7 @@ use crate::build::cancel::Cancelled;
 use crate::build::runner::Runner;
 use crate::build::tree::Tree;
 use crate::error::{Error, Result};
+use crate::rootfs::Overlay;
 use crate::{ids, rootfs};
 
 /// What a builder is made of.
@@ -157,7 +158,9 @@ impl Workspace {
     /// as long as the tree is open, so a crash leaves none.
     pub(crate) fn open(&self, lower: &[PathBuf], step: &StepDir) -> io::Result<Tree> {
         let system = |error: Error| io::Error::other(error.message());
-        rootfs::mount(lower, &step.upper, &step.work, &step.target).map_err(system)?;
+        let StepDir { upper, work, target } = step;
+        let overlay = Overlay { lower, upper, work, target, volatile: true };
+        overlay.mount_at_target().map_err(system)?;
         let tree = Tree::open(&step.target);
         rootfs::unmount_all(&step.target).map_err(system)?;
         tree
@@ -171,7 +174,8 @@ impl Workspace {
         for path in [&upper, &work, &target] {
             std::fs::create_dir_all(path)?;
         }
-        rootfs::mount(lower, &upper, &work, &target)
+        Overlay { lower, upper: &upper, work: &work, target: &target, volatile: true }
+            .mount_at_target()
             .map_err(|error| io::Error::other(error.message()))?;
         Ok(target)
     }

@@ -11,6 +11,7 @@ use tokio::task::AbortHandle;
 
 use super::document::{ConfigDocument, StateDocument, Status};
 use super::exec::Exec;
+use super::unmount::Unmounting;
 use crate::durable;
 use crate::error::{Error, Result};
 use crate::events::Attributes;
@@ -23,6 +24,7 @@ pub(crate) struct Container {
     cell: Mutex<Cell>,
     /// Held through a start, a stop, a removal: one at a time.
     pub(crate) lifecycle: Arc<tokio::sync::Mutex<()>>,
+    pub(crate) unmounting: Unmounting,
     /// What waits look at.
     pub(crate) phase: watch::Sender<Phase>,
 }
@@ -92,6 +94,7 @@ impl Container {
                 stopping: false,
             }),
             lifecycle: Arc::default(),
+            unmounting: Unmounting::default(),
             phase: watch::Sender::new(phase),
         }
     }

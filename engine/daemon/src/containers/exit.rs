@@ -17,10 +17,10 @@ use super::container::Container;
 use super::document::Status;
 use super::remove::{self, Removal};
 use super::restart::{self, End};
-use super::{membership, start};
+use super::{membership, start, unmount};
 use crate::daemon::Daemon;
 use crate::shim::Connection;
-use crate::{rootfs, stamp, users};
+use crate::{stamp, users};
 
 /// How long the remains of a container whose shim was killed may take to die.
 const CLEAN_UP: Duration = Duration::from_secs(5);
@@ -216,9 +216,7 @@ pub(crate) async fn take_down(daemon: &Daemon, container: &Container) -> Vec<Net
             }
         }
     }
-    if let Err(error) = rootfs::unmount_all(&container.rootfs()) {
-        tracing::warn!(container = container.id, error = error.message(), "unmounting failed");
-    }
+    unmount::begin(container);
     pin_as_stopped(daemon, container);
     left
 }

@@ -4,17 +4,43 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
 use super::container::Container;
 use super::document::{MountKind, Status};
-use super::stop;
+use super::{stop, unmount};
 use crate::daemon::Daemon;
+use crate::durable;
 use crate::error::{Error, Result};
 use crate::events::Attributes;
-use crate::{durable, rootfs};
 
 /// How often and how long a shim is given time to end.
 const LAST_WORDS_TRIES: u32 = 50;
 const LAST_WORDS_PAUSE: Duration = Duration::from_millis(20);
+
+/// How many removed containers may have files left before the next removal waits.
+const BEHIND: u32 = 32;
+
+/// The files of removed containers that are still there.
+pub(crate) struct Removals(Arc<Semaphore>);
+
+impl Default for Removals {
+    fn default() -> Removals {
+        Removals(Arc::new(Semaphore::new(BEHIND as usize)))
+    }
+}
+
+impl Removals {
+    /// Waits for a turn; it ends when the value is dropped. `None` never comes: the queue is not closed.
+    async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        self.0.clone().acquire_owned().await.ok()
+    }
+
+    /// Waits until the files of all containers removed so far are gone: for whoever needs their room.
+    pub(crate) async fn settled(&self) {
+        drop(self.0.acquire_many(BEHIND).await);
+    }
+}
 
 /// How a container is removed.
 #[derive(Debug, Clone, Copy, Default)]
@@ -25,7 +51,8 @@ pub(crate) struct Removal {
     pub(crate) volumes: bool,
 }
 
-/// Removes a container. When this returns it is gone from lists, names and disk.
+/// Removes a container. When this returns it is gone from lists and names for good; its files go in the
+/// background ([`Removals`]).
 pub(crate) async fn remove(
     daemon: &Daemon,
     container: &Arc<Container>,
@@ -65,21 +92,27 @@ pub(crate) async fn remove(
 async fn erase(daemon: &Daemon, container: &Arc<Container>) -> Result<()> {
     container.lock().tasks.end_all();
     container.lock().pending.clear();
-    rootfs::unmount_all(&container.rootfs())?;
+    let turn = daemon.removals.turn().await;
+    unmount::begin(container);
     let parent = daemon.containers_dir();
     let gone = parent.join(format!(".{}.removed", container.id));
     std::fs::rename(&container.dir, &gone).map_err(Error::file("removing", &container.dir))?;
     durable::sync_directory(&parent)?;
     daemon.containers.remove(&container.id);
     daemon.images.unpin(&container.id);
-    let path = gone.clone();
-    match tokio::task::spawn_blocking(move || remove_tree(&path)).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => {
-            tracing::warn!(path = %gone.display(), %error, "a container's directory is left over");
+    let container = container.clone();
+    tokio::spawn(async move {
+        unmount::done(&container).await;
+        let path = gone.clone();
+        match tokio::task::spawn_blocking(move || remove_tree(&path)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(path = %gone.display(), %error, "a container's directory is left over");
+            }
+            Err(error) => tracing::warn!(%error, "removing a container's directory was cut off"),
         }
-        Err(error) => tracing::warn!(%error, "removing a container's directory was cut off"),
-    }
+        drop(turn);
+    });
     Ok(())
 }
 

@@ -18,7 +18,7 @@ use minke_engine_shim::protocol::{Request, Size, Streams};
 use super::container::{Container, PendingAttach};
 use super::document::{MountDocument, MountKind, Status};
 use super::files::{self, HostResolver};
-use super::{exit, health, links, log_options, membership, ports, prepare, update};
+use super::{exit, health, links, log_options, membership, ports, prepare, unmount, update};
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
 use crate::launch::{Launch, spawn_shim};
@@ -76,11 +76,11 @@ pub(crate) async fn start_locked(
 
 async fn bring_up(daemon: &Daemon, container: &Arc<Container>, again: bool) -> Result<()> {
     super::container::make_directories(&container.dir)?;
-    mount_rootfs(daemon, container)?;
+    mount_rootfs(daemon, container).await?;
     let network = join_networks(daemon, container).await?;
     write_files(daemon, container, &network)?;
     fill_volumes(daemon, container)?;
-    map_rootfs(daemon, container)?;
+    map_rootfs(daemon, container).await?;
     let spec = prepare::spec(daemon, container)?;
     let launch = Launch {
         dir: &container.shim_dir(),
@@ -160,30 +160,39 @@ fn start_error(error: ShimError) -> Error {
 }
 
 /// Mounts the overlay of image and container.
-pub(crate) fn mount_rootfs(daemon: &Daemon, container: &Container) -> Result<()> {
+pub(crate) async fn mount_rootfs(daemon: &Daemon, container: &Container) -> Result<()> {
+    unmount::done(container).await;
     let image = container.lock().config.image_id.clone();
     let image = image.parse().map_err(Error::system("reading the image's id"))?;
     daemon.images.pin(&image, &container.id, Use::Running)?;
     let lower = daemon.images.lower_dirs(&image)?;
     rootfs::unmount_all(&container.rootfs())?;
-    let (upper, work) = (container.dir.join("upper"), container.dir.join("work"));
-    rootfs::mount(&lower, &upper, &work, &container.rootfs())
+    overlay(container, &lower, |overlay| overlay.mount_at_target())
+}
+
+/// Does something with the overlay of a container.
+fn overlay<T>(container: &Container, lower: &[PathBuf], work: impl FnOnce(Overlay<'_>) -> T) -> T {
+    // A container that removes itself is gone after a crash of the machine, whatever it wrote.
+    let volatile = container.lock().config.host_config.auto_remove;
+    let (upper, scratch, target) =
+        (container.dir.join("upper"), container.dir.join("work"), container.rootfs());
+    work(Overlay { lower, upper: &upper, work: &scratch, target: &target, volatile })
 }
 
 /// Shows the files of a container in a user namespace under its owners. Until then they were seen as
 /// they are on the disk.
-fn map_rootfs(daemon: &Daemon, container: &Container) -> Result<()> {
+async fn map_rootfs(daemon: &Daemon, container: &Container) -> Result<()> {
     let host = container.lock().config.host_config.clone();
     let Some(range) = users::of(daemon, &host) else { return Ok(()) };
     let Some(user) = prepare::user_namespace(daemon, container)? else { return Ok(()) };
     let image = container.lock().config.image_id.clone();
     let image = image.parse().map_err(Error::system("reading the image's id"))?;
     let lower = daemon.images.lower_dirs(&image)?;
-    rootfs::unmount_all(&container.rootfs())?;
-    let (upper, work) = (container.dir.join("upper"), container.dir.join("work"));
-    let target = container.rootfs();
-    let overlay = Overlay { lower: &lower, upper: &upper, work: &work, target: &target };
-    users::mount_mapped(&daemon.options.data, range, &user.path, overlay)
+    unmount::begin(container);
+    unmount::done(container).await;
+    overlay(container, &lower, |overlay| {
+        users::mount_mapped(&daemon.options.data, range, &user.path, overlay)
+    })
 }
 
 /// What a container got in its networks.

@@ -12,6 +12,7 @@ pub(crate) async fn leave_nothing(daemon: &Daemon) {
             tracing::warn!(container = container.id, error = error.message(), "is left over");
         }
     }
+    daemon.removals.settled().await;
     super::adopt::remove_strays(daemon, |_| false);
     for mount in rootfs::mounts_below(&daemon.options.data) {
         if let Err(error) = rootfs::unmount_all(&mount) {

@@ -63,7 +63,7 @@ fn what_runs_goes_on_without_a_daemon_and_is_adopted_by_the_next() {
     assert_eq!(site.docker(&["wait", "web"]).ok(), "137\n");
     assert_eq!(site.say_of_port("127.0.0.1", 18100), None);
     site.docker(&["rm", "-f", "web", "asks"]).ok();
-    assert_eq!(site.traces(), Vec::<String>::new());
+    assert_eq!(site.remains(), Vec::<String>::new());
 }
 
 fn log_of(site: &Site, name: &str) -> String {
@@ -136,7 +136,7 @@ fn a_killed_shim_takes_its_container_with_it_and_nothing_stays() {
     };
     kill_shim(&shim_pid(&site, "box"));
     assert_eq!(site.docker(&["wait", "box"]).ok(), "137\n");
-    assert_eq!(site.traces(), Vec::<String>::new());
+    assert_eq!(site.remains(), Vec::<String>::new());
 
     // The same while no daemon is there to see it.
     site.docker(&["start", "box"]).ok();
@@ -146,7 +146,7 @@ fn a_killed_shim_takes_its_container_with_it_and_nothing_stays() {
     site.start_engine();
     let form = "{{.State.Status}} {{.State.ExitCode}}";
     assert_eq!(site.docker(&["inspect", "-f", form, "box"]).ok(), "exited 137\n");
-    assert_eq!(site.traces(), Vec::<String>::new());
+    assert_eq!(site.remains(), Vec::<String>::new());
 }
 
 #[test]

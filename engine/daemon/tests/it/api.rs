@@ -100,7 +100,7 @@ fn a_wait_is_armed_when_its_head_arrives_and_knows_the_code_of_what_is_removed()
             assert!(client.inspect_container(&id).await.unwrap().is_none());
         }
     });
-    assert_eq!(site.traces(), Vec::<String>::new());
+    assert_eq!(site.remains(), Vec::<String>::new());
 }
 
 #[test]

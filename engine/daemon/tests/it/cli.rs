@@ -17,7 +17,7 @@ fn run_says_output_and_exit_code_and_leaves_nothing() {
         assert_eq!(run(&["/etc"]).code, 126);
         assert_eq!(site.cli(&docker, &["ps", "-aq"]).ok(), "");
     }
-    assert_eq!(site.traces(), Vec::<String>::new());
+    assert_eq!(site.remains(), Vec::<String>::new());
     assert_eq!(std::fs::read_dir(site.data().join("containers")).unwrap().count(), 0);
 }
 

@@ -106,7 +106,7 @@ fn compose_brings_up_scales_updates_and_takes_down_five_services() {
     assert_eq!(site.docker(&["volume", "ls", "-q"]).ok(), "");
     assert_eq!(site.docker(&["network", "ls", "-q", "--filter", "type=custom"]).ok(), "");
     assert_eq!(site.docker(&["images", "-q", "five_api"]).ok(), "");
-    assert_eq!(site.traces(), Vec::<String>::new());
+    assert_eq!(site.remains(), Vec::<String>::new());
 }
 
 #[test]

@@ -33,7 +33,7 @@ fn files_are_copied_in_and_out_of_running_and_stopped_containers() {
         cli(&["volume", "rm", "vol"]).ok();
         std::fs::remove_dir_all(local.join("out")).unwrap();
     }
-    assert_eq!(site.traces(), Vec::<String>::new());
+    assert_eq!(site.remains(), Vec::<String>::new());
 }
 
 #[test]

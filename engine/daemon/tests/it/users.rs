@@ -52,7 +52,7 @@ fn root_in_a_container_is_nobody_outside() {
         site.docker(&own).ok();
     }
     site.docker(&["rm", "-f", "box"]).ok();
-    assert_eq!(site.traces(), Vec::<String>::new());
+    assert_eq!(site.remains(), Vec::<String>::new());
 }
 
 #[test]

@@ -9,11 +9,11 @@ use tokio::sync::{OwnedMutexGuard, oneshot};
 
 use crate::containers::container::Container;
 use crate::containers::document::{MountDocument, MountKind};
-use crate::containers::{exit, mounts, prepare, start};
+use crate::containers::{exit, mounts, prepare, start, unmount};
 use crate::daemon::Daemon;
 use crate::error::Result;
 use crate::options::IdRange;
-use crate::{rootfs, users};
+use crate::users;
 
 /// A root directory and a path below it.
 pub(in crate::api) struct Place {
@@ -71,7 +71,7 @@ impl Place {
         if container.status().has_process() {
             return Ok(Place { root, path, read_only: false, users: None, mounted: None });
         }
-        start::mount_rootfs(daemon, container)?;
+        start::mount_rootfs(daemon, container).await?;
         let mounted = Some((daemon.clone(), container.clone(), lifecycle));
         Ok(Place { root, path, read_only: false, users: None, mounted })
     }
@@ -88,9 +88,7 @@ impl Drop for Place {
         if container.status().has_process() {
             return;
         }
-        if let Err(error) = rootfs::unmount_all(&container.rootfs()) {
-            tracing::warn!(container = container.id, error = error.message(), "unmounting failed");
-        }
+        unmount::begin(&container);
         exit::pin_as_stopped(&daemon, &container);
         drop(lifecycle);
     }

@@ -86,7 +86,10 @@ pub(super) struct Mounted(PathBuf);
 
 impl Mounted {
     fn new(step: &RunStep, root: &Path) -> Result<Mounted, String> {
-        rootfs::mount(&step.lower, &step.upper, &step.work, root).map_err(|e| e.message())?;
+        let (lower, upper, work) = (&step.lower, &step.upper, &step.work);
+        rootfs::Overlay { lower, upper, work, target: root, volatile: true }
+            .mount_at_target()
+            .map_err(|e| e.message())?;
         Ok(Mounted(root.to_owned()))
     }
 }

@@ -265,6 +265,19 @@ impl Site {
         found
     }
 
+    /// What is there when containers have ended or were removed, and stays: traces, and files of removed
+    /// containers. Mounts and files may take a moment longer than the answer.
+    pub fn remains(&self) -> Vec<String> {
+        let hidden = |entry: &std::fs::DirEntry| entry.file_name().as_encoded_bytes()[0] == b'.';
+        let look = || {
+            let entries = std::fs::read_dir(self.data().join("containers")).unwrap().flatten();
+            let files = entries.filter(hidden).map(|entry| entry.path().display().to_string());
+            self.traces().into_iter().chain(files).collect::<Vec<_>>()
+        };
+        wait_briefly(|| look().is_empty());
+        look()
+    }
+
     fn mounts(&self) -> Vec<String> {
         let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         let below = self.dir.path().to_string_lossy().into_owned();

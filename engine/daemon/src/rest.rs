@@ -1,0 +1,83 @@
+//! Gives memory back when nobody asks the engine for anything.
+//!
+//! An engine mostly waits. What it has read of its own program for the last request, and what its
+//! allocator keeps for the next, is then given back to the kernel, which has better use for it on a small
+//! device. Both come again by themselves.
+
+use std::os::raw::c_void;
+use std::time::Duration;
+
+use rustix::mm::{Advice, madvise};
+
+/// How long nobody must have asked for anything.
+pub(crate) const QUIET: Duration = Duration::from_secs(5);
+
+/// Gives back what can be had again.
+pub(crate) fn give_memory_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it takes no pointers, and the allocator may be asked at any time.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+    // The kernel reads the same bytes from the file when they are next run.
+    if let Err(error) = advise_code(Advice::LinuxDontNeed) {
+        tracing::debug!(%error, "the program's pages were not given back");
+    }
+}
+
+/// Tells the kernel what to do with the program's code.
+fn advise_code(advice: Advice) -> std::io::Result<()> {
+    let maps = std::fs::read_to_string("/proc/self/maps")?;
+    let program = std::env::current_exe()?;
+    for (start, length) in maps.lines().filter_map(|line| code(line, &program.to_string_lossy())) {
+        // SAFETY: the range is a mapping of this process that nobody can write to, with a file behind it:
+        // no advice changes what is read there.
+        unsafe { madvise(start as *mut c_void, length, advice)? };
+    }
+    Ok(())
+}
+
+/// Start and length of a line of `/proc/self/maps`, if it is unwritable code of `program`. Data that is
+/// only read does not count: it may have been written before it was protected.
+fn code(line: &str, program: &str) -> Option<(usize, usize)> {
+    let mut words = line.split_ascii_whitespace();
+    let (start, end) = words.next()?.split_once('-')?;
+    let rights = words.next()?;
+    let file = words.nth(3)?;
+    let (start, end) =
+        (usize::from_str_radix(start, 16).ok()?, usize::from_str_radix(end, 16).ok()?);
+    (rights == "r-xp" && file == program).then(|| (start, end - start))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_code_of_the_program_is_given_back() {
+        let line = |rights: &str, file: &str| {
+            format!("00400000-00402000 {rights} 00001000 fe:00 123                        {file}")
+        };
+        assert_eq!(code(&line("r-xp", "/bin/it"), "/bin/it"), Some((0x0040_0000, 0x2000)));
+        for other in
+            [line("r--p", "/bin/it"), line("rwxp", "/bin/it"), line("r-xp", "/lib/libc.so")]
+        {
+            assert_eq!(code(&other, "/bin/it"), None, "{other}");
+        }
+        assert_eq!(code("00400000-00402000 r-xp 00000000 00:00 0", ""), None);
+        assert_eq!(code("", "/bin/it"), None);
+    }
+
+    #[test]
+    fn the_program_runs_on_after_its_memory_was_given_back() {
+        let resident = || {
+            let text = std::fs::read_to_string("/proc/self/statm").unwrap();
+            text.split(' ').nth(1).unwrap().parse::<usize>().unwrap()
+        };
+        advise_code(Advice::LinuxPopulateRead).unwrap();
+        let before = resident();
+        give_memory_back();
+        let after = resident();
+        assert!(after < before / 2, "{after} pages, {before} before");
+    }
+}
