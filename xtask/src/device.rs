@@ -1,6 +1,6 @@
-//! The programs as they ship to devices: smallest code, at a fixed address (decision 0003).
+//! The programs as they ship to devices: smallest code, static, at a fixed address (decision 0003).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -11,29 +11,37 @@ use crate::command;
 const PROGRAMS: [(&str, &str); 2] =
     [("minke-device-device", "minke-device"), ("minke-engine-shim", "minke-shim")];
 
+/// With link-time optimisation all code is made at the end: only that step needs these flags.
+const FLAGS: [&str; 4] = [
+    "relocation-model=static",
+    "target-feature=+crt-static",
+    // Functions with the same instructions are one.
+    "link-arg=-Wl,--icf=all",
+    "link-arg=-Wl,--no-eh-frame-hdr",
+];
+
 /// Builds them and says how large they are.
 pub fn run() -> Result<()> {
-    for (package, program) in PROGRAMS {
-        // With link-time optimisation all code is made at the end: only that step needs the flag.
-        command::run(Command::new(env!("CARGO")).current_dir(crate::root()).args([
-            "rustc",
-            "--locked",
-            "--profile",
-            "device",
-            "-p",
-            package,
-            "--bin",
-            program,
-            "--",
-            "-C",
-            "relocation-model=static",
-        ]))?;
-    }
+    let folder = build()?;
     for (_, program) in PROGRAMS {
-        let path = crate::target().join("device").join(program);
+        let path = folder.join(program);
         println!("{:>7.2} MB  {}", megabytes(&path)?, path.display());
     }
     Ok(())
+}
+
+/// Builds them; the folder that they are in.
+pub fn build() -> Result<PathBuf> {
+    let sections = crate::root().join("xtask/device-sections.ld");
+    for (package, program) in PROGRAMS {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.current_dir(crate::root()).args(["rustc", "--locked", "--profile", "device"]);
+        cargo.args(["-p", package, "--bin", program, "--"]);
+        cargo.args(FLAGS.iter().flat_map(|flag| ["-C", flag]));
+        cargo.arg("-C").arg(format!("link-arg=-Wl,-T,{}", sections.display()));
+        command::run(&mut cargo)?;
+    }
+    Ok(crate::target().join("device"))
 }
 
 fn megabytes(path: &Path) -> Result<f64> {

@@ -26,12 +26,9 @@ pub struct Options {
     /// Repetitions of each operation; the median is shown.
     #[arg(long, default_value_t = 15)]
     runs: usize,
-    /// The cargo profile of the binaries: `device` takes long to build and is what ships.
-    #[arg(long, default_value = "release")]
-    profile: String,
-    /// The part that needs root; the binaries are built already.
-    #[arg(long, hide = true)]
-    built: bool,
+    /// Measure programs of this cargo profile, not those that ship: they are built sooner.
+    #[arg(long)]
+    profile: Option<String>,
 }
 
 impl Options {
@@ -56,15 +53,7 @@ pub fn run(options: &Options) -> Result<()> {
         bail!("engines need root; start `cargo xtask bench` as root");
     }
     tools::ensure(&[tools::DEMO, tools::TEST, tools::BENCH])?;
-    command::run(Command::new(env!("CARGO")).current_dir(crate::root()).args([
-        "build",
-        "--workspace",
-        "--bins",
-        "--locked",
-        "--profile",
-        &options.profile,
-    ]))?;
-    let binaries = Binaries::in_folder(&crate::target().join(&options.profile))?;
+    let binaries = programs(options)?;
     let peer = docker::unpack(&crate::target().join("tools"))?;
     let work =
         tempfile::tempdir_in(crate::target()).context("cannot make a folder to measure in")?;
@@ -83,14 +72,44 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// The programs to measure: a device's as they ship to devices, the others as they are released.
+fn programs(options: &Options) -> Result<Binaries> {
+    let cargo = |words: &[&str]| {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.current_dir(crate::root()).args(["build", "--locked", "--bins"]).args(words);
+        command::run(&mut cargo)
+    };
+    if let Some(profile) = &options.profile {
+        cargo(&["--workspace", "--profile", profile])?;
+        return Binaries::in_folder(&crate::target().join(profile));
+    }
+    cargo(&["--release", "-p", "minke-cloud-cloud", "-p", "minke-cli"])?;
+    let device = crate::device::build()?;
+    let release = crate::target().join("release");
+    let together = crate::target().join("shipped");
+    std::fs::create_dir_all(&together)
+        .with_context(|| format!("cannot make {}", together.display()))?;
+    for (folder, name) in [
+        (&release, "minke"),
+        (&release, "minke-cloud"),
+        (&device, "minke-device"),
+        (&device, "minke-shim"),
+    ] {
+        let copy = together.join(name);
+        std::fs::copy(folder.join(name), &copy)
+            .with_context(|| format!("cannot make {}", copy.display()))?;
+    }
+    Binaries::in_folder(&together)
+}
+
 /// Keeps what was measured of engines in `docs/`.
 fn write(options: &Options, table: &table::Table) -> Result<()> {
     let text = format!(
-        "# Engines side by side\n\n`cargo xtask bench engine --runs {} --profile {}`, {}, {}. Each engine in \
+        "# Engines side by side\n\n`cargo xtask bench engine --runs {}{}`, {}, {}. Each engine in \
          namespaces of its own with a registry of its own, operations in turn, medians; CPU time is that \
          of the daemon, its helpers and its command line.\n\n{}\n![Each engine relative to dockerd](bench-engine.svg)\n",
         options.runs,
-        options.profile,
+        options.profile.iter().map(|name| format!(" --profile {name}")).collect::<String>(),
         machine::today()?,
         machine::describe()?,
         table.text(),
