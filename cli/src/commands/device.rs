@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::Subcommand;
-use minke_sdk_rust::{Client, Device as DeviceRow};
+use minke_sdk_rust::{Client, Device as DeviceRow, LogEntry};
 use serde_json::json;
 
 use super::fleet::short;
@@ -164,13 +164,20 @@ async fn show(client: &Client, uuid: &str, watch: bool, json: bool) -> Result<()
     let mut last = String::new();
     loop {
         let device = client.device(uuid).await?;
-        let now = serde_json::to_string(&(&device.services, state(&device), &device.is_running))?;
+        let failure = client.last_failure(&device).await?;
+        let message = failure.as_ref().map(|entry| &entry.message);
+        let now = serde_json::to_string(&(
+            &device.services,
+            state(&device),
+            &device.is_running,
+            message,
+        ))?;
         if now != last {
             match (json, watch) {
-                (true, true) => output::json_line(&device)?,
-                (true, false) => output::json(&device)?,
-                (false, _) if last.is_empty() => print(&device)?,
-                (false, _) => print_progress(&device)?,
+                (true, true) => output::json_line(&with_failure(&device, failure.as_ref())?)?,
+                (true, false) => output::json(&with_failure(&device, failure.as_ref())?)?,
+                (false, _) if last.is_empty() => print(&device, failure.as_ref())?,
+                (false, _) => print_progress(&device, failure.as_ref())?,
             }
             last = now;
         }
@@ -188,7 +195,16 @@ fn is_settled(device: &DeviceRow) -> bool {
         && device.services.iter().all(|service| service.status == "Running")
 }
 
-fn print(device: &DeviceRow) -> Result<()> {
+/// The device as JSON, with its failure where there is one.
+fn with_failure(device: &DeviceRow, failure: Option<&LogEntry>) -> Result<serde_json::Value> {
+    let mut value = serde_json::to_value(device)?;
+    if let Some(failure) = failure {
+        value["last_failure"] = serde_json::to_value(failure)?;
+    }
+    Ok(value)
+}
+
+fn print(device: &DeviceRow, failure: Option<&LogEntry>) -> Result<()> {
     let pair = |used: Option<i64>, total: Option<i64>| {
         used.zip(total).map(|(used, total)| format!("{used} of {total} MiB"))
     };
@@ -203,6 +219,7 @@ fn print(device: &DeviceRow) -> Result<()> {
         ("last contact", device.last_connectivity_event.as_deref().map(output::time)),
         ("runs", device.is_running.clone()),
         ("should run", device.should_run.clone()),
+        ("last failure", failure.map(|entry| paint(Style::Bad, &entry.message))),
         ("address", device.ip_address.clone()),
         ("os", device.os_version.clone()),
         ("supervisor", device.supervisor_version.clone()),
@@ -224,7 +241,7 @@ fn print(device: &DeviceRow) -> Result<()> {
     output::table(&["SERVICE", "STATUS", "RELEASE"], rows)
 }
 
-fn print_progress(device: &DeviceRow) -> Result<()> {
+fn print_progress(device: &DeviceRow, failure: Option<&LogEntry>) -> Result<()> {
     let services: Vec<String> = device
         .services
         .iter()
@@ -232,7 +249,11 @@ fn print_progress(device: &DeviceRow) -> Result<()> {
             format!("{} {} ({})", service.service, progress(service), short(&service.commit))
         })
         .collect();
-    output::line(&format!("{}: {}", state(device), services.join(", ")))
+    output::line(&format!("{}: {}", state(device), services.join(", ")))?;
+    match failure {
+        Some(entry) => output::line(&format!("  {}", paint(Style::Bad, &entry.message))),
+        None => Ok(()),
+    }
 }
 
 fn progress(service: &minke_sdk_rust::ServiceStatus) -> String {

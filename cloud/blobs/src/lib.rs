@@ -13,7 +13,6 @@
 //! * A full disk is [`BlobError::Full`]; what was stored before is untouched.
 //! * Memory is bounded by the chunk size, never by the size of an object.
 
-mod digest;
 mod directory;
 mod error;
 mod files;
@@ -28,10 +27,10 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 
-pub use digest::{Digest, DigestError};
 pub use directory::{DirBlobs, DirOptions};
 pub use error::{BlobError, Result};
 pub use key::{Key, KeyError};
+pub use minke_common_model::digest::{Digest, DigestError};
 pub use staging::{StageId, StageIdError};
 
 /// A store that several parts of the server share.

@@ -196,7 +196,7 @@ fn verify_and_publish(
         Some(hashed) if hashed.0 == size => hashed,
         _ => hash_file(stage)?,
     };
-    let actual = Digest::from_hash(hash.clone().finalize().into());
+    let actual = Digest::from_bytes(hash.clone().finalize().into());
     progress.hashed = Some((len, hash));
     if actual != *expected {
         return Ok(Err(actual));

@@ -7,6 +7,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
+use minke_common_model::pax;
 use tar::{Archive, EntryType, Header};
 
 use crate::limits::Limits;
@@ -121,7 +122,7 @@ impl Unpacker<'_> {
             match header.entry_type() {
                 EntryType::GNULongName => extended.path = Some(text(&mut entry)?),
                 EntryType::GNULongLink => extended.link = Some(text(&mut entry)?),
-                EntryType::XHeader => records(&text(&mut entry)?, &mut extended),
+                EntryType::XHeader => records(&text(&mut entry)?, &mut extended)?,
                 EntryType::XGlobalHeader => {
                     text(&mut entry)?;
                 }
@@ -266,24 +267,16 @@ fn text(entry: &mut impl Read) -> Result<Vec<u8>, ArchiveError> {
     Ok(out)
 }
 
-/// `length key=value\n` records of a pax header.
-fn records(mut bytes: &[u8], extended: &mut Extended) {
-    while let Some(space) = bytes.iter().position(|b| *b == b' ') {
-        let length =
-            std::str::from_utf8(&bytes[..space]).ok().and_then(|t| t.parse::<usize>().ok());
-        let Some(length) = length.filter(|l| *l > space + 1 && *l <= bytes.len()) else { return };
-        let record = &bytes[space + 1..length];
-        let record = record.strip_suffix(b"\n").unwrap_or(record);
-        if let Some(equals) = record.iter().position(|b| *b == b'=') {
-            let value = record[equals + 1..].to_vec();
-            match &record[..equals] {
-                b"path" => extended.path = Some(value),
-                b"linkpath" => extended.link = Some(value),
-                _ => {}
-            }
+fn records(body: &[u8], extended: &mut Extended) -> Result<(), ArchiveError> {
+    for record in pax::records(body) {
+        let wrong = |text| ArchiveError::Read(io::Error::new(io::ErrorKind::InvalidData, text));
+        match record.map_err(wrong)? {
+            (b"path", value) => extended.path = Some(value.to_vec()),
+            (b"linkpath", value) => extended.link = Some(value.to_vec()),
+            _ => {}
         }
-        bytes = &bytes[length..];
     }
+    Ok(())
 }
 
 #[cfg(test)]

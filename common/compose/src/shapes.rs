@@ -1,5 +1,6 @@
 //! Shapes that values may have, each with the words that say what was expected.
 
+use minke_common_model::durations;
 use minke_common_model::sizes::bytes;
 use serde_json::{Map, Value as Json};
 
@@ -128,20 +129,7 @@ pub(crate) fn object(pairs: Vec<(String, String)>) -> Json {
 /// `10s`, `1m30s`, `1.5h`, or a number of seconds.
 pub(crate) fn duration(node: &Node, what: &str) -> Result<Json, ComposeError> {
     let text = string(node, what)?;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
-        let unit_end =
-            rest[end..].find(|c: char| c.is_ascii_digit()).map_or(rest.len(), |u| end + u);
-        let unit = &rest[end..unit_end];
-        let last = unit.is_empty() && end == text.len();
-        let known = ["ns", "us", "ms", "s", "m", "h"].contains(&unit) || last;
-        if rest[..end].parse::<f64>().is_err() || !known {
-            return Err(wrong(node, what, "a duration such as 1m30s"));
-        }
-        rest = &rest[unit_end..];
-    }
-    if text.is_empty() {
+    if durations::seconds_or_units(text).is_none() {
         return Err(wrong(node, what, "a duration such as 1m30s"));
     }
     Ok(Json::String(text.to_owned()))

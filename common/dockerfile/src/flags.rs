@@ -1,5 +1,7 @@
 //! `--name[=value]` before an instruction's arguments.
 
+use minke_common_model::{durations, sizes};
+
 use crate::ast::{Mount, MountKind};
 use crate::error::ParseError;
 use crate::lines::Logical;
@@ -105,7 +107,7 @@ impl Flag<'_> {
     /// A Go duration such as `1m30s`, in nanoseconds.
     pub fn duration(&self, logical: &Logical) -> Result<u64, ParseError> {
         let text = self.required(logical)?;
-        parse_duration(&text).ok_or_else(|| {
+        durations::nanoseconds(&text).map(i64::unsigned_abs).ok_or_else(|| {
             logical.error(
                 self.offset,
                 format!(
@@ -115,33 +117,6 @@ impl Flag<'_> {
             )
         })
     }
-}
-
-/// Reads `1h30m`, `1.5s`, `250ms`; nanoseconds.
-pub(crate) fn parse_duration(text: &str) -> Option<u64> {
-    let mut total: f64 = 0.0;
-    let mut rest = text;
-    if rest == "0" {
-        return Some(0);
-    }
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let number: f64 = rest[..end].parse().ok()?;
-        rest = &rest[end..];
-        let end = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
-        let unit = match &rest[..end] {
-            "ns" => 1.0,
-            "us" | "µs" => 1e3,
-            "ms" => 1e6,
-            "s" => 1e9,
-            "m" => 60e9,
-            "h" => 3600e9,
-            _ => return None,
-        };
-        rest = &rest[end..];
-        total += number * unit;
-    }
-    (!text.is_empty() && total.is_finite() && total < 9e18).then_some(total as u64)
 }
 
 /// Reads the value of `RUN --mount=`.
@@ -209,7 +184,7 @@ fn mount_value(mount: &mut Mount, key: &str, value: String) -> Result<(), String
         "uid" => mount.uid = Some(number(10)?),
         "gid" => mount.gid = Some(number(10)?),
         "size" => {
-            mount.size = Some(parse_size(&value).ok_or_else(|| {
+            mount.size = Some(sizes::bytes(&value).ok_or_else(|| {
                 format!("`size={value}` in --mount; expected bytes, or a number with k, m or g")
             })?)
         }
@@ -221,19 +196,6 @@ fn mount_value(mount: &mut Mount, key: &str, value: String) -> Result<(), String
         }
     }
     Ok(())
-}
-
-/// Reads a size such as `64m`, in bytes: digits, and `k`, `m` or `g`, with or without a `b`.
-pub fn parse_size(text: &str) -> Option<u64> {
-    let lower = text.to_ascii_lowercase();
-    let lower = lower.strip_suffix('b').unwrap_or(&lower);
-    let (digits, factor) = match lower.chars().last()? {
-        'k' => (&lower[..lower.len() - 1], 1 << 10),
-        'm' => (&lower[..lower.len() - 1], 1 << 20),
-        'g' => (&lower[..lower.len() - 1], 1 << 30),
-        _ => (lower, 1),
-    };
-    digits.parse::<u64>().ok()?.checked_mul(factor)
 }
 
 fn check_mount(mount: &Mount) -> Result<(), String> {

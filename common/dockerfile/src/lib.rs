@@ -30,7 +30,6 @@ pub use ast::{
     MountKind, Node, Pair, Run, RunNetwork, Source, Span, Stage, Warning,
 };
 pub use error::ParseError;
-pub use flags::parse_size;
 pub use glob::Glob;
 pub use parse::{parse, parse_instruction};
 

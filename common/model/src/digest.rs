@@ -6,6 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha2::{Digest as _, Sha256};
 
 /// The SHA-256 of some bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -14,15 +15,20 @@ pub struct Digest([u8; 32]);
 /// Why a text is not a digest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DigestError {
-    /// The algorithm in front of the colon is missing or is not sha256.
-    #[error("a digest begins with `sha256:`")]
-    Algorithm,
-    /// Not exactly 64 hexadecimal digits in lower case.
-    #[error("a sha256 digest has 64 hexadecimal digits in lower case")]
-    Digits,
+    /// The form is right, the hash function is not SHA-256.
+    #[error("digest algorithm `{0}` is not supported; only sha256 is")]
+    Algorithm(String),
+    /// Not `sha256:` and exactly 64 hexadecimal digits in lower case.
+    #[error("a digest is `sha256:` and 64 lower-case hex digits")]
+    Malformed,
 }
 
 impl Digest {
+    /// The digest of `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+
     /// A digest from the 32 bytes that a hasher gave.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
@@ -37,7 +43,7 @@ impl Digest {
     pub fn from_hex(text: &str) -> Result<Self, DigestError> {
         let digits = text.as_bytes();
         if digits.len() != 64 {
-            return Err(DigestError::Digits);
+            return Err(DigestError::Malformed);
         }
         let mut bytes = [0; 32];
         for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
@@ -62,7 +68,7 @@ fn nibble(digit: u8) -> Result<u8, DigestError> {
     match digit {
         b'0'..=b'9' => Ok(digit - b'0'),
         b'a'..=b'f' => Ok(digit - b'a' + 10),
-        _ => Err(DigestError::Digits),
+        _ => Err(DigestError::Malformed),
     }
 }
 
@@ -82,7 +88,13 @@ impl FromStr for Digest {
     type Err = DigestError;
 
     fn from_str(text: &str) -> Result<Self, DigestError> {
-        Self::from_hex(text.strip_prefix("sha256:").ok_or(DigestError::Algorithm)?)
+        match text.split_once(':') {
+            Some(("sha256", hex)) => Self::from_hex(hex),
+            Some((other @ ("sha384" | "sha512" | "blake3"), _)) => {
+                Err(DigestError::Algorithm(other.to_owned()))
+            }
+            _ => Err(DigestError::Malformed),
+        }
     }
 }
 
@@ -107,15 +119,20 @@ mod tests {
 
     #[test]
     fn prints_what_it_parsed() {
-        assert_eq!(HELLO.parse::<Digest>().unwrap().to_string(), HELLO);
+        assert_eq!(HELLO.parse::<Digest>().unwrap(), Digest::of(b"hello"));
+        assert_eq!(Digest::of(b"hello").to_string(), HELLO);
     }
 
     #[test]
     fn refuses_other_shapes() {
-        assert_eq!("sha512:00".parse::<Digest>(), Err(DigestError::Algorithm));
-        assert_eq!("sha256:00".parse::<Digest>(), Err(DigestError::Digits));
-        assert_eq!(HELLO.to_uppercase().parse::<Digest>(), Err(DigestError::Algorithm));
         let upper = HELLO.replace("2cf2", "2CF2");
-        assert_eq!(upper.parse::<Digest>(), Err(DigestError::Digits));
+        let shouted = HELLO.to_uppercase();
+        for text in
+            ["", "sha256:", "sha256:00", &HELLO[7..], &upper, &shouted, "md5:00", "sha256:../../x"]
+        {
+            assert_eq!(text.parse::<Digest>(), Err(DigestError::Malformed), "{text}");
+        }
+        let other = "sha512:ab".parse::<Digest>();
+        assert_eq!(other, Err(DigestError::Algorithm("sha512".to_owned())));
     }
 }

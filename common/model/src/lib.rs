@@ -10,10 +10,12 @@
 pub mod config_json;
 pub mod config_variables;
 pub mod digest;
+pub mod durations;
 pub mod ids;
 pub mod image_reference;
 pub mod labels;
 pub mod lenient;
+pub mod pax;
 pub mod reported_state;
 pub mod sizes;
 pub mod target_state;

@@ -18,6 +18,7 @@
 
 mod api;
 mod apparmor;
+mod base64;
 mod build;
 mod containers;
 mod daemon;

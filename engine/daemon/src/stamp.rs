@@ -3,6 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
+use minke_common_model::durations;
 
 /// What a container that never ran says as its start and end.
 pub(crate) const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -43,7 +44,7 @@ pub(crate) fn parse_query(text: &str, now: i64) -> Option<i64> {
         let zoned = local.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
         return i64::try_from(zoned.timestamp().as_nanosecond()).ok();
     }
-    Some(now.saturating_sub(parse_duration(text)?))
+    Some(now.saturating_sub(durations::nanoseconds(text.strip_prefix('-').unwrap_or(text))?))
 }
 
 fn parse_seconds(text: &str) -> Option<i64> {
@@ -55,33 +56,6 @@ fn parse_seconds(text: &str) -> Option<i64> {
     let digits = &fraction[..fraction.len().min(9)];
     let nanoseconds: i64 = format!("{digits:0<9}").parse().ok()?;
     seconds.checked_mul(1_000_000_000)?.checked_add(nanoseconds)
-}
-
-/// Reads a duration as Go writes it (`1h30m`, `1.5s`, `100ms`), in nanoseconds.
-pub(crate) fn parse_duration(text: &str) -> Option<i64> {
-    let mut rest = text.strip_prefix('-').unwrap_or(text);
-    if rest.is_empty() {
-        return None;
-    }
-    let mut total = 0.0f64;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let value: f64 = rest[..digits].parse().ok()?;
-        rest = &rest[digits..];
-        let end = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
-        let unit = match &rest[..end] {
-            "ns" => 1.0,
-            "us" | "µs" => 1e3,
-            "ms" => 1e6,
-            "s" => 1e9,
-            "m" => 60e9,
-            "h" => 3600e9,
-            _ => return None,
-        };
-        total += value * unit;
-        rest = &rest[end..];
-    }
-    Some(total as i64)
 }
 
 /// How long ago, for people: `3 minutes`, `About an hour`.

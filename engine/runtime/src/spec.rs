@@ -17,6 +17,7 @@ use std::path::PathBuf;
 
 pub use accounts::{Accounts, Identity};
 pub use capabilities::default_capabilities;
+pub use defaults::{MASKED_PATHS, READONLY_PATHS};
 pub use facts::Facts;
 pub use oci_spec::runtime as oci;
 pub use options::{

@@ -11,6 +11,8 @@ use crate::{Client, Device, Error};
 
 /// The longest line that a stream may bring, in bytes.
 const MAX_LINE: usize = 1 << 20;
+/// How the line begins in which a device says that it brings itself to a release.
+const TAKEN_UP: &str = "Applying release";
 
 /// One line of a device's log.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -80,6 +82,15 @@ impl Client {
         })))
     }
 
+    /// What the device itself has failed in since it took up the release that it does not run whole yet,
+    /// if anything: the newest line that says so.
+    pub async fn last_failure(&self, device: &Device) -> Result<Option<LogEntry>, Error> {
+        if device.should_run.is_none() || device.is_running == device.should_run {
+            return Ok(None);
+        }
+        Ok(failure(self.logs(device, &LogOptions::default()).await?))
+    }
+
     fn log_url(&self, device: &Device, options: &LogOptions, stream: bool) -> reqwest::Url {
         let mut url = self.url(&format!("device/v2/{}/logs", device.uuid));
         {
@@ -104,6 +115,12 @@ impl Client {
         let rows: Vec<ServiceRow> = self.rows("list services", &query).await?;
         Ok(rows.into_iter().map(|row| (row.id, row.service_name)).collect())
     }
+}
+
+/// The newest failure after the newest line that says that a release is taken up.
+fn failure(entries: Vec<LogEntry>) -> Option<LogEntry> {
+    let own = entries.into_iter().rev().filter(|entry| entry.is_system);
+    own.take_while(|entry| !entry.message.starts_with(TAKEN_UP)).find(|entry| entry.is_std_err)
 }
 
 /// Cuts chunks into lines and leaves out empty ones, which are the server's heartbeat.
@@ -144,6 +161,30 @@ mod tests {
         let chunks = ["on", "e\n\n \ntw", "o\nthree"].map(Ok::<_, Error>);
         let found: Vec<_> = lines(futures_util::stream::iter(chunks)).try_collect().await.unwrap();
         assert_eq!(found, [b"one".to_vec(), b"two".to_vec()]);
+    }
+
+    #[test]
+    fn a_failure_counts_until_another_release_is_taken_up() {
+        let line = |message: &str, is_system, is_std_err| LogEntry {
+            message: message.to_owned(),
+            created_at: 0,
+            timestamp: 0,
+            is_system,
+            is_std_err,
+            service_id: None,
+        };
+        let mut log = vec![
+            line("Failed to pull image a", true, true),
+            line("Applying release 12", true, false),
+            line("Failed to pull image b", true, true),
+            line("Failed to pull image c", true, true),
+            line("Downloading image c", true, false),
+            line("Failed to read a sensor", false, true),
+        ];
+        let said = failure(log.clone()).map(|entry| entry.message);
+        assert_eq!(said.as_deref(), Some("Failed to pull image c"));
+        log.push(line("Applying release 13", true, false));
+        assert!(failure(log).is_none());
     }
 
     #[tokio::test]

@@ -22,7 +22,6 @@ use super::remains;
 use crate::arguments::Virtual;
 
 const INSIDE: &str = "eth0";
-const LOCK: &str = "/run/minke-virtual.lock";
 /// How often a link of an earlier boot, which the kernel removes by and by, is waited for.
 const ATTEMPTS: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(50);
@@ -50,9 +49,9 @@ async fn join(options: &Virtual) -> anyhow::Result<Ipv4Addr> {
         rtnetlink::new_connection().context("cannot open a netlink socket")?;
     tokio::spawn(connection);
     let at = bridge_address(&outside, bridge).await?;
-    // One device at a time chooses, until its choice is written at its link.
-    let lock = File::create(LOCK).with_context(|| format!("cannot write {LOCK}"))?;
-    flock(&lock, FlockOperation::LockExclusive).context("cannot wait for other devices")?;
+    // One device of this network at a time chooses, until its choice is written at its link. The lock
+    // goes with the descriptor.
+    flock(&machine, FlockOperation::LockExclusive).context("cannot wait for other devices")?;
     let name = format!("mkv{}", remains::id(&options.data));
     let address = choose(&at, bridge, &name, &options.data)?;
     let flags =
@@ -66,7 +65,7 @@ async fn join(options: &Virtual) -> anyhow::Result<Ipv4Addr> {
     let message = LinkUnspec::new_with_name(&name).controller(at.index).up().build();
     outside.link().set(message).execute().await.with_context(|| format!("cannot join {bridge}"))?;
     mark(&outside, &name, address).await?;
-    drop(lock);
+    drop(machine);
     configure(&inside, address, &at).await?;
     fs::write(options.data.join("address"), address.to_string())
         .context("cannot note the address")?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use minke_common_model::sizes;
+use minke_common_model::{durations, sizes};
 use serde_json::{Map, Value};
 
 /// One compose service with access by key, snake case first.
@@ -59,7 +59,7 @@ impl<'a> Fields<'a> {
 
     /// Nanoseconds.
     pub fn duration(self, key: &str) -> Option<i64> {
-        duration(self.get(key)?)
+        durations::seconds_or_units(scalar(self.get(key)?)?.trim())
     }
 }
 
@@ -114,35 +114,6 @@ pub(super) fn pairs(value: &Value) -> BTreeMap<String, String> {
             .collect(),
         _ => BTreeMap::new(),
     }
-}
-
-/// `1h2m3s4ms` in nanoseconds; a plain number is seconds.
-fn duration(value: &Value) -> Option<i64> {
-    const SECOND: f64 = 1e9;
-    let text = scalar(value)?;
-    let mut rest = text.trim();
-    if let Ok(seconds) = rest.parse::<f64>() {
-        return Some((seconds * SECOND) as i64);
-    }
-    let mut total = 0.0;
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let number: f64 = rest[..end].parse().ok()?;
-        rest = &rest[end..];
-        let end = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
-        total += number
-            * match &rest[..end] {
-                "ns" => 1.0,
-                "us" => 1e3,
-                "ms" => 1e6,
-                "s" => SECOND,
-                "m" => 60.0 * SECOND,
-                "h" => 3600.0 * SECOND,
-                _ => return None,
-            };
-        rest = &rest[end..];
-    }
-    Some(total as i64)
 }
 
 /// Splits a line as a shell would: blanks separate, quotes and backslashes keep.

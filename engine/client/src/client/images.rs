@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE;
 use minke_common_model::image_reference::{DEFAULT_TAG, ImageReference};
 
 use super::{Client, optional};
@@ -124,29 +126,12 @@ fn split_tag(name: &str) -> (&str, Option<&str>) {
 
 /// Credentials as a header.
 pub(super) fn auth_header(auth: &RegistryAuth) -> String {
-    base64_url(&serde_json::to_vec(auth).unwrap_or_default())
+    URL_SAFE.encode(serde_json::to_vec(auth).unwrap_or_default())
 }
 
 /// Credentials of several registries as a header.
 pub(super) fn config_header(registries: &BTreeMap<String, RegistryAuth>) -> String {
-    base64_url(&serde_json::to_vec(registries).unwrap_or_default())
-}
-
-fn base64_url(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let word = chunk.iter().fold(0u32, |word, byte| word << 8 | u32::from(*byte))
-            << (8 * (3 - chunk.len()));
-        for index in 0..4 {
-            if index <= chunk.len() {
-                out.push(DIGITS[(word >> (18 - 6 * index)) as usize & 63] as char);
-            } else {
-                out.push('=');
-            }
-        }
-    }
-    out
+    URL_SAFE.encode(serde_json::to_vec(registries).unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -17,8 +17,9 @@ use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 
 use super::images::tell;
-use super::params::{Params, base64};
+use super::params::Params;
 use super::reply::{Pieces, line};
+use crate::base64;
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
 
@@ -46,7 +47,7 @@ pub(super) fn credentials(headers: &HeaderMap) -> Result<Option<Credentials>> {
         return Ok(None);
     }
     let invalid = || Error::Invalid("invalid X-Registry-Auth header".to_owned());
-    let bytes = base64(header).ok_or_else(invalid)?;
+    let bytes = base64::decode(header).ok_or_else(invalid)?;
     if bytes.is_empty() {
         return Ok(None);
     }

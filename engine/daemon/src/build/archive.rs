@@ -8,6 +8,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::rc::Rc;
 
 use flate2::read::MultiGzDecoder;
+use minke_common_model::pax;
 use rustix::fs::{
     AtFlags, Gid, Mode, Timespec, Timestamps, Uid, chownat, fchmod, fchown, futimens, linkat,
     symlinkat, utimensat,
@@ -127,7 +128,7 @@ impl Unpacker<'_> {
             match entry.header().entry_type() {
                 EntryType::GNULongName => extended.path = Some(text(&mut entry)?),
                 EntryType::GNULongLink => extended.link = Some(text(&mut entry)?),
-                EntryType::XHeader => records(&text(&mut entry)?, &mut extended),
+                EntryType::XHeader => records(&text(&mut entry)?, &mut extended)?,
                 EntryType::XGlobalHeader => {
                     text(&mut entry)?;
                 }
@@ -290,24 +291,15 @@ fn text(entry: &mut impl Read) -> io::Result<Vec<u8>> {
     Ok(out)
 }
 
-/// `length key=value\n` records of a pax header.
-fn records(mut bytes: &[u8], extended: &mut Extended) {
-    while let Some(space) = bytes.iter().position(|b| *b == b' ') {
-        let length =
-            std::str::from_utf8(&bytes[..space]).ok().and_then(|t| t.parse::<usize>().ok());
-        let Some(length) = length.filter(|l| *l > space + 1 && *l <= bytes.len()) else { return };
-        let record = &bytes[space + 1..length];
-        let record = record.strip_suffix(b"\n").unwrap_or(record);
-        if let Some(equals) = record.iter().position(|b| *b == b'=') {
-            let value = record[equals + 1..].to_vec();
-            match &record[..equals] {
-                b"path" => extended.path = Some(value),
-                b"linkpath" => extended.link = Some(value),
-                _ => {}
-            }
+fn records(body: &[u8], extended: &mut Extended) -> io::Result<()> {
+    for record in pax::records(body) {
+        match record.map_err(|wrong| invalid(wrong.into()))? {
+            (b"path", value) => extended.path = Some(value.to_vec()),
+            (b"linkpath", value) => extended.link = Some(value.to_vec()),
+            _ => {}
         }
-        bytes = &bytes[length..];
     }
+    Ok(())
 }
 
 /// How a file is packed, by its first bytes.

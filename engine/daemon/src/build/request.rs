@@ -8,6 +8,7 @@ use minke_engine_images::Platform;
 use minke_engine_runtime::spec::Resources;
 use serde::de::DeserializeOwned;
 
+use crate::base64;
 use crate::build::runner::RunNetwork;
 use crate::error::{Error, Result};
 
@@ -168,7 +169,7 @@ fn header<T: DeserializeOwned>(headers: &HeaderMap, name: &str) -> Result<Option
     if value.len() > MAX_HEADER {
         return Err(bad(&format!("is over its limit of {MAX_HEADER} bytes")));
     }
-    let bytes = base64(value.as_bytes()).ok_or_else(|| bad("is no base64"))?;
+    let bytes = value.to_str().ok().and_then(base64::decode).ok_or_else(|| bad("is no base64"))?;
     if bytes.is_empty() {
         return Ok(None);
     }
@@ -178,36 +179,11 @@ fn header<T: DeserializeOwned>(headers: &HeaderMap, name: &str) -> Result<Option
 
 fn secrets(headers: &HeaderMap) -> Result<BTreeMap<String, Secret>> {
     let all: BTreeMap<String, String> = header(headers, SECRETS_HEADER)?.unwrap_or_default();
-    let decode = |(id, text): (String, String)| match base64(text.as_bytes()) {
+    let decode = |(id, text): (String, String)| match base64::decode(&text) {
         Some(bytes) => Ok((id, Secret(bytes))),
         None => Err(Error::Invalid(format!("the secret {id:?} is no base64"))),
     };
     all.into_iter().map(decode).collect()
-}
-
-/// Reads base64 in either alphabet, padded or not.
-fn base64(text: &[u8]) -> Option<Vec<u8>> {
-    let mut out = Vec::with_capacity(text.len() * 3 / 4);
-    let (mut bits, mut count) = (0u32, 0u32);
-    for byte in text.iter().take_while(|b| **b != b'=') {
-        let value = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' | b'-' => 62,
-            b'/' | b'_' => 63,
-            b'\n' | b'\r' => continue,
-            _ => return None,
-        };
-        bits = bits << 6 | u32::from(value);
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            out.push((bits >> count) as u8);
-            bits &= (1 << count) - 1;
-        }
-    }
-    Some(out)
 }
 
 #[cfg(test)]

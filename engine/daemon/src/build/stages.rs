@@ -2,6 +2,7 @@
 //! of the last one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -27,16 +28,9 @@ const MAX_WORKING: usize = 4;
 /// Most triggers that a base image may have.
 const MAX_TRIGGERS: usize = 256;
 
-/// One build.
+/// One build: what it is made of, and what comes up while it runs.
 pub(crate) struct Build {
-    pub(crate) builder: Builder,
-    pub(crate) request: BuildRequest,
-    pub(crate) workspace: Arc<Workspace>,
-    pub(crate) context: Context,
-    pub(crate) file: Dockerfile,
-    pub(crate) plan: Plan,
-    pub(crate) output: Output,
-    pub(crate) builtin: BTreeMap<String, String>,
+    parts: Parts,
     pub(crate) bases: Bases,
     pub(crate) imports: OnceLock<Imports>,
     /// Build arguments that some `ARG` took.
@@ -60,25 +54,25 @@ pub(crate) struct Parts {
     pub(crate) builtin: BTreeMap<String, String>,
 }
 
+impl Deref for Build {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
+}
+
 impl Build {
     pub(crate) fn new(parts: Parts) -> Build {
-        let Parts { builder, request, workspace, context, file, plan, output, builtin } = parts;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Build {
-            done: file.stages.iter().map(|_| watch::Sender::new(None)).collect(),
+            done: parts.file.stages.iter().map(|_| watch::Sender::new(None)).collect(),
             slots: Semaphore::new(cores.clamp(2, MAX_WORKING)),
             bases: Bases::default(),
             imports: OnceLock::new(),
             consumed: Mutex::default(),
             pins: Mutex::default(),
-            builder,
-            request,
-            workspace,
-            context,
-            file,
-            plan,
-            output,
-            builtin,
+            parts,
         }
     }
 

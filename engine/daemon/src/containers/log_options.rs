@@ -1,9 +1,9 @@
 //! What a container's log configuration means. Pure.
 
+use minke_common_model::sizes;
 use minke_engine_client::wire::{HostConfig, LogConfig};
 use minke_engine_shim::log::Format;
 
-use super::validate::parse_size;
 use crate::error::{Error, Result};
 
 /// How a container's output is kept.
@@ -44,7 +44,7 @@ pub(crate) fn read(host: &HostConfig) -> Result<Option<LogOptions>> {
         match name.as_str() {
             "max-size" if value == "-1" => options.max_size = 0,
             "max-size" => {
-                options.max_size = parse_size(value)
+                options.max_size = sizes::bytes(value)
                     .filter(|size| *size > 0)
                     .ok_or_else(|| invalid("a size like 10m, or -1"))?;
             }

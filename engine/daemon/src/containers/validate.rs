@@ -140,22 +140,6 @@ pub(crate) fn security_option(option: &str) -> Result<SecurityOption> {
     })
 }
 
-/// Reads `10m`, `1.5g`, `4096`: powers of 1024.
-pub(crate) fn parse_size(text: &str) -> Option<u64> {
-    let lower = text.trim().to_ascii_lowercase();
-    let lower = lower.strip_suffix('b').unwrap_or(&lower);
-    let (digits, shift) = match lower.as_bytes().last()? {
-        b'k' => (&lower[..lower.len() - 1], 10),
-        b'm' => (&lower[..lower.len() - 1], 20),
-        b'g' => (&lower[..lower.len() - 1], 30),
-        b't' => (&lower[..lower.len() - 1], 40),
-        _ => (lower, 0),
-    };
-    let value: f64 = digits.parse().ok()?;
-    let bytes = value * (1u64 << shift) as f64;
-    (bytes >= 0.0 && bytes < u64::MAX as f64).then_some(bytes as u64)
-}
-
 /// Checks limits; also of an update.
 pub(crate) fn check_resources(limits: &Resources) -> Result<()> {
     let invalid = |text: &str| Err(Error::Invalid(text.to_owned()));
@@ -360,13 +344,5 @@ mod tests {
             "Init":null,"MaskedPaths":null,"PidsLimit":0,"OomKillDisable":false,"Memory":0}}"#,
         )
         .unwrap();
-    }
-
-    #[test]
-    fn sizes_have_units() {
-        assert_eq!(parse_size("10m"), Some(10 << 20));
-        assert_eq!(parse_size("1.5kB"), Some(1536));
-        assert_eq!(parse_size("77"), Some(77));
-        assert_eq!(parse_size("x"), None);
     }
 }

@@ -6,6 +6,7 @@ use minke_engine_client::wire::{
     ContainerDetails, ContainerState, ContainerSummary, EndpointSettings, GraphDriver, HostNetwork,
     MountPoint, NetworkSettings, PortBinding, PortSummary, SummaryHostConfig, SummaryNetworks,
 };
+use minke_engine_runtime::spec::{MASKED_PATHS, READONLY_PATHS};
 
 use super::container::{Cell, Container};
 use super::document::{MountDocument, MountKind, Status};
@@ -13,23 +14,6 @@ use super::exec::Progress;
 use super::ports;
 use crate::daemon::Daemon;
 use crate::{stamp, volumes};
-
-/// Paths that a container may not read, unless it says otherwise: what its inspect shows.
-const MASKED: [&str; 11] = [
-    "/proc/asound",
-    "/proc/acpi",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/sys/firmware",
-];
-const READ_ONLY: [&str; 5] =
-    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// The answer of inspect.
 pub(crate) fn details(daemon: &Daemon, container: &Container, size: bool) -> ContainerDetails {
@@ -42,8 +26,8 @@ pub(crate) fn details(daemon: &Daemon, container: &Container, size: bool) -> Con
     let mut host = document.host_config.clone();
     if !host.privileged {
         let list = |paths: &[&str]| Some(paths.iter().map(|p| (*p).to_owned()).collect());
-        host.masked_paths = host.masked_paths.or_else(|| list(&MASKED));
-        host.readonly_paths = host.readonly_paths.or_else(|| list(&READ_ONLY));
+        host.masked_paths = host.masked_paths.or_else(|| list(&MASKED_PATHS));
+        host.readonly_paths = host.readonly_paths.or_else(|| list(&READONLY_PATHS));
     }
     if host.log_config.kind.is_empty() {
         host.log_config.kind = "json-file".to_owned();

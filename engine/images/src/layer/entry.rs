@@ -6,10 +6,11 @@
 
 use std::io::Read;
 
+use minke_common_model::pax;
 use tar::{EntryType, GnuExtSparseHeader, GnuSparseHeader, Header};
 
 use crate::layer::names;
-use crate::layer::pax::{self, Pax};
+use crate::layer::pax::{Pax, PaxSparse};
 use crate::layer::{LayerError, Stream};
 use crate::options::Limits;
 
@@ -309,7 +310,7 @@ impl<R: Read> TarReader<R> {
     fn pax_sparse(
         &mut self,
         size: &mut u64,
-        sparse: &pax::PaxSparse,
+        sparse: &PaxSparse,
         offset: u64,
         raw: &mut Vec<u8>,
     ) -> Result<Option<Sparse>, LayerError> {

@@ -1,7 +1,7 @@
 //! Docker's default lists.
 
 /// Hidden from every container that is not privileged.
-pub(super) const MASKED_PATHS: [&str; 11] = [
+pub const MASKED_PATHS: [&str; 11] = [
     "/proc/asound",
     "/proc/acpi",
     "/proc/interrupts",
@@ -16,7 +16,7 @@ pub(super) const MASKED_PATHS: [&str; 11] = [
 ];
 
 /// Read-only in every container that is not privileged.
-pub(super) const READONLY_PATHS: [&str; 5] =
+pub const READONLY_PATHS: [&str; 5] =
     ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// Search path of programs where an image sets none.

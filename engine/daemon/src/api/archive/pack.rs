@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use minke_engine_runtime::privileges::as_owner;
 use serde_json::json;
 
+use crate::base64;
 use crate::options::IdRange;
 use crate::stamp;
 
@@ -34,22 +35,8 @@ impl Stat {
             "mtime": stamp::rfc3339(self.modified),
             "linkTarget": self.link_target,
         });
-        base64(value.to_string().as_bytes())
+        base64::encode(value.to_string().as_bytes())
     }
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let word = chunk.iter().fold(0u32, |word, byte| word << 8 | u32::from(*byte))
-            << (8 * (3 - chunk.len()));
-        for index in 0..4 {
-            let digit = DIGITS[(word >> (18 - 6 * index)) as usize & 63] as char;
-            out.push(if index <= chunk.len() { digit } else { '=' });
-        }
-    }
-    out
 }
 
 /// Looks at a path; a link at its end is not followed unless a slash or dot stands behind it.
