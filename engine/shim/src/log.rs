@@ -177,6 +177,19 @@ fn civil(days: u64) -> (u64, u64, u64) {
 mod tests {
     use super::*;
 
+    #[test]
+    fn marks_stand_in_every_line() {
+        let mut writer = LineWriter::new(Format::JsonFile, true).marked(r#"{"a":"b"}"#);
+        let mut out = Vec::new();
+        writer.push(b"x\n", 0, &mut |line| out.extend_from_slice(line));
+        let expected = concat!(
+            r#"{"log":"x\n","stream":"stderr","attrs":{"a":"b"},"#,
+            r#""time":"1970-01-01T00:00:00.000000000Z"}"#,
+            "\n"
+        );
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
     fn lines(pushes: &[&[u8]]) -> Vec<String> {
         let mut writer = LineWriter::new(Format::JsonFile, false);
         let mut out = Vec::new();
