@@ -24,7 +24,7 @@ impl Peer {
 /// Downloads the packages once and unpacks them below `tools`.
 pub fn unpack(tools: &Path) -> Result<Peer> {
     let programs = tools.join("docker-20.10");
-    if !programs.join("dockerd").exists() {
+    if !programs.join("docker-registry").exists() {
         println!("Unpacking Debian's docker.io (it is not installed)");
         let packages = tools.join("packages");
         std::fs::create_dir_all(&packages)
@@ -37,6 +37,8 @@ pub fn unpack(tools: &Path) -> Result<Peer> {
             "runc",
             // docker-init is a link to this one's program.
             "tini",
+            // What tests log in to.
+            "docker-registry",
         ]))?;
         let files = packages.join("files");
         for package in std::fs::read_dir(&packages).context("cannot list packages")?.flatten() {
@@ -60,6 +62,10 @@ fn gather(files: &Path, programs: &Path) -> Result<()> {
             std::fs::copy(entry.path(), &target)
                 .with_context(|| format!("cannot copy {}", entry.path().display()))?;
         }
+    }
+    if programs.exists() {
+        std::fs::remove_dir_all(programs)
+            .with_context(|| format!("cannot remove {}", programs.display()))?;
     }
     std::fs::rename(&half, programs).with_context(|| format!("cannot write {}", programs.display()))
 }

@@ -8,6 +8,7 @@ mod commit;
 mod containers;
 mod events;
 mod exec;
+pub(crate) mod filters;
 mod images;
 mod logs;
 mod networks;
@@ -48,6 +49,7 @@ pub(crate) async fn answer(request: Request<Incoming>, gate: Gate) -> Response<B
         match format!("{path}{query}").parse::<Uri>() {
             Ok(uri) => {
                 parts.uri = uri;
+                parts.extensions.insert(versions::Spoken(version));
                 let request = Request::from_parts(parts, Body::new(body));
                 match router.call(request).await {
                     Ok(response) => response,
@@ -131,7 +133,7 @@ fn container_routes() -> Router<Daemon> {
 
 fn image_routes() -> Router<Daemon> {
     Router::new()
-        .route("/images/json", get(images::list))
+        .route("/images/json", get(images::list::list))
         .route("/images/create", post(transfer::create))
         .route("/images/load", post(transfer::load))
         .route("/images/get", get(transfer::get_many))

@@ -35,6 +35,7 @@ mod files;
 pub(crate) mod filter;
 mod health;
 mod links;
+mod log_marks;
 mod log_options;
 pub(crate) mod membership;
 pub(crate) mod mounts;

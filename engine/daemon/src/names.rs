@@ -15,9 +15,16 @@ pub(crate) fn check_volume(name: &str) -> Result<()> {
     check("volume", name)
 }
 
-/// Checks the name of a network.
+/// Checks the name of a network: as in Docker it may hold nearly everything.
 pub(crate) fn check_network(name: &str) -> Result<()> {
-    check("network", name)
+    let bad = |c: char| c.is_control() || c == '/';
+    if !name.trim().is_empty() && name.len() <= LONGEST && !name.contains(bad) {
+        return Ok(());
+    }
+    let shown: String = name.chars().take(LONGEST).collect();
+    Err(Error::Invalid(format!(
+        "invalid network name {shown:?}: want 1 to {LONGEST} bytes with something to see and no slash"
+    )))
 }
 
 fn check(kind: &str, name: &str) -> Result<()> {
@@ -42,6 +49,12 @@ mod tests {
     fn names_are_plain_and_bounded() {
         for good in ["ab", "a.b-c_d", "1a"] {
             check_container(good).unwrap();
+        }
+        for good in ["a", "test 01", "_x", "ä"] {
+            check_network(good).unwrap();
+        }
+        for bad in ["", " ", "a/b", "a\nb", &"a".repeat(256)] {
+            check_network(bad).unwrap_err();
         }
         for bad in ["", "a", "-a", "a/b", "a b", "ä1", &"a".repeat(256)] {
             check_container(bad).unwrap_err();

@@ -93,9 +93,12 @@ impl Daemon {
         }
     }
 
-    /// The id of a network that is not made.
-    pub(crate) fn built_in_network_id(&self, name: &str) -> String {
-        built_in_id(&self.id, name)
+    /// The id of the network of this name; empty if there is none.
+    pub(crate) fn network_id(&self, name: &str) -> String {
+        match name {
+            "host" | "none" => built_in_id(&self.id, name),
+            _ => self.networks.get(name).map(|record| record.id).unwrap_or_default(),
+        }
     }
 
     fn show_built_in(&self, name: &str, driver: &str) -> Network {
@@ -138,7 +141,7 @@ impl Daemon {
             enable_ipv6: record.v6.is_some(),
             ipam: Ipam {
                 driver: "default".to_owned(),
-                options: Some(BTreeMap::new()),
+                options: None,
                 config: options::show_pools(record),
             },
             internal: record.internal,

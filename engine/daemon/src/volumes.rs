@@ -5,11 +5,12 @@
 //! (anonymous ones); a directory without a document is a leftover of a crash.
 
 mod copy;
+mod mounted;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use minke_engine_client::wire::{CreateVolume, Volume};
 use serde::{Deserialize, Serialize};
@@ -25,8 +26,8 @@ pub(crate) const ANONYMOUS: &str = "com.docker.volume.anonymous";
 /// All volumes.
 pub(crate) struct Volumes {
     directory: PathBuf,
-    /// One change at a time.
-    change: Mutex<()>,
+    /// One change at a time. By volume, the containers for which something is mounted on it.
+    change: Mutex<BTreeMap<String, BTreeSet<String>>>,
 }
 
 /// A volume as it is stored.
@@ -48,7 +49,7 @@ impl Volumes {
                 fs::remove_dir_all(&path).map_err(Error::file("removing", &path))?;
             }
         }
-        Ok(Volumes { directory: directory.to_owned(), change: Mutex::new(()) })
+        Ok(Volumes { directory: directory.to_owned(), change: Mutex::default() })
     }
 
     /// Every volume, by name.
@@ -76,11 +77,7 @@ impl Volumes {
                 body.driver
             )));
         }
-        if let Some(option) = body.driver_opts.keys().next() {
-            return Err(Error::Invalid(format!(
-                "the volume option {option:?} is not supported: volumes of this engine are plain directories"
-            )));
-        }
+        mounted::read(&body.driver_opts)?;
         let mut labels = body.labels.clone();
         let name = if body.name.is_empty() {
             labels.insert(ANONYMOUS.to_owned(), String::new());
@@ -89,9 +86,15 @@ impl Volumes {
             names::check_volume(&body.name)?;
             body.name.clone()
         };
-        let _change = self.change.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let _change = self.lock();
         let path = self.directory.join(&name);
-        if let Some(found) = durable::read_json(&path.join("volume.json"))? {
+        let found: Option<VolumeDocument> = durable::read_json(&path.join("volume.json"))?;
+        if let Some(found) = found {
+            if !body.driver_opts.is_empty() && body.driver_opts != found.options {
+                return Err(Error::Conflict(format!(
+                    "a volume named {name} exists already, with other options"
+                )));
+            }
             return Ok((found, false));
         }
         let document = VolumeDocument {
@@ -111,12 +114,58 @@ impl Volumes {
     /// Removes a volume with all it holds. The caller has checked that nobody uses it.
     pub(crate) fn remove(&self, name: &str) -> Result<()> {
         self.get(name)?;
-        let _change = self.change.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut change = self.lock();
+        mounted::unmount(&self.data(name))?;
+        change.remove(name);
         let path = self.directory.join(name);
         let gone = self.directory.join(format!(".{name}.removed"));
         fs::rename(&path, &gone).map_err(Error::file("removing", &path))?;
         durable::sync_directory(&self.directory)?;
         fs::remove_dir_all(&gone).map_err(Error::file("removing", &gone))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, BTreeSet<String>>> {
+        self.change.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a volume's content ready for a container: what its options name is mounted.
+    pub(crate) fn hold(&self, name: &str, container: &str) -> Result<()> {
+        let options = match self.get(name) {
+            Err(Error::NotFound(_)) => return Ok(()),
+            volume => volume?.options,
+        };
+        let Some(source) = mounted::read(&options)? else { return Ok(()) };
+        let mut held = self.lock();
+        let data = self.data(name);
+        if !mounted::is_mounted(&data) {
+            source.mount(&data)?;
+        }
+        held.entry(name.to_owned()).or_default().insert(container.to_owned());
+        Ok(())
+    }
+
+    /// A container needs its volumes no longer. What was mounted for it is taken down, unless another
+    /// container has it, of which an earlier daemon may have known: `in_use` says that.
+    pub(crate) fn release(
+        &self,
+        name: &str,
+        container: &str,
+        in_use: impl Fn() -> bool,
+    ) -> Result<()> {
+        let options = self.get(name)?.options;
+        if options.is_empty() {
+            return Ok(());
+        }
+        let mut held = self.lock();
+        let others = held.get_mut(name).is_some_and(|containers| {
+            containers.remove(container);
+            !containers.is_empty()
+        });
+        if others || in_use() {
+            return Ok(());
+        }
+        held.remove(name);
+        mounted::unmount(&self.data(name))
     }
 
     /// Where a volume's content is.
@@ -198,6 +247,13 @@ mod tests {
         assert!(matches!(volumes.get("../x"), Err(Error::NotFound(_))));
         let nfs = CreateVolume { driver: "nfs".to_owned(), ..named("data") };
         assert!(volumes.create(&nfs).is_err());
+        let other = BTreeMap::from([
+            ("type".to_owned(), "tmpfs".to_owned()),
+            ("device".to_owned(), "tmpfs".to_owned()),
+        ]);
+        volumes.create(&named("plain")).unwrap();
+        let other = CreateVolume { driver_opts: other, ..named("plain") };
+        assert!(matches!(volumes.create(&other), Err(Error::Conflict(_))));
         let (anonymous, _) = volumes.create(&named("")).unwrap();
         assert!(anonymous.is_anonymous() && anonymous.name.len() == 64);
     }

@@ -32,6 +32,10 @@ pub enum NetworkError {
     NoSuchParent(String),
     #[error("network {0} has no IPv6 addresses: make it with EnableIPv6")]
     NoIpv6(String),
+    #[error(
+        "port {port} cannot be published on [{address}]: network {network} has no IPv6 addresses; make one with EnableIPv6, or publish on an IPv4 address"
+    )]
+    PublishedWithoutIpv6 { port: u16, address: IpAddr, network: String },
     #[error("no available addresses on network {0}")]
     NoFreeAddress(String),
     #[error("Address already in use: {0}")]

@@ -12,10 +12,21 @@ const FIRST: u16 = 32768;
 const LAST: u16 = 60999;
 
 /// All addresses of the host.
-pub(crate) const ALL: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+const ALL: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+const ALL6: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
 /// A port of the host that is taken.
 pub(crate) type Taken = BTreeSet<(Protocol, IpAddr, u16)>;
+
+/// What a port takes once it is given; all addresses of both versions if none was named.
+pub(crate) fn taken_by(port: &Port) -> impl Iterator<Item = (Protocol, IpAddr, u16)> {
+    let (protocol, number) = (port.protocol, port.host_port);
+    addresses(port).into_iter().map(move |address| (protocol, address, number))
+}
+
+fn addresses(port: &Port) -> Vec<IpAddr> {
+    port.host_address.map_or(vec![ALL, ALL6], |address| vec![address])
+}
 
 /// Choose the host ports of a container; nothing is changed, `taken` grows by them.
 pub(crate) fn choose(wanted: &[Port], taken: &mut Taken) -> Result<Vec<Port>, NetworkError> {
@@ -29,15 +40,16 @@ pub(crate) fn choose(wanted: &[Port], taken: &mut Taken) -> Result<Vec<Port>, Ne
                 "::1 (published ports answer at 127.0.0.1 and at the host's other addresses)";
             return Err(NetworkError::Invalid { what: "host address", value: value.to_owned() });
         }
-        let address = port.host_address.unwrap_or(ALL);
-        let host_port = choose_one(port, address, taken)?;
-        taken.insert((port.protocol, address, host_port));
-        chosen.push(Port { host_port, host_port_end: None, ..port.clone() });
+        let host_port = choose_one(port, taken)?;
+        let given = Port { host_port, host_port_end: None, ..port.clone() };
+        taken.extend(taken_by(&given));
+        chosen.push(given);
     }
     Ok(chosen)
 }
 
-fn choose_one(port: &Port, address: IpAddr, taken: &Taken) -> Result<u16, NetworkError> {
+fn choose_one(port: &Port, taken: &Taken) -> Result<u16, NetworkError> {
+    let address = port.host_address.unwrap_or(ALL);
     let (first, last) = match (port.host_port, port.host_port_end) {
         (0, _) => (FIRST, LAST),
         (first, None) => (first, first),
@@ -48,7 +60,8 @@ fn choose_one(port: &Port, address: IpAddr, taken: &Taken) -> Result<u16, Networ
         }
     };
     for candidate in first..=last {
-        if is_taken(port.protocol, address, candidate, taken) {
+        let known = |address| is_taken(port.protocol, address, candidate, taken);
+        if addresses(port).into_iter().any(known) {
             continue;
         }
         match can_bind(port.protocol, address, candidate) {
@@ -66,11 +79,12 @@ fn choose_one(port: &Port, address: IpAddr, taken: &Taken) -> Result<u16, Networ
     }
 }
 
-/// All addresses and one address are in each other's way.
+/// All addresses and one address of the same version are in each other's way.
 fn is_taken(protocol: Protocol, address: IpAddr, port: u16, taken: &Taken) -> bool {
     taken.iter().any(|(other_protocol, other, other_port)| {
         *other_protocol == protocol
             && *other_port == port
+            && other.is_ipv6() == address.is_ipv6()
             && (*other == address || other.is_unspecified() || address.is_unspecified())
     })
 }
@@ -121,6 +135,17 @@ mod tests {
         assert!(from_range[0].host_port > first);
         let all = Port { host_address: None, ..port(first, None) };
         assert!(matches!(choose(&[all], &mut taken), Err(NetworkError::PortInUse { .. })));
+    }
+
+    #[test]
+    fn the_versions_of_the_protocol_are_not_in_each_others_way() {
+        let on = |address: IpAddr| Port { host_address: Some(address), ..port(40_123, None) };
+        let mut taken = Taken::new();
+        let both = [on(ALL), on(Ipv6Addr::UNSPECIFIED.into())];
+        assert_eq!(choose(&both, &mut taken).unwrap().len(), 2);
+        assert!(choose(&[port(40_123, None)], &mut taken).is_err());
+        let again = on("fd00::1".parse().unwrap());
+        assert!(matches!(choose(&[again], &mut taken), Err(NetworkError::PortInUse { .. })));
     }
 
     #[test]

@@ -45,6 +45,8 @@ pub struct LogConfig {
     pub format: Format,
     /// Older files are packed: `<path>.1.gz`, ….
     pub compress: bool,
+    /// A JSON object that stands in every line of a `json-file`; empty: none.
+    pub marks: String,
 }
 
 /// The port of name services.
@@ -97,6 +99,9 @@ impl ShimConfig {
             };
             line("log-format", format.as_bytes())?;
             line("log-compress", if log.compress { b"1" } else { b"0" })?;
+            if !log.marks.is_empty() {
+                line("log-marks", log.marks.as_bytes())?;
+            }
         }
         if let Some(dns) = &self.dns {
             line("netns", dns.netns.as_os_str().as_bytes())?;
@@ -135,6 +140,7 @@ impl ShimConfig {
                     };
                 }
                 b"log-compress" => log.compress = value == b"1",
+                b"log-marks" => log.marks = text_of(value)?.to_owned(),
                 b"netns" => netns = Some(path()),
                 b"dns" => sources = Some(path()),
                 b"dns-port" => {

@@ -21,9 +21,11 @@ pub enum Format {
 
 impl Format {
     /// Store a line, or a piece of one.
-    fn print(self, text: &[u8], stderr: bool, time: u64) -> Vec<u8> {
+    fn print(self, text: &[u8], stderr: bool, marks: &str, time: u64) -> Vec<u8> {
         match self {
-            Self::JsonFile => json_line(text, if stderr { "stderr" } else { "stdout" }, time),
+            Self::JsonFile => {
+                json_line(text, if stderr { "stderr" } else { "stdout" }, marks, time)
+            }
             Self::Local => {
                 let (text, piece) = match text.strip_suffix(b"\n") {
                     Some(line) => (line, false),
@@ -42,13 +44,25 @@ impl Format {
 pub struct LineWriter {
     format: Format,
     stderr: bool,
+    /// A JSON object, or nothing.
+    marks: String,
     partial: Vec<u8>,
 }
 
 impl LineWriter {
     /// For standard error or standard output.
     pub fn new(format: Format, stderr: bool) -> Self {
-        Self { format, stderr, partial: Vec::new() }
+        Self { format, stderr, marks: String::new(), partial: Vec::new() }
+    }
+
+    /// With a JSON object in every line of a `json-file`; empty: none.
+    #[must_use]
+    pub fn marked(self, marks: &str) -> Self {
+        Self { marks: marks.to_owned(), ..self }
+    }
+
+    fn print(&self, text: &[u8], time: u64) -> Vec<u8> {
+        self.format.print(text, self.stderr, &self.marks, time)
     }
 
     /// Take output that was read at `time` (nanoseconds since the epoch); `emit` gets each stored line.
@@ -60,11 +74,11 @@ impl LineWriter {
             let taken = end.unwrap_or(window.len());
             let whole = end.is_some() || taken == room;
             if whole && self.partial.is_empty() {
-                emit(&self.format.print(&bytes[..taken], self.stderr, time));
+                emit(&self.print(&bytes[..taken], time));
             } else {
                 self.partial.extend_from_slice(&bytes[..taken]);
                 if whole {
-                    emit(&self.format.print(&self.partial, self.stderr, time));
+                    emit(&self.print(&self.partial, time));
                     self.partial = Vec::new();
                 }
             }
@@ -75,19 +89,25 @@ impl LineWriter {
     /// The stream has ended: print what is left.
     pub fn finish(&mut self, time: u64, emit: &mut impl FnMut(&[u8])) {
         if !self.partial.is_empty() {
-            emit(&self.format.print(&self.partial, self.stderr, time));
+            emit(&self.print(&self.partial, time));
             self.partial = Vec::new();
         }
     }
 }
 
-fn json_line(text: &[u8], stream: &str, time: u64) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len() + 80);
+fn json_line(text: &[u8], stream: &str, marks: &str, time: u64) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len() + marks.len() + 80);
     out.extend_from_slice(b"{\"log\":\"");
     escape(text, &mut out);
     out.extend_from_slice(b"\",\"stream\":\"");
     out.extend_from_slice(stream.as_bytes());
-    out.extend_from_slice(b"\",\"time\":\"");
+    if !marks.is_empty() {
+        out.extend_from_slice(b"\",\"attrs\":");
+        out.extend_from_slice(marks.as_bytes());
+        out.extend_from_slice(b",\"time\":\"");
+    } else {
+        out.extend_from_slice(b"\",\"time\":\"");
+    }
     timestamp(time, &mut out);
     out.extend_from_slice(b"\"}\n");
     out
@@ -156,6 +176,19 @@ fn civil(days: u64) -> (u64, u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn marks_stand_in_every_line() {
+        let mut writer = LineWriter::new(Format::JsonFile, true).marked(r#"{"a":"b"}"#);
+        let mut out = Vec::new();
+        writer.push(b"x\n", 0, &mut |line| out.extend_from_slice(line));
+        let expected = concat!(
+            r#"{"log":"x\n","stream":"stderr","attrs":{"a":"b"},"#,
+            r#""time":"1970-01-01T00:00:00.000000000Z"}"#,
+            "\n"
+        );
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
 
     fn lines(pushes: &[&[u8]]) -> Vec<String> {
         let mut writer = LineWriter::new(Format::JsonFile, false);

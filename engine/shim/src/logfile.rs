@@ -44,7 +44,8 @@ impl LogFile {
         let mut files =
             Files { config: config.clone(), file, size, batch: Vec::new(), packing: None };
         files.pack_next();
-        let streams = [false, true].map(|stderr| LineWriter::new(config.format, stderr));
+        let streams = [false, true]
+            .map(|stderr| LineWriter::new(config.format, stderr).marked(&config.marks));
         Ok(Self { files, streams })
     }
 

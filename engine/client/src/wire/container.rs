@@ -340,7 +340,8 @@ pub struct CreateExec {
     pub attach_stderr: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub console_size: Option<[u16; 2]>,
-    #[serde(deserialize_with = "nullable")]
+    /// Docker takes any case, and docker-py makes use of that here.
+    #[serde(deserialize_with = "nullable", alias = "detachKeys")]
     pub detach_keys: String,
     #[serde(deserialize_with = "nullable")]
     pub tty: bool,

@@ -26,6 +26,7 @@ use crate::containers::traces;
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
 use inside::{Place, in_root};
+use pack::Unpacking;
 
 const STAT_HEADER: &str = "x-docker-container-path-stat";
 
@@ -133,10 +134,15 @@ pub(super) async fn put(
             }
         }
     });
-    let (inner, keep_kinds) = (place.path.clone(), params.flag("noOverwriteDirNonDir"));
-    let users = place.users;
+    let inner = place.path.clone();
+    let own = params.flag("copyUIDGID").then(|| container.lock().config.config.user.clone());
+    let how = Unpacking {
+        keep_kinds: params.flag("noOverwriteDirNonDir"),
+        users: place.users,
+        owner: own.filter(|user| !user.is_empty()),
+    };
     let reader = ChannelReader::new(receiver);
-    let result = in_root(&place, move || pack::unpack(&inner, reader, keep_kinds, users)).await;
+    let result = in_root(&place, move || pack::unpack(&inner, reader, &how)).await;
     feed.abort();
     place.leave().await;
     result.map_err(|error| failed(&path, &container, error))?;

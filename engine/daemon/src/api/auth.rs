@@ -7,10 +7,10 @@ use minke_engine_client::wire::RegistryAuth;
 use minke_engine_images::{ErrorKind, Found, Platform};
 use serde_json::{Value, json};
 
+use super::filters::{Filters, invalid};
 use super::params::{JsonBody, Params};
 use super::reply::json as reply;
 use super::transfer::{credentials, credentials_of, reference};
-use crate::containers::filter::{Filters, check_keys};
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
 
@@ -100,7 +100,7 @@ pub(super) async fn search(
         return Err(Error::Invalid(format!("limit {limit} is outside the range of [1, 100]")));
     }
     let filters = params.filters()?;
-    check_keys(&filters, &["is-automated", "is-official", "stars"])?;
+    filters.check(&["is-automated", "is-official", "stars"])?;
     let wanted = Wanted::read(&filters)?;
     let (registry, words) = split_term(term);
     let mut options = daemon.pull_options();
@@ -131,20 +131,13 @@ struct Wanted {
 
 impl Wanted {
     fn read(filters: &Filters) -> Result<Wanted> {
-        let first = |key: &str| filters.get(key).and_then(|values| values.first());
-        let invalid =
-            |key: &str, value: &str| Error::Invalid(format!("invalid filter '{key}=[{value}]'"));
-        let switch = |key: &str| match first(key).map(String::as_str) {
-            None => Ok(None),
-            Some("true" | "1") => Ok(Some(true)),
-            Some("false" | "0") => Ok(Some(false)),
-            Some(other) => Err(invalid(key, other)),
-        };
         let mut stars = 0;
-        for text in filters.get("stars").into_iter().flatten() {
+        for text in filters.all("stars") {
             stars = stars.max(text.parse::<i64>().map_err(|_| invalid("stars", text))?);
         }
-        Ok(Wanted { official: switch("is-official")?, automated: switch("is-automated")?, stars })
+        let (official, automated) =
+            (filters.switch("is-official")?, filters.switch("is-automated")?);
+        Ok(Wanted { official, automated, stars })
     }
 
     fn takes(&self, found: &Found) -> bool {
@@ -172,10 +165,9 @@ mod tests {
         assert_eq!(split_term("busybox"), ("docker.io", "busybox"));
         assert_eq!(split_term("team/app"), ("docker.io", "team/app"));
         assert_eq!(split_term("localhost:5000/app"), ("localhost:5000", "app"));
-        let filters = Filters::from([("stars".to_owned(), vec!["x".to_owned()])]);
-        assert!(Wanted::read(&filters).is_err());
-        let filters = Filters::from([("is-official".to_owned(), vec!["true".to_owned()])]);
-        let wanted = Wanted::read(&filters).unwrap();
+        let wanted = |text: &str| Wanted::read(&Filters::parse(text).unwrap());
+        assert!(wanted(r#"{"stars":["x"]}"#).is_err());
+        let wanted = wanted(r#"{"is-official":["true"]}"#).unwrap();
         assert!(!wanted.takes(&Found::default()));
         assert!(wanted.takes(&Found { is_official: true, ..Found::default() }));
     }

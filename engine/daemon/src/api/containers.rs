@@ -14,7 +14,8 @@ use serde_json::json;
 use super::params::{JsonBody, Params};
 use super::reply::{Pieces, json as reply, line};
 use crate::containers::container::{Container, Phase};
-use crate::containers::filter::{self, label_matches};
+use crate::containers::document::Status;
+use crate::containers::filter::Wanted;
 use crate::containers::remove::Removal;
 use crate::containers::stop::Stop;
 use crate::containers::{
@@ -23,19 +24,16 @@ use crate::containers::{
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
 use crate::serve::hijack::DetachKeys;
-use crate::{stamp, volumes};
+use crate::volumes;
 
 pub(super) async fn list(State(daemon): State<Daemon>, params: Params) -> Result<Response<Body>> {
-    let filters = params.filters()?;
-    filter::check(&filters)?;
+    let wanted = Wanted::read(&daemon, params.filters()?)?;
     let limit = params.number::<i64>("limit")?.filter(|limit| *limit > 0);
-    let all = params.flag("all") || limit.is_some() || filter::wants_stopped(&filters);
+    let all = params.flag("all") || limit.is_some() || wanted.wants_stopped();
     let size = params.flag("size");
     let mut rows = Vec::new();
     for container in daemon.containers.all() {
-        if (all || container.status().counts_as_running())
-            && filter::passes(&daemon, &container, &filters)
-        {
+        if (all || container.status().counts_as_running()) && wanted.takes(&daemon, &container) {
             rows.push(view::summary(&daemon, &container, size));
         }
     }
@@ -63,7 +61,25 @@ pub(super) async fn inspect(
     params: Params,
 ) -> Result<Response<Body>> {
     let container = daemon.containers.find(&id)?;
-    Ok(reply(&view::details(&daemon, &container, params.flag("size"))))
+    let mut details = view::details(&daemon, &container, params.flag("size"));
+    if params.before((1, 45)) {
+        // Its own short id was among the names that were asked for.
+        let networks = details.network_settings.networks.iter_mut();
+        for (_, endpoint) in networks.filter(|(name, _)| !is_standard(name)) {
+            let aliases = endpoint.aliases.get_or_insert_default();
+            for name in [&container.id[..12], &details.config.hostname] {
+                if !aliases.iter().any(|alias| alias == name) {
+                    aliases.push(name.to_owned());
+                }
+            }
+        }
+    }
+    Ok(reply(&details))
+}
+
+/// Whether a network is there without being made.
+fn is_standard(network: &str) -> bool {
+    matches!(network, "bridge" | "host" | "none" | "default")
 }
 
 /// A change goes on to its end also when the client goes away.
@@ -256,34 +272,26 @@ pub(super) async fn resize(
 ) -> Result<StatusCode> {
     let container = daemon.containers.find(&id)?;
     let size = terminal_size(&params)?;
-    if container.status().has_process() {
-        let mut connection = container.connect().await?;
-        let resized = connection.resize("", size).await;
-        resized.map_err(Error::system("resizing the terminal"))?;
-    } else {
-        container.lock().early_size = Some(size);
+    match container.status() {
+        status if status.has_process() => {
+            let mut connection = container.connect().await?;
+            let resized = connection.resize("", size).await;
+            resized.map_err(Error::system("resizing the terminal"))?;
+        }
+        Status::Created => container.lock().early_size = Some(size),
+        _ => return Err(container.not_running()),
     }
     Ok(StatusCode::OK)
 }
 
 pub(super) async fn prune(State(daemon): State<Daemon>, params: Params) -> Result<Response<Body>> {
     let filters = params.filters()?;
-    filter::check_keys(&filters, &["label", "label!", "until"])?;
-    let until = match filters.get("until").and_then(|values| values.first()) {
-        Some(text) => Some(
-            stamp::parse_query(text, stamp::now())
-                .ok_or_else(|| Error::Invalid(format!("invalid filter 'until={text}'")))?,
-        ),
-        None => None,
-    };
+    filters.check(&["label", "label!", "until"])?;
+    let until = filters.until()?;
     let passes = |container: &Container| {
         let cell = container.lock();
-        let labels = &cell.config.config.labels;
-        let with = filters.get("label").into_iter().flatten();
-        let without = filters.get("label!").into_iter().flatten();
         until.is_none_or(|until| cell.config.created_at <= until)
-            && with.into_iter().all(|label| label_matches(labels, label))
-            && !without.into_iter().any(|label| label_matches(labels, label))
+            && filters.labels_pass(&cell.config.config.labels)
     };
     let mut pruned = Pruned { containers_deleted: Some(Vec::new()), ..Pruned::default() };
     for container in daemon.containers.all() {

@@ -8,11 +8,11 @@ use axum::http::Response;
 use minke_engine_client::wire::Event;
 use tokio::sync::{broadcast, mpsc};
 
+use super::filters::{Filters, label_matches};
 use super::params::Params;
 use super::reply::{Pieces, line};
-use crate::containers::filter::{Filters, check_keys, label_matches};
 use crate::daemon::Daemon;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::stamp;
 
 const KNOWN: [&str; 14] = [
@@ -34,8 +34,15 @@ const KNOWN: [&str; 14] = [
 
 pub(super) async fn events(State(daemon): State<Daemon>, params: Params) -> Result<Response<Body>> {
     let filters = params.filters()?;
-    check_keys(&filters, &KNOWN)?;
+    filters.check(&KNOWN)?;
     let (since, until) = (params.time("since")?, params.time("until")?);
+    if until != 0 && since > until {
+        return Err(Error::Invalid(format!(
+            "`since` time ({}) cannot be after `until` time ({})",
+            stamp::rfc3339(since),
+            stamp::rfc3339(until)
+        )));
+    }
     let (kept, receiver) = daemon.events.listen();
     let replay: Vec<Event> = match since {
         0 => Vec::new(),
@@ -104,7 +111,7 @@ fn passes(filters: &Filters, event: &Event) -> bool {
         if values.is_empty() {
             return true;
         }
-        match key.as_str() {
+        match key {
             "label" => values.iter().all(|v| label_matches(&event.actor.attributes, v)),
             _ => values.iter().any(|value| matches(event, key, value)),
         }
@@ -167,7 +174,9 @@ mod tests {
             ..Event::default()
         };
         let check = |key: &str, value: &str| {
-            passes(&Filters::from([(key.to_owned(), vec![value.to_owned()])]), &event)
+            let mut filters = Filters::default();
+            filters.add(key, value);
+            passes(&filters, &event)
         };
         assert!(check("type", "container") && !check("type", "image"));
         assert!(check("event", "health_status") && !check("event", "health"));

@@ -1,161 +1,24 @@
 //! `/images`, but for what moves bytes to and from registries and archives.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+pub(super) mod list;
 
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{Response, StatusCode};
 use minke_common_model::image_reference::ImageReference;
 use minke_engine_client::wire::{
-    ContainerConfig, DeletedImage, GraphDriver, HistoryEntry, ImageDetails, ImageMetadata,
-    ImageSummary, Pruned, RootFs,
+    ContainerConfig, DeletedImage, GraphDriver, HistoryEntry, ImageDetails, ImageMetadata, Pruned,
+    RootFs,
 };
-use minke_engine_images::{DiffId, Image, RemoveOptions, Removed};
+use minke_engine_images::{Image, RemoveOptions, Removed};
 
 use super::params::Params;
 use super::reply::json;
 use super::transfer;
-use crate::containers::container::Container;
-use crate::containers::filter::{Filters, check_keys, label_matches};
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
 use crate::events::Attributes;
 use crate::stamp;
-
-pub(super) async fn list(State(daemon): State<Daemon>, params: Params) -> Result<Response<Body>> {
-    let filters = params.filters()?;
-    check_keys(&filters, &["before", "dangling", "label", "reference", "since", "until"])?;
-    let mut rows = Vec::new();
-    let shared: BTreeMap<String, i64> = match params.flag("shared-size") {
-        true => summaries(&daemon).into_iter().map(|row| (row.id, row.shared_size)).collect(),
-        false => BTreeMap::new(),
-    };
-    for image in daemon.images.images() {
-        // Unnamed parents of a build are of interest to the build only.
-        let intermediate = image.is_dangling() && has_child(&daemon, &image);
-        if passes(&daemon, &filters, &image)? && (params.flag("all") || !intermediate) {
-            let mut row = summary(&image);
-            row.shared_size = shared.get(&row.id).copied().unwrap_or(-1);
-            rows.push(row);
-        }
-    }
-    rows.sort_by_key(|row| std::cmp::Reverse(row.created));
-    Ok(json(&rows))
-}
-
-fn has_child(daemon: &Daemon, image: &Image) -> bool {
-    daemon.images.images().iter().any(|other| other.parent.as_ref() == Some(&image.id))
-}
-
-/// Every image as a row, with what it shares and how many containers it has.
-pub(super) fn summaries(daemon: &Daemon) -> Vec<ImageSummary> {
-    let images = daemon.images.images();
-    let mut users: BTreeMap<&DiffId, u32> = BTreeMap::new();
-    for layer in images.iter().flat_map(|image| image.layers()) {
-        *users.entry(layer).or_default() += 1;
-    }
-    let containers = daemon.containers.all();
-    let rows = images.iter().map(|image| {
-        let shared = image.layers().iter().filter(|layer| users[layer] > 1);
-        let shared: u64 = shared.map(|layer| daemon.images.layer_size(layer)).sum();
-        let id = image.id.to_string();
-        let of_image = |container: &&Arc<Container>| container.lock().config.image_id == id;
-        ImageSummary {
-            shared_size: shared as i64,
-            containers: containers.iter().filter(of_image).count() as i64,
-            ..summary(image)
-        }
-    });
-    rows.collect()
-}
-
-/// Bytes of all layers, each counted once.
-pub(super) fn layers_size(daemon: &Daemon) -> i64 {
-    let images = daemon.images.images();
-    let layers: BTreeSet<&DiffId> = images.iter().flat_map(|image| image.layers()).collect();
-    layers.into_iter().map(|layer| daemon.images.layer_size(layer) as i64).sum()
-}
-
-fn created(image: &Image) -> i64 {
-    image.created().and_then(stamp::parse_rfc3339).unwrap_or(0)
-}
-
-fn familiar(names: &[ImageReference]) -> Vec<String> {
-    names.iter().map(ImageReference::familiar).collect()
-}
-
-fn summary(image: &Image) -> ImageSummary {
-    ImageSummary {
-        id: image.id.to_string(),
-        parent_id: image.parent.as_ref().map(ToString::to_string).unwrap_or_default(),
-        repo_tags: familiar(&image.tags),
-        repo_digests: familiar(&image.digests),
-        created: created(image) / 1_000_000_000,
-        size: image.size as i64,
-        shared_size: -1,
-        labels: image.config.config.labels.clone(),
-        containers: -1,
-    }
-}
-
-fn passes(daemon: &Daemon, filters: &Filters, image: &Image) -> Result<bool> {
-    for (key, values) in filters {
-        let mut ok = values.is_empty();
-        for value in values {
-            let one = match key.as_str() {
-                "dangling" => match value.as_str() {
-                    "true" | "1" => image.is_dangling(),
-                    "false" | "0" => !image.is_dangling(),
-                    _ => return Err(Error::Invalid(format!("invalid filter 'dangling={value}'"))),
-                },
-                "label" => label_matches(&image.config.config.labels, value),
-                "reference" => image.tags.iter().any(|tag| reference_matches(tag, value)),
-                "before" | "since" => {
-                    let other = created(&daemon.images.image(value)?);
-                    if key == "before" { created(image) < other } else { created(image) > other }
-                }
-                "until" => stamp::parse_query(value, stamp::now())
-                    .is_some_and(|until| created(image) <= until),
-                _ => false,
-            };
-            // Labels are all required; other values are alternatives.
-            if key == "label" {
-                ok = one;
-                if !one {
-                    break;
-                }
-            } else {
-                ok |= one;
-            }
-        }
-        if !ok {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-fn reference_matches(tag: &ImageReference, pattern: &str) -> bool {
-    let (full, name) = (tag.familiar(), tag.familiar_name());
-    glob(pattern.as_bytes(), full.as_bytes())
-        || glob(pattern.as_bytes(), name.as_bytes())
-        || glob(pattern.as_bytes(), tag.to_string().as_bytes())
-}
-
-/// `*` is any run without a slash, `?` any one character but a slash.
-fn glob(pattern: &[u8], text: &[u8]) -> bool {
-    match (pattern.split_first(), text.split_first()) {
-        (None, None) => true,
-        (Some((b'*', rest)), _) => {
-            glob(rest, text)
-                || text.split_first().is_some_and(|(c, tail)| *c != b'/' && glob(pattern, tail))
-        }
-        (Some((b'?', rest)), Some((c, tail))) => *c != b'/' && glob(rest, tail),
-        (Some((p, rest)), Some((c, tail))) => p == c && glob(rest, tail),
-        _ => false,
-    }
-}
 
 /// `GET /images/{name}/…`: the name may have slashes.
 pub(super) async fn get(
@@ -186,6 +49,14 @@ pub(super) async fn post(
 
 fn not_a_call(method: &str, rest: &str) -> Error {
     Error::NotFound(format!("{method} /images/{rest} is not a call of this engine"))
+}
+
+fn created(image: &Image) -> i64 {
+    image.created().and_then(stamp::parse_rfc3339).unwrap_or(0)
+}
+
+fn familiar(names: &[ImageReference]) -> Vec<String> {
+    names.iter().map(ImageReference::familiar).collect()
 }
 
 fn inspect(daemon: &Daemon, name: &str) -> Result<Response<Body>> {
@@ -296,50 +167,18 @@ pub(super) async fn remove(
 
 pub(super) async fn prune(State(daemon): State<Daemon>, params: Params) -> Result<Response<Body>> {
     let filters = params.filters()?;
-    check_keys(&filters, &["dangling", "label", "label!", "until"])?;
-    let all = filters
-        .get("dangling")
-        .into_iter()
-        .flatten()
-        .any(|value| matches!(value.as_str(), "false" | "0"));
-    let now = stamp::now();
-    let until = match filters.get("until").and_then(|values| values.first()) {
-        Some(text) => Some(
-            stamp::parse_query(text, now)
-                .ok_or_else(|| Error::Invalid(format!("invalid filter 'until={text}'")))?,
-        ),
-        None => None,
-    };
+    filters.check(&["dangling", "label", "label!", "until"])?;
+    let dangling = filters.switch("dangling")?.unwrap_or(true);
+    let until = filters.until()?;
     let wanted = |image: &Image| {
-        let labels = &image.config.config.labels;
-        let with = filters.get("label").into_iter().flatten();
-        let without = filters.get("label!").into_iter().flatten();
         until.is_none_or(|until| created(image) <= until)
-            && with.into_iter().all(|label| label_matches(labels, label))
-            && !without.into_iter().any(|label| label_matches(labels, label))
+            && filters.labels_pass(&image.config.config.labels)
     };
-    let pruned = daemon.images.prune(!all, wanted).await?;
+    let pruned = daemon.images.prune(dangling, wanted).await?;
     let rows = tell_removed(&daemon, "", &pruned.removed);
     Ok(json(&Pruned {
         images_deleted: Some(rows),
         space_reclaimed: pruned.space_reclaimed as i64,
         ..Pruned::default()
     }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn references_match_by_pattern() {
-        let tag: ImageReference = "localhost:5000/team/web:v1".parse().unwrap();
-        for pattern in ["localhost:5000/team/web", "localhost:5000/*/web:v*", "*/team/web:v?"] {
-            assert!(reference_matches(&tag, pattern), "{pattern}");
-        }
-        let busybox: ImageReference = "busybox:1".parse().unwrap();
-        assert!(reference_matches(&busybox, "busybox") && reference_matches(&busybox, "busy*"));
-        assert!(reference_matches(&busybox, "docker.io/library/busybox:1"));
-        assert!(!reference_matches(&tag, "web") && !reference_matches(&tag, "*"));
-    }
 }

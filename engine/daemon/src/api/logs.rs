@@ -5,7 +5,7 @@ use axum::extract::{Path, State};
 use axum::http::Response;
 use tokio::sync::mpsc;
 
-use super::params::Params;
+use super::params::{Params, escape};
 use super::reply::Pieces;
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
@@ -45,9 +45,10 @@ pub(super) async fn logs(
     let follow = params.flag("follow") && phase.borrow().running;
     let follower = Follower::open(&container.log_path(), query, follow.then_some(phase))
         .map_err(Error::file("reading the log", container.log_path()))?;
-    let form = Form { tty, timestamps: params.flag("timestamps") };
+    let form = Form { tty, timestamps: params.flag("timestamps"), details: params.flag("details") };
     let pieces = Pieces::of(|sender| send(follower, form, sender));
-    Ok(pieces.answer(if tty {
+    // Before 1.42 there was one name for both forms.
+    Ok(pieces.answer(if tty || params.before((1, 42)) {
         "application/vnd.docker.raw-stream"
     } else {
         "application/vnd.docker.multiplexed-stream"
@@ -59,6 +60,7 @@ pub(super) async fn logs(
 struct Form {
     tty: bool,
     timestamps: bool,
+    details: bool,
 }
 
 async fn send(mut follower: Follower, form: Form, sender: mpsc::Sender<Bytes>) {
@@ -82,10 +84,20 @@ async fn send(mut follower: Follower, form: Form, sender: mpsc::Sender<Bytes>) {
     }
 }
 
+/// `name=value,…`, written as in a query.
+fn details(line: &Line) -> String {
+    let pair = |(name, value): (&String, &String)| format!("{}={}", escape(name), escape(value));
+    line.marks.iter().map(pair).collect::<Vec<_>>().join(",")
+}
+
 fn write(out: &mut Vec<u8>, line: &Line, form: Form) {
     let mut text = String::new();
     if form.timestamps {
         text = stamp::rfc3339(line.time);
+        text.push(' ');
+    }
+    if form.details {
+        text.push_str(&details(line));
         text.push(' ');
     }
     text.push_str(&line.text);

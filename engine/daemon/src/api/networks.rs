@@ -1,7 +1,5 @@
 //! `/networks`.
 
-use std::collections::BTreeMap;
-
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{Response, StatusCode};
@@ -10,43 +8,39 @@ use minke_engine_client::wire::{
     ConnectNetwork, CreateNetwork, CreatedNetwork, DisconnectNetwork, Network, Pruned,
 };
 
+use super::filters::{Filters, invalid};
 use super::params::{JsonBody, Params};
 use super::reply::json;
-use crate::containers::filter::{Filters, check_keys, label_matches};
 use crate::containers::membership;
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
 use crate::networks::Found;
-use crate::stamp;
+
+/// What `type` tells apart: networks that are there without being made, and all others.
+const KINDS: [&str; 2] = ["builtin", "custom"];
 
 pub(super) async fn list(State(daemon): State<Daemon>, params: Params) -> Result<Response<Body>> {
     let filters = params.filters()?;
-    check_keys(&filters, &["dangling", "driver", "id", "label", "name", "scope", "type"])?;
+    filters.check(&["dangling", "driver", "id", "label", "name", "scope", "type"])?;
+    let dangling = filters.switch("dangling")?;
+    if let Some(kind) = filters.all("type").iter().find(|kind| !KINDS.contains(&kind.as_str())) {
+        return Err(invalid("type", kind));
+    }
     let mut networks = daemon.show_networks();
-    networks.retain(|network| passes(&filters, network));
+    networks.retain(|network| passes(&filters, dangling, network));
     Ok(json(&networks))
 }
 
-fn passes(filters: &Filters, network: &Network) -> bool {
+fn passes(filters: &Filters, dangling: Option<bool>, network: &Network) -> bool {
     let built_in = matches!(network.name.as_str(), "bridge" | "host" | "none");
-    filters.iter().all(|(key, values)| {
-        if key == "label" {
-            return values.iter().all(|value| label_matches(&network.labels, value));
-        }
-        values.is_empty()
-            || values.iter().any(|value| match key.as_str() {
-                "driver" => network.driver == *value,
-                "id" => network.id.starts_with(value.as_str()),
-                "name" => network.name.contains(value.as_str()),
-                "scope" => network.scope == *value,
-                "type" => (value == "builtin") == built_in,
-                "dangling" => {
-                    let dangling = network.containers.is_empty() && !built_in;
-                    matches!(value.as_str(), "true" | "1") == dangling
-                }
-                _ => false,
-            })
-    })
+    let kind = if built_in { "builtin" } else { "custom" };
+    filters.labels_pass(&network.labels)
+        && filters.word_passes("driver", &network.driver)
+        && filters.text_passes("id", &network.id)
+        && filters.text_passes("name", &network.name)
+        && filters.word_passes("scope", &network.scope)
+        && filters.word_passes("type", kind)
+        && dangling.is_none_or(|wanted| wanted == (network.containers.is_empty() && !built_in))
 }
 
 pub(super) async fn create(
@@ -115,14 +109,8 @@ pub(super) async fn disconnect(
 
 pub(super) async fn prune(State(daemon): State<Daemon>, params: Params) -> Result<Response<Body>> {
     let filters = params.filters()?;
-    check_keys(&filters, &["label", "label!", "until"])?;
-    let now = stamp::now();
-    let mut latest = i64::MAX;
-    for text in filters.get("until").into_iter().flatten() {
-        let time = stamp::parse_query(text, now)
-            .ok_or_else(|| Error::Invalid(format!("invalid value {text:?} of the filter until")))?;
-        latest = latest.min(time);
-    }
+    filters.check(&["label", "label!", "until"])?;
+    let latest = filters.until()?.unwrap_or(i64::MAX);
     let mut deleted = Vec::new();
     for record in daemon.networks.list() {
         let wanted = daemon
@@ -130,16 +118,11 @@ pub(super) async fn prune(State(daemon): State<Daemon>, params: Params) -> Resul
             .all()
             .iter()
             .any(|container| container.lock().config.networks.contains_key(&record.name));
-        let labels: &BTreeMap<String, String> = &record.labels;
-        let with = filters.get("label").into_iter().flatten();
-        let without = filters.get("label!").into_iter().flatten();
-        let passes = with.into_iter().all(|label| label_matches(labels, label))
-            && !without.into_iter().any(|label| label_matches(labels, label));
         if record.name != "bridge"
             && i64::try_from(record.created_at).unwrap_or(i64::MAX).saturating_mul(1_000_000)
                 < latest
             && !wanted
-            && passes
+            && filters.labels_pass(&record.labels)
             && daemon.remove_network(&record.id).await.is_ok()
         {
             deleted.push(record.name);

@@ -1,6 +1,5 @@
 //! What a request says beside its path: query and body.
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -9,7 +8,8 @@ use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
-use crate::containers::filter::Filters;
+use super::filters::Filters;
+use super::versions::{Spoken, Version};
 use crate::error::{Error, Result};
 
 /// Largest body that is read whole, bytes.
@@ -18,40 +18,47 @@ const LARGEST_BODY: usize = 8 << 20;
 /// How long a body that is read whole may take to come.
 const BODY_TIME: Duration = Duration::from_secs(60);
 
-/// The query of a request.
+/// The query of a request, and the version of the API that it is of.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Params(Vec<(String, String)>);
+pub(crate) struct Params {
+    pairs: Vec<(String, String)>,
+    /// `None` is the newest.
+    version: Option<Version>,
+}
 
 impl Params {
     /// Takes a query apart.
     pub(crate) fn parse(query: &str) -> Params {
-        let pairs = query.split('&').filter(|pair| !pair.is_empty());
-        Params(
-            pairs
-                .map(|pair| {
-                    let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-                    (unescape_plus(name), unescape_plus(value))
-                })
-                .collect(),
-        )
+        let pairs = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (unescape_plus(name), unescape_plus(value))
+        });
+        Params { pairs: pairs.collect(), version: None }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of_version(version: Version) -> Params {
+        Params { version: Some(version), ..Params::default() }
+    }
+
+    /// Whether the client speaks a version before this one.
+    pub(crate) fn before(&self, version: Version) -> bool {
+        self.version.is_some_and(|spoken| spoken < version)
     }
 
     /// The first value of this name.
     pub(crate) fn text(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+        self.pairs.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
     /// Every value of this name.
     pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.as_str())
+        self.pairs.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// As Docker reads a switch: anything but nothing, `0`, `no`, `false` and `none`.
+    /// A switch.
     pub(crate) fn flag(&self, name: &str) -> bool {
-        !matches!(
-            self.text(name).unwrap_or_default().trim().to_ascii_lowercase().as_str(),
-            "" | "0" | "no" | "false" | "none"
-        )
+        is_on(self.text(name).unwrap_or_default())
     }
 
     /// A number, if there is one.
@@ -73,20 +80,9 @@ impl Params {
         }
     }
 
-    /// The filters: `{"label":["a"]}`, or as old clients write it `{"label":{"a":true}}`.
+    /// The filters.
     pub(crate) fn filters(&self) -> Result<Filters> {
-        let text = self.text("filters").unwrap_or_default();
-        if text.is_empty() {
-            return Ok(Filters::new());
-        }
-        let old = serde_json::from_str::<BTreeMap<String, BTreeMap<String, bool>>>(text);
-        if let Ok(old) = old {
-            let values = |set: BTreeMap<String, bool>| {
-                set.into_iter().filter(|(_, on)| *on).map(|(value, _)| value).collect()
-            };
-            return Ok(old.into_iter().map(|(key, set)| (key, values(set))).collect());
-        }
-        serde_json::from_str(text).map_err(|_| Error::Invalid("invalid filter".to_owned()))
+        Filters::parse(self.text("filters").unwrap_or_default())
     }
 }
 
@@ -94,7 +90,9 @@ impl<S: Sync> FromRequestParts<S> for Params {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Params, Infallible> {
-        Ok(Params::parse(parts.uri.query().unwrap_or_default()))
+        let params = Params::parse(parts.uri.query().unwrap_or_default());
+        let version = parts.extensions.get::<Spoken>().and_then(|spoken| spoken.0);
+        Ok(Params { version, ..params })
     }
 }
 
@@ -129,6 +127,11 @@ async fn read_whole(body: Body) -> Result<Bytes> {
     }
 }
 
+/// As Docker reads a switch: anything but nothing, `0`, `no`, `false` and `none`.
+pub(crate) fn is_on(value: &str) -> bool {
+    !matches!(value.trim().to_ascii_lowercase().as_str(), "" | "0" | "no" | "false" | "none")
+}
+
 /// Undoes percent-encoding.
 pub(crate) fn unescape(text: &str) -> String {
     let bytes = text.as_bytes();
@@ -143,6 +146,19 @@ pub(crate) fn unescape(text: &str) -> String {
         at += if code.is_some() { 3 } else { 1 };
     }
     String::from_utf8_lossy(&out).into_owned()
+}
+
+/// Writes text as a part of a query.
+pub(crate) fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b' ' => out.push('+'),
+            _ if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) => out.push(byte as char),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
 }
 
 fn unescape_plus(text: &str) -> String {
@@ -161,9 +177,7 @@ mod tests {
         assert_eq!(params.all("t").count(), 2);
         assert_eq!(params.text("name"), Some("a/b c"));
         assert!(Params::parse("t=x").number::<i64>("t").is_err());
-        let new = Params::parse(r#"filters=%7B%22label%22%3A%5B%22a%22%5D%7D"#).filters().unwrap();
-        let old = Params::parse(r#"filters={"label":{"a":true,"b":false}}"#).filters().unwrap();
-        assert_eq!(new, old);
-        assert!(Params::parse("filters=x").filters().is_err());
+        let filters = Params::parse("filters=%7B%22label%22%3A%5B%22a%22%5D%7D").filters();
+        assert_eq!(filters.unwrap().all("label"), ["a"]);
     }
 }

@@ -149,7 +149,7 @@ fn cpu(files: &Files) -> Value {
         })
         .count();
     let throttling = |name: &str| table.get(name).and_then(Value::as_u64).unwrap_or(0);
-    json!({
+    let mut stats = json!({
         "cpu_usage": {
             "total_usage": total,
             "usage_in_usermode": ticks("user").or_else(|| micro("user_usec")).unwrap_or(0),
@@ -163,7 +163,13 @@ fn cpu(files: &Files) -> Value {
             "throttled_periods": throttling("nr_throttled"),
             "throttled_time": throttling("throttled_time").max(throttling("throttled_usec") * 1000),
         },
-    })
+    });
+    // Version 2 of cgroups does not tell.
+    if let Some(text) = files.text(&["cpuacct.usage_percpu"]) {
+        let each = text.split_whitespace().filter_map(|word| word.parse::<u64>().ok());
+        stats["cpu_usage"]["percpu_usage"] = each.collect();
+    }
+    stats
 }
 
 fn memory(files: &Files) -> Value {

@@ -199,8 +199,8 @@ pub(super) async fn disk_usage(
     let measured = tokio::task::spawn_blocking(move || -> Result<Value> {
         let mut answer = json!({});
         if wanted("image") {
-            let images = super::images::summaries(&daemon);
-            answer["LayersSize"] = super::images::layers_size(&daemon).into();
+            let images = super::images::list::summaries(&daemon);
+            answer["LayersSize"] = super::images::list::layers_size(&daemon).into();
             answer["Images"] = json!(images);
         }
         if wanted("container") {

@@ -12,7 +12,9 @@ use axum::http::{HeaderMap, Response};
 use futures_util::StreamExt;
 use minke_common_model::image_reference::ImageReference;
 use minke_engine_client::wire::{ErrorDetail, ProgressLine, RegistryAuth};
-use minke_engine_images::{Credentials, Platform, ProgressEvent, PullOptions, PushOptions};
+use minke_engine_images::{
+    Credentials, ErrorKind, Platform, ProgressEvent, PullOptions, PushOptions,
+};
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 
@@ -152,6 +154,10 @@ impl Lines {
         }
     }
 
+    async fn fail(&self, error: &Error) {
+        let _ = self.0.send(error_line(error)).await;
+    }
+
     async fn say(&self, value: &serde_json::Value) {
         let _ = self.0.send(line(value)).await;
     }
@@ -187,20 +193,35 @@ pub(super) async fn create(
     transfer(move |lines| async move {
         daemon.removals.settled().await;
         let wanted = match all {
-            true => daemon.images.tags(&whole, &options).await?,
+            true => {
+                let tags = daemon.images.tags(&whole, &options).await;
+                tags.map_err(|error| denied(&whole, error))?
+            }
             false => vec![whole],
         };
         for reference in wanted {
             let progress = lines.clone();
             let pulled =
                 daemon.images.pull(&reference, &options, move |event| progress.event(&event));
-            pulled.await?;
+            pulled.await.map_err(|error| denied(&reference, error))?;
             let name = reference.familiar();
             tell(&daemon, "pull", &name, &reference.familiar_name());
         }
         Ok(())
     })
     .await
+}
+
+/// An image that may not be read is answered as one that is not there, as the API says.
+fn denied(reference: &ImageReference, error: minke_engine_images::Error) -> Error {
+    match error.kind() {
+        ErrorKind::Denied => Error::NotFound(format!(
+            "pull access denied for {}, repository does not exist or may require 'docker login': {}",
+            reference.familiar_name(),
+            minke_engine_images::chain(&error)
+        )),
+        _ => error.into(),
+    }
 }
 
 /// `POST /images/{name}/push`.
@@ -257,7 +278,15 @@ pub(super) async fn load(
         let reader = ChannelReader::new(receiver);
         let loaded = daemon.images.load(reader, move |event| progress.loading(&event, quiet)).await;
         feed.abort();
-        for image in loaded? {
+        let loaded = match loaded {
+            Ok(loaded) => loaded,
+            // As Docker: whatever is wrong with an archive is said in the answer's body.
+            Err(error) => {
+                lines.fail(&error.into()).await;
+                return Ok(());
+            }
+        };
+        for image in loaded {
             let names: Vec<String> = image.tags.iter().map(ImageReference::familiar).collect();
             let id = image.id.to_string();
             tell(&daemon, "load", &id, names.first().unwrap_or(&id));

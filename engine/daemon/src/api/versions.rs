@@ -5,6 +5,10 @@ use crate::error::{Error, Result};
 /// Major and minor.
 pub(crate) type Version = (u16, u16);
 
+/// The version that a request's path says; it travels in the request's extensions.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Spoken(pub(crate) Option<Version>);
+
 const NEWEST: Version = (1, 47);
 const OLDEST: Version = (1, 24);
 

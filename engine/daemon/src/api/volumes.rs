@@ -6,9 +6,9 @@ use axum::http::{Response, StatusCode};
 use axum::response::IntoResponse;
 use minke_engine_client::wire::{CreateVolume, Pruned, VolumeList};
 
+use super::filters::Filters;
 use super::params::{JsonBody, Params};
 use super::reply::json;
-use crate::containers::filter::{Filters, check_keys, label_matches};
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
 use crate::events::Attributes;
@@ -20,29 +20,24 @@ fn driver() -> Attributes {
 
 pub(super) async fn list(State(daemon): State<Daemon>, params: Params) -> Result<Response<Body>> {
     let filters = params.filters()?;
-    check_keys(&filters, &["dangling", "driver", "label", "name"])?;
+    filters.check(&["dangling", "driver", "label", "name"])?;
+    let dangling = filters.switch("dangling")?;
     let volumes = daemon.volumes.list()?;
-    let shown = volumes.iter().filter(|volume| passes(&daemon, &filters, volume));
+    let shown = volumes.iter().filter(|volume| passes(&daemon, &filters, dangling, volume));
     let volumes = shown.map(|volume| daemon.volumes.show(volume)).collect();
     Ok(json(&VolumeList { volumes, warnings: Vec::new() }))
 }
 
-fn passes(daemon: &Daemon, filters: &Filters, volume: &VolumeDocument) -> bool {
-    filters.iter().all(|(key, values)| {
-        if key == "label" {
-            return values.iter().all(|value| label_matches(&volume.labels, value));
-        }
-        values.is_empty()
-            || values.iter().any(|value| match key.as_str() {
-                "name" => volume.name.contains(value.as_str()),
-                "driver" => value == "local",
-                "dangling" => {
-                    let dangling = daemon.volume_users(&volume.name).is_empty();
-                    matches!(value.as_str(), "true" | "1") == dangling
-                }
-                _ => false,
-            })
-    })
+fn passes(
+    daemon: &Daemon,
+    filters: &Filters,
+    dangling: Option<bool>,
+    volume: &VolumeDocument,
+) -> bool {
+    filters.labels_pass(&volume.labels)
+        && filters.text_passes("name", &volume.name)
+        && filters.word_passes("driver", "local")
+        && dangling.is_none_or(|wanted| wanted == daemon.volume_users(&volume.name).is_empty())
 }
 
 pub(super) async fn create(
@@ -86,17 +81,17 @@ pub(super) async fn remove(
 
 pub(super) async fn prune(State(daemon): State<Daemon>, params: Params) -> Result<Response<Body>> {
     let filters = params.filters()?;
-    check_keys(&filters, &["all", "label", "label!"])?;
-    let all = filters.get("all").into_iter().flatten().any(|v| matches!(v.as_str(), "true" | "1"));
+    filters.check(&["all", "label", "label!"])?;
+    // Before 1.42 there was no such choice.
+    let all = params.before((1, 42)) || filters.switch("all")?.unwrap_or(false);
     let mut pruned = Pruned { volumes_deleted: Some(Vec::new()), ..Pruned::default() };
     for volume in daemon.volumes.list()? {
-        let with = filters.get("label").into_iter().flatten();
-        let without = filters.get("label!").into_iter().flatten();
-        let passes = with.into_iter().all(|label| label_matches(&volume.labels, label))
-            && !without.into_iter().any(|label| label_matches(&volume.labels, label));
         // Volumes with names are somebody's data: they go only if all are asked for.
         let named = !volume.is_anonymous() && !all;
-        if named || !passes || !daemon.volume_users(&volume.name).is_empty() {
+        if named
+            || !filters.labels_pass(&volume.labels)
+            || !daemon.volume_users(&volume.name).is_empty()
+        {
             continue;
         }
         let size = disk_usage(&daemon.volumes.data(&volume.name));

@@ -105,7 +105,12 @@ impl Build {
         }
         let platform = self.request.platform.as_ref();
         for name in self.request.cache_from.iter().take(MAX_IMPORTS) {
-            match self.image(name, platform, &self.output).await {
+            // One that is here is good enough, even where bases are pulled anew.
+            let found = match self.builder.store.image(name) {
+                Ok(image) => Ok(image),
+                Err(_) => self.image(name, platform, &self.output).await,
+            };
+            match found {
                 Ok(image) => imports.add(&image.config),
                 Err(failure) => {
                     let why = failure.message;

@@ -96,6 +96,11 @@ impl Imports {
         }
     }
 
+    /// Whether one of the images was made by a step of this key.
+    pub(crate) fn knows(&self, key: &Key) -> bool {
+        self.0.contains_key(key)
+    }
+
     /// The step of this key, if it goes on from these layers.
     pub(crate) fn find(&self, key: &Key, layers: &[DiffId]) -> Option<&Import> {
         self.0.get(key).filter(|import| import.layers.starts_with(layers))

@@ -41,6 +41,9 @@ const KILL_TIME: Duration = Duration::from_secs(10);
 const MAX_PIDS: i64 = 8192;
 /// Bytes of output that wait for a slow reader before the step itself has to wait.
 const MAX_WAITING: usize = 16 << 20;
+/// What stands around standard error in a build's output, as in Docker.
+const RED: &[u8] = b"\x1b[91m";
+const PLAIN: &[u8] = b"\x1b[0m";
 /// The engine's name service inside a network namespace.
 const NAME_SERVICE: &str = "nameserver 127.0.0.11\noptions ndots:0\n";
 
@@ -184,8 +187,11 @@ async fn hand_over(attached: &mut Connection, output: &mpsc::Sender<Bytes>) -> s
         // Both arms are cancel-safe: bytes stay in the connection's buffer, a permit is taken or not.
         tokio::select! {
             answer = attached.reader.next(), if waiting.len() < MAX_WAITING => match answer? {
-                Some(Response::Stdout(bytes) | Response::Stderr(bytes)) => {
-                    waiting.extend_from_slice(&bytes);
+                Some(Response::Stdout(bytes)) => waiting.extend_from_slice(&bytes),
+                Some(Response::Stderr(bytes)) => {
+                    for piece in [RED, &bytes, PLAIN] {
+                        waiting.extend_from_slice(piece);
+                    }
                 }
                 Some(Response::Exited(_)) | None => break,
                 Some(_) => {}

@@ -1,6 +1,6 @@
 //! What a client asks of a build: query parameters and headers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::http::HeaderMap;
 use minke_engine_client::wire::{RegistryAuth, Ulimit};
@@ -8,6 +8,7 @@ use minke_engine_images::Platform;
 use minke_engine_runtime::spec::Resources;
 use serde::de::DeserializeOwned;
 
+use crate::api::params::is_on;
 use crate::base64;
 use crate::build::runner::RunNetwork;
 use crate::error::{Error, Result};
@@ -15,6 +16,8 @@ use crate::error::{Error, Result};
 /// Header with secrets for `RUN --mount=type=secret`: base64 of a JSON object, id to base64 of the
 /// secret's bytes. The classic API has no place for them.
 pub(crate) const SECRETS_HEADER: &str = "x-minke-build-secrets";
+/// Parameters that may be given more than once.
+const REPEAT: [&str; 2] = ["t", "extrahosts"];
 /// Longest header of credentials or secrets, in bytes.
 const MAX_HEADER: usize = 512 << 10;
 
@@ -49,6 +52,8 @@ pub(crate) struct BuildRequest {
     /// By registry.
     pub(crate) registries: BTreeMap<String, RegistryAuth>,
     pub(crate) secrets: BTreeMap<String, Secret>,
+    /// The client asks for BuildKit.
+    version_2: bool,
 }
 
 /// A secret; never printed.
@@ -65,8 +70,17 @@ impl BuildRequest {
     /// Reads the parameters. Pairs may repeat (`t`).
     pub(crate) fn read(pairs: &[(String, String)], headers: &HeaderMap) -> Result<BuildRequest> {
         let mut out = BuildRequest { dockerfile: "Dockerfile".into(), ..BuildRequest::default() };
+        let mut seen = BTreeSet::new();
         for (name, value) in pairs {
-            out.parameter(name, value)?;
+            // Of what does not repeat, the first counts.
+            if REPEAT.contains(&name.as_str()) || seen.insert(name) {
+                out.parameter(name, value)?;
+            }
+        }
+        if out.version_2 && pairs.iter().any(|(name, value)| name == "session" && !value.is_empty())
+        {
+            let text = "BuildKit's sessions are not spoken here: use DOCKER_BUILDKIT=0";
+            return Err(Error::NotImplemented(text.into()));
         }
         out.registries = header(headers, "x-registry-config")?.unwrap_or_default();
         out.secrets = secrets(headers)?;
@@ -77,7 +91,7 @@ impl BuildRequest {
         let bad = |expected: &str| {
             Error::Invalid(format!("invalid value {value:?} of `{name}`: expected {expected}"))
         };
-        let yes = matches!(value, "1" | "true" | "True" | "TRUE" | "t" | "T");
+        let yes = is_on(value);
         match name {
             "t" if !value.is_empty() => self.tags.push(value.to_owned()),
             "dockerfile" if !value.is_empty() => self.dockerfile = value.to_owned(),
@@ -85,7 +99,7 @@ impl BuildRequest {
             "labels" => self.labels = json(value, name)?,
             "target" => self.target = value.to_owned(),
             "nocache" => self.no_cache = yes,
-            "pull" => self.pull = yes || !matches!(value, "" | "0" | "false"),
+            "pull" => self.pull = yes,
             "q" => self.quiet = yes,
             "squash" => self.squash = yes,
             "cachefrom" => self.cache_from = json(value, name)?,
@@ -95,13 +109,15 @@ impl BuildRequest {
                 self.platform = Some(read);
             }
             "networkmode" => self.network = RunNetwork::read(value),
-            "extrahosts" => self.extra_hosts = hosts(value)?,
+            "extrahosts" => self.extra_hosts.extend(hosts(value)?),
             "ulimits" => self.ulimits = json(value, name)?,
             "cgroupparent" => self.cgroup_parent = value.trim_end_matches('/').to_owned(),
-            "version" if value == "2" => {
-                let text = "BuildKit is not supported: use DOCKER_BUILDKIT=0";
-                return Err(Error::NotImplemented(text.into()));
-            }
+            "version" => match value {
+                "" | "1" => {}
+                // Its Dockerfiles are understood; what it asks of a session is not.
+                "2" => self.version_2 = true,
+                _ => return Err(bad("1 or 2")),
+            },
             "outputs" if !matches!(value, "" | "[]" | "null") => {
                 let text = "`outputs` needs BuildKit, which is not supported: use `docker save`";
                 return Err(Error::NotImplemented(text.into()));
@@ -233,7 +249,14 @@ mod tests {
             let error = read(&[(name, value)]).unwrap_err().to_string();
             assert!(error.contains(name), "{error}");
         }
-        assert!(read(&[("version", "2")]).unwrap_err().to_string().contains("DOCKER_BUILDKIT=0"));
+        let off = read(&[("pull", "False"), ("nocache", "0"), ("q", "none")]).unwrap();
+        assert!(!off.pull && !off.no_cache && !off.quiet);
+        assert!(read(&[("nocache", "True")]).unwrap().no_cache);
+        assert_eq!(read(&[("dockerfile", "a"), ("dockerfile", "b")]).unwrap().dockerfile, "a");
+        read(&[("version", "2")]).unwrap();
+        read(&[("version", "3")]).unwrap_err();
+        let session = read(&[("version", "2"), ("session", "x")]).unwrap_err().to_string();
+        assert!(session.contains("DOCKER_BUILDKIT=0"), "{session}");
     }
 
     #[test]

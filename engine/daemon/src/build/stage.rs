@@ -104,14 +104,17 @@ impl Stage<'_> {
     fn known(&self, key: &Key) -> Option<(String, Vec<DiffId>)> {
         let builder = &self.build.builder;
         let before = &self.state.config.rootfs.diff_ids;
-        if let Some(entry) = builder.cache.find(key, &builder.store) {
+        let imports = self.build.imports.get()?;
+        // As in Docker: who names images wants the steps of these and no others.
+        let own = self.build.request.cache_from.is_empty() || imports.knows(key);
+        if own && let Some(entry) = builder.cache.find(key, &builder.store) {
             let layers = match &entry.image {
                 Some(image) => builder.store.image_by_id(image).ok()?.layers().to_vec(),
                 None => before.clone(),
             };
             return Some((entry.created, layers));
         }
-        let import = self.build.imports.get()?.find(key, before)?;
+        let import = imports.find(key, before)?;
         Some((import.created.clone(), import.layers.clone()))
     }
 

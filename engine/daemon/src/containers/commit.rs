@@ -44,9 +44,11 @@ pub(crate) async fn commit(
     // Refused before anything stands still.
     let mut config = build::with_changes(with_run, &how.changes)?;
     let own = traces::of_mounts(daemon, container)?;
-    let paused = how.pause && container.status() == Status::Running;
-    if paused {
-        stop::freeze(container, true)?;
+    let mut paused = how.pause && container.status() == Status::Running;
+    if paused && let Err(error) = stop::freeze(container, true) {
+        // It may have ended a moment ago; and where nothing can be paused, images can still be made.
+        tracing::warn!(container = container.id, error = error.message(), "committed unpaused");
+        paused = false;
     }
     let layer = daemon.images.commit_layer_without(&container.dir.join("upper"), own).await;
     if paused {

@@ -69,7 +69,8 @@ pub(crate) fn create(
     let mut mounts = mounts::resolve(&config, &host, inherited(daemon, &host.volumes_from)?)?;
     let id = ids::random();
     let name = take_name(daemon, name, &id)?;
-    let made = make(daemon, &mut mounts, |mounts| ConfigDocument {
+    let driver = host.volume_driver.clone();
+    let made = make(daemon, &driver, &mut mounts, |mounts| ConfigDocument {
         version: VERSION,
         id: id.clone(),
         name: name.clone(),
@@ -105,8 +106,10 @@ fn check_platform(image: &Image, name: &str, wanted: &str) -> Result<()> {
     )))
 }
 
+/// Makes the volumes, by `driver` if a mount names none of its own, and stores the document.
 fn make(
     daemon: &Daemon,
+    driver: &str,
     mounts: &mut Vec<MountDocument>,
     document: impl FnOnce(Vec<MountDocument>) -> ConfigDocument,
 ) -> Result<Arc<Container>> {
@@ -114,7 +117,11 @@ fn make(
         let body = minke_engine_client::wire::CreateVolume {
             name: mount.volume.clone(),
             labels: mount.labels.clone(),
-            ..Default::default()
+            driver: match mount.driver.as_str() {
+                "" => driver.to_owned(),
+                own => own.to_owned(),
+            },
+            driver_opts: mount.driver_options.clone(),
         };
         let (volume, new) = daemon.volumes.create(&body)?;
         if new {

@@ -40,6 +40,11 @@ pub(crate) struct MountDocument {
     /// Of a volume that is made for this mount.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) labels: BTreeMap<String, String>,
+    /// The driver and its options, of the same.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) driver: String,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) driver_options: BTreeMap<String, String>,
     /// Directory inside the volume.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) subpath: String,

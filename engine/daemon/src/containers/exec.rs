@@ -275,7 +275,14 @@ pub(crate) fn ended(daemon: &Daemon, container: &Arc<Container>, id: &str, code:
     });
 }
 
-fn tell(daemon: &Daemon, container: &Container, action: &str, id: &str, code: Option<i64>) {
+/// Publishes that something happened to an exec.
+pub(crate) fn tell(
+    daemon: &Daemon,
+    container: &Container,
+    action: &str,
+    id: &str,
+    code: Option<i64>,
+) {
     let mut attributes = container.attributes();
     attributes.insert("execID".to_owned(), id.to_owned());
     if let Some(code) = code {

@@ -14,11 +14,12 @@ use minke_engine_shim::protocol::{Exit, Response};
 use minke_engine_shim::{cgroup, identity};
 
 use super::container::Container;
-use super::document::Status;
+use super::document::{MountKind, Status};
 use super::remove::{self, Removal};
 use super::restart::{self, End};
 use super::{membership, start, unmount};
 use crate::daemon::Daemon;
+use crate::error::Error;
 use crate::shim::Connection;
 use crate::{stamp, users};
 
@@ -206,7 +207,7 @@ pub(crate) async fn take_down(daemon: &Daemon, container: &Container) -> Vec<Net
         match daemon.networks.release(&container.id).await {
             Ok(records) => left = records,
             Err(error) => {
-                let error: crate::error::Error = error.into();
+                let error: Error = error.into();
                 let message = error.message();
                 tracing::warn!(
                     container = container.id,
@@ -217,8 +218,30 @@ pub(crate) async fn take_down(daemon: &Daemon, container: &Container) -> Vec<Net
         }
     }
     unmount::begin(container);
+    release_volumes(daemon, container);
     pin_as_stopped(daemon, container);
     left
+}
+
+fn release_volumes(daemon: &Daemon, container: &Container) {
+    let mounts = container.lock().config.mounts.clone();
+    for mount in mounts.into_iter().filter(|mount| mount.kind == MountKind::Volume) {
+        let name = mount.volume;
+        let in_use = || {
+            daemon.containers.all().iter().any(|other| {
+                let cell = other.lock();
+                other.id != container.id
+                    && cell.state.status.has_process()
+                    && cell.config.mounts.iter().any(|mount| mount.volume == name)
+            })
+        };
+        match daemon.volumes.release(&name, &container.id, in_use) {
+            Ok(()) | Err(Error::NotFound(_)) => {}
+            Err(error) => {
+                tracing::warn!(volume = name, error = error.message(), "a volume stays mounted");
+            }
+        }
+    }
 }
 
 /// Says that a container which does not run has its image.

@@ -1,17 +1,18 @@
 //! Which containers a list shows. Values of one key are alternatives; keys (and labels) are all
 //! required.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
-use super::container::Container;
+use minke_engine_images::ImageId;
+
+use super::container::{Cell, Container};
 use super::document::Status;
+use super::ports;
+use crate::api::filters::{Filters, invalid};
 use crate::daemon::Daemon;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
-/// Filters as a request gives them.
-pub(crate) type Filters = BTreeMap<String, Vec<String>>;
-
-const KNOWN: [&str; 16] = [
+const KNOWN: [&str; 15] = [
     "ancestor",
     "before",
     "exited",
@@ -27,121 +28,155 @@ const KNOWN: [&str; 16] = [
     "since",
     "status",
     "volume",
-    "until",
 ];
+const STATES: [&str; 7] =
+    ["created", "restarting", "running", "removing", "paused", "exited", "dead"];
+const HEALTH: [&str; 4] = ["none", "starting", "healthy", "unhealthy"];
 
-/// Refuses keys that are not known: a filter that is ignored shows too much.
-pub(crate) fn check_keys(filters: &Filters, known: &[&str]) -> Result<()> {
-    match filters.keys().find(|key| !known.contains(&key.as_str())) {
-        Some(key) => Err(Error::Invalid(format!("invalid filter '{key}'"))),
-        None => Ok(()),
-    }
+/// The filters of one list, checked, with what they name looked up.
+pub(crate) struct Wanted {
+    filters: Filters,
+    exited: Vec<i64>,
+    is_task: Option<bool>,
+    /// Made before this time, or after that.
+    before: Option<i64>,
+    since: Option<i64>,
+    /// Images, and those that were made from them.
+    images: Option<BTreeSet<String>>,
+    publish: BTreeSet<String>,
+    expose: BTreeSet<String>,
 }
 
-/// Checks the filters of a list of containers.
-pub(crate) fn check(filters: &Filters) -> Result<()> {
-    check_keys(filters, &KNOWN)?;
-    const STATES: [&str; 7] =
-        ["created", "restarting", "running", "removing", "paused", "exited", "dead"];
-    for status in filters.get("status").into_iter().flatten() {
-        if !STATES.contains(&status.as_str()) {
-            return Err(Error::Invalid(format!("invalid filter 'status={status}'")));
+impl Wanted {
+    /// Checks filters.
+    pub(crate) fn read(daemon: &Daemon, filters: Filters) -> Result<Wanted> {
+        filters.check(&KNOWN)?;
+        for (key, known) in [("status", &STATES[..]), ("health", &HEALTH)] {
+            let unknown = filters.all(key).iter().find(|value| !known.contains(&value.as_str()));
+            if let Some(value) = unknown {
+                return Err(invalid(key, value));
+            }
         }
+        let exited = filters.all("exited").iter();
+        let exited = exited.map(|code| code.parse().map_err(|_| invalid("exited", code)));
+        let made = |key: &str| -> Result<Vec<i64>> {
+            let others = filters.all(key).iter().map(|name| daemon.containers.find(name));
+            others.map(|other| Ok(other?.lock().config.created_at)).collect()
+        };
+        Ok(Wanted {
+            exited: exited.collect::<Result<_>>()?,
+            is_task: filters.switch("is-task")?,
+            before: made("before")?.into_iter().min(),
+            since: made("since")?.into_iter().max(),
+            images: match filters.all("ancestor") {
+                [] => None,
+                names => Some(descendants(daemon, names)),
+            },
+            publish: port_keys(&filters, "publish")?,
+            expose: port_keys(&filters, "expose")?,
+            filters,
+        })
     }
-    for code in filters.get("exited").into_iter().flatten() {
-        if code.parse::<i64>().is_err() {
-            return Err(Error::Invalid(format!("invalid filter 'exited={code}'")));
-        }
+
+    /// Whether the filters ask for containers that do not run, so that `all` goes without saying.
+    pub(crate) fn wants_stopped(&self) -> bool {
+        !self.filters.all("status").is_empty() || !self.exited.is_empty()
     }
-    Ok(())
-}
 
-/// Whether filters ask for containers that do not run, so that `all` goes without saying.
-pub(crate) fn wants_stopped(filters: &Filters) -> bool {
-    filters.contains_key("status") || filters.contains_key("exited")
-}
+    /// Whether a container passes all filters.
+    pub(crate) fn takes(&self, daemon: &Daemon, container: &Container) -> bool {
+        let cell = container.lock();
+        let (document, state) = (&cell.config, &cell.state);
+        let slashed = format!("/{}", document.name);
+        let named = self.filters.text_passes("name", &document.name)
+            || self.filters.text_passes("name", &slashed);
+        let ended = |code: &i64| state.status == Status::Exited && state.exit_code == *code;
+        let health = state.health.as_ref().map_or("none", |health| health.status.as_str());
+        named
+            && self.filters.text_passes("id", &container.id)
+            && self.filters.labels_pass(&document.config.labels)
+            && self.filters.word_passes("status", state.status.word())
+            && self.filters.word_passes("health", health)
+            && self.filters.word_passes("isolation", "default")
+            && (self.exited.is_empty() || self.exited.iter().any(ended))
+            && self.is_task.is_none_or(|wanted| !wanted)
+            && self.before.is_none_or(|time| document.created_at < time)
+            && self.since.is_none_or(|time| document.created_at > time)
+            && self.images.as_ref().is_none_or(|images| images.contains(&document.image_id))
+            && self.has_volume(&cell)
+            && self.has_network(daemon, &cell)
+            && self.has_port(&cell)
+    }
 
-/// Whether a container passes all filters.
-pub(crate) fn passes(daemon: &Daemon, container: &Container, filters: &Filters) -> bool {
-    filters.iter().all(|(key, values)| match key.as_str() {
-        "label" => {
-            values.iter().all(|value| label_matches(&container.lock().config.config.labels, value))
-        }
-        "before" | "since" => values.iter().all(|value| {
-            daemon.containers.find(value).is_ok_and(|other| {
-                let other = if other.id == container.id { return false } else { other };
-                let theirs = other.lock().config.created_at;
-                let own = container.lock().config.created_at;
-                if key == "before" { own < theirs } else { own > theirs }
+    fn has_volume(&self, cell: &Cell) -> bool {
+        let wanted = self.filters.all("volume");
+        wanted.is_empty()
+            || cell.config.mounts.iter().any(|mount| {
+                [&mount.volume, &mount.source, &mount.target]
+                    .into_iter()
+                    .any(|name| !name.is_empty() && wanted.contains(name))
             })
-        }),
-        _ => values.is_empty() || values.iter().any(|value| matches(daemon, container, key, value)),
-    })
-}
+    }
 
-/// Whether labels have `name` or `name=value`.
-pub(crate) fn label_matches(labels: &BTreeMap<String, String>, wanted: &str) -> bool {
-    match wanted.split_once('=') {
-        Some((name, value)) => labels.get(name).map(String::as_str) == Some(value),
-        None => labels.contains_key(wanted),
+    fn has_network(&self, daemon: &Daemon, cell: &Cell) -> bool {
+        let wanted = self.filters.all("network");
+        wanted.is_empty()
+            || cell.config.networks.keys().any(|name| {
+                let id = daemon.network_id(name);
+                wanted.iter().any(|value| {
+                    value == name || !value.is_empty() && id.starts_with(value.as_str())
+                })
+            })
+    }
+
+    /// As `publish` knows host ports and `expose` the container's, one that fits either is enough.
+    fn has_port(&self, cell: &Cell) -> bool {
+        if self.publish.is_empty() && self.expose.is_empty() {
+            return true;
+        }
+        let exposed = cell.config.config.exposed_ports.keys();
+        if exposed.map(|key| ports::with_protocol(key)).any(|key| self.expose.contains(&key)) {
+            return true;
+        }
+        cell.state.ports.iter().any(|(key, given)| {
+            let protocol = key.split_once('/').map_or("tcp", |(_, protocol)| protocol);
+            self.expose.contains(key)
+                || given
+                    .iter()
+                    .any(|(_, port)| self.publish.contains(&format!("{port}/{protocol}")))
+        })
     }
 }
 
-fn matches(daemon: &Daemon, container: &Container, key: &str, value: &str) -> bool {
-    let image_of_filter = (key == "ancestor").then(|| daemon.images.image(value).ok()).flatten();
-    let network_of_filter = (key == "network").then(|| daemon.networks.get(value).ok()).flatten();
-    let cell = container.lock();
-    let (document, state) = (&cell.config, &cell.state);
-    match key {
-        "id" => container.id.starts_with(value),
-        "name" => name_matches(&document.name, value),
-        "status" => state.status.word() == value,
-        "exited" => state.status == Status::Exited && value.parse() == Ok(state.exit_code),
-        "health" => match &state.health {
-            Some(health) => health.status == value,
-            None => value == "none",
-        },
-        "ancestor" => {
-            image_of_filter.is_some_and(|image| image.id.to_string() == document.image_id)
+/// The ports that values like `80`, `53/udp` and `8000-8010/tcp` name.
+fn port_keys(filters: &Filters, key: &str) -> Result<BTreeSet<String>> {
+    let mut keys = BTreeSet::new();
+    for value in filters.all(key) {
+        let (range, protocol) = value.split_once('/').unwrap_or((value, "tcp"));
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let number = |text: &str| text.parse::<u16>().map_err(|_| invalid(key, value));
+        let (first, last) = (number(first)?, number(last)?);
+        if first > last || !matches!(protocol, "tcp" | "udp" | "sctp") {
+            return Err(invalid(key, value));
         }
-        "network" => {
-            let name = network_of_filter.map_or(value.to_owned(), |record| record.name);
-            document.networks.contains_key(&name)
-        }
-        "volume" => {
-            document.mounts.iter().any(|mount| mount.volume == value || mount.target == value)
-        }
-        "publish" => state.ports.values().flatten().any(|(_, port)| {
-            let number = value.split('/').next().unwrap_or_default();
-            number.split('-').next().and_then(|first| first.parse().ok()) == Some(*port)
-        }),
-        "expose" => document
-            .config
-            .exposed_ports
-            .keys()
-            .any(|port| port == value || port.split('/').next() == Some(value)),
-        "is-task" => value == "false" || value == "0",
-        _ => false,
+        keys.extend((first..=last).map(|port| format!("{port}/{protocol}")));
     }
+    Ok(keys)
 }
 
-/// A name filter is a piece of the name; `^` and `$` bind it to the ends, with or without the slash.
-fn name_matches(name: &str, filter: &str) -> bool {
-    let (filter, from_start) = match filter.strip_prefix('^') {
-        Some(rest) => (rest, true),
-        None => (filter, false),
-    };
-    let (filter, to_end) = match filter.strip_suffix('$') {
-        Some(rest) => (rest, true),
-        None => (filter, false),
-    };
-    let full = format!("/{name}");
-    [name, &full].into_iter().any(|name| match (from_start, to_end) {
-        (true, true) => name == filter,
-        (true, false) => name.starts_with(filter),
-        (false, true) => name.ends_with(filter),
-        (false, false) => name.contains(filter),
-    })
+/// These images and every image that was made from one of them.
+fn descendants(daemon: &Daemon, names: &[String]) -> BTreeSet<String> {
+    let all = daemon.images.images();
+    let named = names.iter().filter_map(|name| daemon.images.image(name).ok());
+    let mut waiting: Vec<ImageId> = named.map(|image| image.id).collect();
+    let mut found = BTreeSet::new();
+    while let Some(id) = waiting.pop() {
+        if found.insert(id.to_string()) {
+            let children = all.iter().filter(|image| image.parent.as_ref() == Some(&id));
+            waiting.extend(children.map(|image| image.id));
+        }
+    }
+    found
 }
 
 #[cfg(test)]
@@ -149,22 +184,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_match_by_piece_or_by_anchor() {
-        assert!(name_matches("web_1", "eb"));
-        assert!(name_matches("web_1", "^/web_1$"));
-        assert!(name_matches("web_1", "^web"));
-        assert!(name_matches("web_1", "/web"));
-        assert!(!name_matches("web_1", "^eb"));
-        assert!(!name_matches("web_12", "^web_1$"));
-    }
-
-    #[test]
-    fn filters_that_are_not_known_are_refused() {
-        let filters =
-            |key: &str, value: &str| Filters::from([(key.to_owned(), vec![value.to_owned()])]);
-        check(&filters("status", "running")).unwrap();
-        check(&filters("status", "well")).unwrap_err();
-        check(&filters("colour", "red")).unwrap_err();
-        check(&filters("exited", "x")).unwrap_err();
+    fn ports_are_numbers_and_ranges_of_a_protocol() {
+        let keys = |text: &str| {
+            let mut filters = Filters::default();
+            filters.add("expose", text);
+            port_keys(&filters, "expose")
+        };
+        assert_eq!(keys("80").unwrap(), BTreeSet::from(["80/tcp".to_owned()]));
+        assert_eq!(keys("53-54/udp").unwrap().len(), 2);
+        for bad in ["x", "9-1", "80/x", "1:2", "70000"] {
+            keys(bad).unwrap_err();
+        }
     }
 }

@@ -92,7 +92,7 @@ pub(crate) async fn disconnect(
 ) -> Result<()> {
     let _lifecycle = container.lifecycle.lock().await;
     let known = container.lock().config.networks.contains_key(&record.name);
-    if !known && !force {
+    if !known {
         let (container, network) = (container.name(), record.name.clone());
         return Err(NetworkError::NotAttached { container, network }.into());
     }

@@ -138,11 +138,8 @@ fn long_form(mount: &Mount) -> Result<MountDocument> {
                 return invalid("subpath must be a relative path within the volume".to_owned());
             }
             let driver = options.driver_config.unwrap_or_default();
-            if !matches!(driver.name.as_str(), "" | "local") || !driver.options.is_empty() {
-                return invalid(
-                    "volume drivers and their options are not supported by this engine".to_owned(),
-                );
-            }
+            document.driver = driver.name;
+            document.driver_options = driver.options;
             document.kind = MountKind::Volume;
             document.volume = mount.source.clone();
             document.no_copy = options.no_copy;

@@ -51,7 +51,7 @@ pub(crate) fn parse_port(text: &str) -> Result<(u16, Protocol)> {
 fn bind(container_port: u16, protocol: Protocol, binding: &PortBinding) -> Result<Port> {
     let invalid = |text: &str| Error::Invalid(format!("invalid port specification: {:?}", text));
     let host_address = match binding.host_ip.as_str() {
-        "" | "0.0.0.0" => None,
+        "" => None,
         // Brackets are how the CLI takes an IPv6 address apart from its port.
         text => Some(
             text.trim_matches(['[', ']'])
@@ -70,6 +70,11 @@ fn bind(container_port: u16, protocol: Protocol, binding: &PortBinding) -> Resul
         return Err(invalid(&binding.host_port));
     }
     Ok(Port { host_address, host_port, host_port_end, container_port, protocol })
+}
+
+/// `80` as `80/tcp`.
+pub(crate) fn with_protocol(key: &str) -> String {
+    if key.contains('/') { key.to_owned() } else { format!("{key}/tcp") }
 }
 
 /// `80/tcp`.

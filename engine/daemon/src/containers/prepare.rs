@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::users::{self, Users};
 
 /// The files that are mounted over the image's.
-pub(super) const OWN_FILES: [(&str, &str); 3] =
+pub(crate) const OWN_FILES: [(&str, &str); 3] =
     [("hosts", "/etc/hosts"), ("hostname", "/etc/hostname"), ("resolv.conf", "/etc/resolv.conf")];
 
 /// Where containers that ask for an init find it.

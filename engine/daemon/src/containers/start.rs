@@ -18,6 +18,7 @@ use minke_engine_shim::protocol::{Request, Size, Streams};
 use super::container::{Container, PendingAttach};
 use super::document::{MountDocument, MountKind, Status};
 use super::files::{self, HostResolver};
+use super::log_marks::Subject;
 use super::{exit, health, links, log_options, membership, ports, prepare, unmount, update};
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
@@ -414,6 +415,7 @@ fn fill_volumes(daemon: &Daemon, container: &Container) -> Result<()> {
             MountKind::Volume => {
                 let data = daemon.volumes.data(&mount.volume);
                 std::fs::create_dir_all(&data).map_err(Error::file("making", &data))?;
+                daemon.volumes.hold(&mount.volume, &container.id)?;
                 if first && !mount.no_copy && mount.subpath.is_empty() {
                     volumes::fill_from_image(&container.rootfs(), &mount.target, &data)
                         .map_err(Error::file("filling the volume", &data))?;
@@ -430,12 +432,22 @@ fn shim_config(container: &Container, network: &Joined) -> Result<ShimConfig> {
     let cell = container.lock();
     let config = &cell.config.config;
     let options = log_options::read(&cell.config.host_config)?;
+    let subject = Subject {
+        id: &container.id,
+        name: &cell.config.name,
+        image_id: &cell.config.image_id,
+        config,
+    };
+    let marks = options.as_ref().map(|options| options.marks_of(&subject)).transpose()?;
+    let marks = marks.filter(|marks| !marks.is_empty());
     let log = options.map(|options| LogConfig {
         path,
         max_size: options.max_size,
         max_files: options.max_files,
         format: options.format,
         compress: options.compress,
+        // Strings as keys and values: this cannot fail.
+        marks: marks.map(|m| serde_json::to_string(&m).unwrap_or_default()).unwrap_or_default(),
     });
     Ok(ShimConfig {
         id: container.id.clone(),

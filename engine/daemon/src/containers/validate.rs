@@ -72,7 +72,6 @@ fn check_words(host: &HostConfig) -> Result<()> {
         let ok = known.contains(&value) || (shared && known.contains(&"container:"));
         if ok { Ok(()) } else { Err(unsupported(what, value)) }
     };
-    one_of("VolumeDriver", &host.volume_driver, &["", "local"])?;
     one_of("Runtime", &host.runtime, &["", "minke", "runc", "io.containerd.runc.v2"])?;
     one_of("UsernsMode", &host.userns_mode, &["", "host"])?;
     one_of("UTSMode", &host.uts_mode, &["", "host", "private"])?;

@@ -133,10 +133,7 @@ fn networks(daemon: &Daemon, cell: &Cell) -> BTreeMap<String, EndpointSettings> 
             _ => asked.clone(),
         };
         if endpoint.network_id.is_empty() {
-            endpoint.network_id = match name.as_str() {
-                "host" | "none" => daemon.built_in_network_id(name),
-                _ => daemon.networks.get(name).map(|record| record.id).unwrap_or_default(),
-            };
+            endpoint.network_id = daemon.network_id(name);
         }
         shown.insert(name.clone(), endpoint);
     }
@@ -149,7 +146,7 @@ fn network_settings(daemon: &Daemon, container: &Container, cell: &Cell) -> Netw
     let mut shown_ports: BTreeMap<String, Option<Vec<PortBinding>>> = BTreeMap::new();
     if running {
         for key in cell.config.config.exposed_ports.keys() {
-            shown_ports.insert(normal_key(key), None);
+            shown_ports.insert(ports::with_protocol(key), None);
         }
         for (key, given) in &cell.state.ports {
             let bindings = given
@@ -183,10 +180,6 @@ fn network_settings(daemon: &Daemon, container: &Container, cell: &Cell) -> Netw
         networks,
         ..NetworkSettings::default()
     }
-}
-
-fn normal_key(key: &str) -> String {
-    if key.contains('/') { key.to_owned() } else { format!("{key}/tcp") }
 }
 
 /// A row of a list.
@@ -238,7 +231,7 @@ fn port_list(cell: &Cell) -> Vec<PortSummary> {
     }
     for key in cell.config.config.exposed_ports.keys() {
         if let Ok((port, _)) = ports::parse_port(key)
-            && !cell.state.ports.contains_key(&normal_key(key))
+            && !cell.state.ports.contains_key(&ports::with_protocol(key))
         {
             list.push(PortSummary {
                 private_port: port,

@@ -1,5 +1,7 @@
 //! One line of a log, in either form of storage.
 
+use std::collections::BTreeMap;
+
 use minke_engine_shim::log::Format;
 use minke_engine_shim::record::{self, Front, Record};
 use serde::Deserialize;
@@ -21,6 +23,8 @@ pub(crate) struct Line {
     pub(crate) time: i64,
     /// With its line feed, unless it is a piece of a longer line.
     pub(crate) text: String,
+    /// What it is marked with.
+    pub(crate) marks: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -29,6 +33,8 @@ struct Stored<'a> {
     #[serde(default)]
     stream: &'a str,
     time: &'a str,
+    #[serde(default)]
+    attrs: BTreeMap<String, String>,
 }
 
 /// What stands at the beginning of some bytes.
@@ -81,7 +87,8 @@ impl Line {
     fn parse(bytes: &[u8]) -> Option<Line> {
         let stored: Stored<'_> = serde_json::from_slice(bytes).ok()?;
         let source = if stored.stream == "stderr" { Source::Stderr } else { Source::Stdout };
-        Some(Line { source, time: stamp::parse_rfc3339(stored.time)?, text: stored.log })
+        let time = stamp::parse_rfc3339(stored.time)?;
+        Some(Line { source, time, text: stored.log, marks: stored.attrs })
     }
 
     fn of(record: &Record<'_>) -> Line {
@@ -90,7 +97,8 @@ impl Line {
             text.push('\n');
         }
         let source = if record.stderr { Source::Stderr } else { Source::Stdout };
-        Line { source, time: i64::try_from(record.time).unwrap_or(i64::MAX), text }
+        let time = i64::try_from(record.time).unwrap_or(i64::MAX);
+        Line { source, time, text, marks: BTreeMap::new() }
     }
 }
 

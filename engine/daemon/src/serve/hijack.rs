@@ -7,11 +7,12 @@
 mod keys;
 mod pump;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::StatusCode;
 use minke_engine_client::wire::{ErrorBody, StartExec};
-use minke_engine_shim::protocol::{Size, Streams};
+use minke_engine_shim::protocol::{Request, Size, Streams};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::gate::Gate;
@@ -19,6 +20,7 @@ use super::head::Head;
 use super::socket::Socket;
 use crate::api::params::Params;
 use crate::api::versions;
+use crate::containers::container::Container;
 use crate::containers::{document::Status, exec, start};
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
@@ -260,11 +262,12 @@ async fn attach(daemon: &Daemon, call: &mut Call, name: &str) -> Result<()> {
             None => return Ok(()),
         },
     };
-    let terminal = Terminal { tty, stdin: streams.stdin, keys: tty.then_some(keys) };
+    let terminal = Terminal { raw: tty, stdin: streams.stdin, keys: tty.then_some(keys) };
     let rest = std::mem::take(&mut call.rest);
-    let outcome = pump(&mut call.stream, rest, connection, terminal, false).await;
-    let action = if matches!(outcome, Outcome::Detached) { "detach" } else { return Ok(()) };
-    daemon.events.publish("container", action, &container.id, container.attributes());
+    let mut connection = connection;
+    if pump(&mut call.stream, rest, &mut connection, terminal).await == Outcome::Detached {
+        daemon.events.publish("container", "detach", &container.id, container.attributes());
+    }
     Ok(())
 }
 
@@ -313,17 +316,15 @@ async fn start_exec(daemon: &Daemon, call: &mut Call, id: &str) -> Result<()> {
     };
     let container = daemon.containers.of_exec(id)?;
     let details = exec::show(&container, id)?;
-    let tty = details.process_config.tty;
     let keys = DetachKeys::parse(&details.detach_keys)?;
-    let size = body.console_size.map(|[rows, columns]| Size { rows, columns });
+    let keys = details.process_config.tty.then_some(keys);
+    // Whether there are frames is up to who starts it, whatever the exec was made with.
+    let raw = body.tty;
+    let size = body.console_size.filter(|_| raw).map(|[rows, columns]| Size { rows, columns });
     if body.detach {
         let streams = Streams::default();
         let connection = exec::start(daemon, &container, id, streams, size).await?;
-        let (daemon, id) = (daemon.clone(), id.to_owned());
-        tokio::spawn(async move {
-            let code = pump::drain(connection).await;
-            exec::ended(&daemon, &container, &id, code);
-        });
+        go_on_without(daemon, &container, id, connection);
         call.answer(StatusCode::OK, b"").await;
         return Ok(());
     }
@@ -335,33 +336,50 @@ async fn start_exec(daemon: &Daemon, call: &mut Call, id: &str) -> Result<()> {
     let claimed = exec::claim(&container, id)?;
     // The head goes first: clients that read the stream past their HTTP library's buffer would lose
     // what comes together with it.
-    let taken = call.take_over(tty).await;
-    let connection = match exec::start_claimed(daemon, &container, claimed, streams, size).await {
+    let taken = call.take_over(raw).await;
+    let mut connection = match exec::start_claimed(daemon, &container, claimed, streams, size).await
+    {
         Ok(connection) => connection,
         // As Docker does: the stream says why, inspect says the exit code.
         Err(error) => {
             let text = format!("{}\r\n", error.message());
             let bytes = text.as_bytes();
-            let framed = if tty { bytes.to_vec() } else { frame(false, bytes) };
+            let framed = if raw { bytes.to_vec() } else { frame(false, bytes) };
             let _ = call.stream.write_all(&framed).await;
             return Ok(());
         }
     };
     call.head_was_read().await;
-    let terminal = Terminal { tty, stdin: streams.stdin, keys: tty.then_some(keys) };
+    let terminal = Terminal { raw, stdin: streams.stdin, keys };
     let rest = std::mem::take(&mut call.rest);
     let outcome = match taken {
-        Ok(()) => pump(&mut call.stream, rest, connection, terminal, true).await,
-        Err(_) => Outcome::Exited(pump::drain(connection).await),
+        Ok(()) => pump(&mut call.stream, rest, &mut connection, terminal).await,
+        Err(_) => Outcome::Gone,
     };
-    let code = match outcome {
-        Outcome::Exited(code) => code,
-        // The shim is gone, and so is the container.
-        Outcome::Detached | Outcome::Gone => 137,
-    };
-    // Before the client sees the end: it asks for the exit code next.
-    exec::ended(daemon, &container, id, code);
+    match outcome {
+        // Before the client sees the end: it asks for the exit code next.
+        Outcome::Exited(code) => exec::ended(daemon, &container, id, code),
+        Outcome::Detached => {
+            exec::tell(daemon, &container, "exec_detach", id, None);
+            go_on_without(daemon, &container, id, connection);
+        }
+        Outcome::Gone => {
+            // The end of a client is the end of its input.
+            let _ = connection.writer.send(&Request::StdinEnd).await;
+            go_on_without(daemon, &container, id, connection);
+        }
+    }
     Ok(())
+}
+
+/// Waits in the background for the end of an exec that no client is bound to, so that its exit code is
+/// known.
+fn go_on_without(daemon: &Daemon, container: &Arc<Container>, id: &str, connection: Connection) {
+    let (daemon, container, id) = (daemon.clone(), container.clone(), id.to_owned());
+    tokio::spawn(async move {
+        let code = pump::drain(connection).await;
+        exec::ended(&daemon, &container, &id, code);
+    });
 }
 
 #[cfg(test)]

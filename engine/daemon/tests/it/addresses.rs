@@ -56,6 +56,42 @@ fn containers_have_ipv6_addresses_names_and_ports() {
 }
 
 #[test]
+fn a_port_on_an_ipv6_address_is_only_there_and_needs_one() {
+    let site = Site::new();
+    let cli = |words: &[&str]| site.docker(words);
+    cli(&["network", "create", "--ipv6", "--subnet", "fd00:78::/64", "six"]).ok();
+    let serve = |name: &str, ports: &[&str]| {
+        let words = ["run", "-d", "--name", name, "--network", "six"];
+        cli(&[&words[..], ports, &["busybox", "sh", "-c", SERVE]].concat()).ok();
+    };
+    serve("one", &["-p", "[fd00:78::1]:18082:80"]);
+    serve("all", &["-p", "[::]:18083:80"]);
+    serve("both", &["-p", "0.0.0.0:18084:80", "-p", "[::]:18084:80"]);
+    for address in
+        ["[fd00:78::1]:18082", "[fd00:78::1]:18083", "[fd00:78::1]:18084", "127.0.0.1:18084"]
+    {
+        assert_eq!(wait_until(address, || says(address)), "served", "{address}");
+    }
+    for address in ["127.0.0.1:18082", "127.0.0.1:18083"] {
+        let error = TcpStream::connect(address).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused, "{address}");
+    }
+    assert_eq!(cli(&["port", "both", "80"]).ok(), "0.0.0.0:18084\n[::]:18084\n");
+    let words = ["run", "--rm", "--network", "six", "-p", "[::]:18083:80", "busybox", "true"];
+    let taken = cli(&words);
+    assert!(taken.stderr.contains("port is already allocated"), "{taken:?}");
+    for (address, why) in [("[::]", "has no IPv6 addresses"), ("[::1]", "::1")] {
+        let publish = format!("{address}:18085:80");
+        let refused = cli(&["run", "--rm", "-p", &publish, "busybox", "true"]);
+        assert!(refused.code == 125 && refused.stderr.contains(why), "{refused:?}");
+    }
+    let own = ["run", "--rm", "--network", "six", "-p", "[::1]:18085:80", "busybox", "true"];
+    let refused = cli(&own);
+    assert!(refused.code == 125 && refused.stderr.contains("::1 (published ports"), "{refused:?}");
+    cli(&["rm", "-f", "one", "all", "both"]).ok();
+}
+
+#[test]
 fn reserved_addresses_are_left_out_and_ranges_are_kept_to() {
     let site = Site::new();
     let cli = |words: &[&str]| site.docker(words);

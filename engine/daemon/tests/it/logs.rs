@@ -114,3 +114,36 @@ fn a_torn_last_line_is_dropped_and_the_log_goes_on() {
         assert_eq!(site.docker(&["logs", driver]).ok(), "whole\nwhole\n");
     }
 }
+
+#[test]
+fn lines_are_marked_with_labels_variables_and_a_tag() {
+    let site = Site::new();
+    let options = ["--log-opt", "labels=team", "--log-opt", "env-regex=^LOG_", "--log-opt"];
+    let words = ["run", "--name", "cc", "-l", "team=a b", "-l", "x=y", "-e", "LOG_LEVEL=1,2"];
+    let said = ["tag={{.ImageName}}/{{.Name}}", "busybox", "echo", "said"];
+    site.docker(&[&words[..], &options, &said].concat()).ok();
+    let logs = |more: &[&str]| site.docker(&[&["logs"], more, &["cc"]].concat()).ok();
+    assert_eq!(logs(&[]), "said\n");
+    assert_eq!(logs(&["--details"]), "LOG_LEVEL=1%2C2,tag=busybox%2Fcc,team=a+b said\n");
+    let path = site.docker(&["inspect", "-f", "{{.LogPath}}", "cc"]).ok();
+    let line: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(path.trim()).unwrap()).unwrap();
+    assert_eq!(line["attrs"]["team"], "a b");
+    let bad = site.docker(&["create", "--log-opt", "tag={{.Nothing}}", "busybox"]);
+    assert!(bad.stderr.contains(".Nothing"), "{bad:?}");
+    let bad = site.docker(&["create", "--log-driver", "asdf", "busybox"]);
+    assert!(bad.stderr.contains("no log driver named 'asdf' is registered"), "{bad:?}");
+}
+
+#[test]
+fn a_log_that_does_not_block_keeps_every_line() {
+    let site = Site::new();
+    let options = ["--log-opt", "mode=non-blocking", "--log-opt", "max-buffer-size=64k"];
+    site.docker(
+        &[&["run"], &options[..], &["--name", "talks", "busybox", "sh", "-c", COUNT]].concat(),
+    )
+    .ok();
+    assert_eq!(numbers(&site.docker(&["logs", "talks"]).ok()).len(), 4000);
+    let alone = site.docker(&["create", "--log-opt", "max-buffer-size=1m", "busybox"]);
+    assert!(alone.stderr.contains("mode=non-blocking"), "{alone:?}");
+}

@@ -12,11 +12,11 @@ mod site;
 mod tools;
 
 pub use dockerd::Dockerd;
-pub use http::ask;
+pub use http::{ask, ask_with};
 pub use image::{IMAGE, image_archive, image_config, image_layer};
 pub use numbers::{Numbers, seeds};
 pub use picture::{Picture, describe};
 pub use project::Project;
 pub use served::Served;
 pub use site::{Outcome, Site, wait_until};
-pub use tools::{clis, docker20_programs, docker28, engine, shim};
+pub use tools::{clis, docker_registry, docker20_programs, docker28, engine, shim};

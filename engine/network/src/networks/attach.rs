@@ -55,11 +55,8 @@ impl Networks {
                 .map(|e| e.interface.as_str())
                 .collect();
             let free = (0..).map(|n| format!("eth{n}")).find(|name| !used.contains(&name.as_str()));
-            let mut taken: Taken = all()
-                .flat_map(|e| &e.ports)
-                .map(|p| (p.protocol, p.host_address.unwrap_or(ports::ALL), p.host_port))
-                .collect();
-            let wanted = published(record, &options.ports);
+            let mut taken: Taken = all().flat_map(|e| &e.ports).flat_map(ports::taken_by).collect();
+            let wanted = published(record, &options.ports, address6)?;
             (free.unwrap_or_default(), ports::choose(&wanted, &mut taken)?)
         };
         let has_veth = record.parent.is_none();
@@ -311,14 +308,21 @@ async fn add_routes(
 }
 
 /// The ports to publish, with the network's own address where none is said. A container that shares a
-/// link of the host is reached by its own address.
-fn published(record: &NetworkRecord, wanted: &[Port]) -> Vec<Port> {
+/// link of the host is reached by its own address; one without an IPv6 address is not reached by one.
+fn published(
+    record: &NetworkRecord,
+    wanted: &[Port],
+    address6: Option<Ipv6Addr>,
+) -> Result<Vec<Port>, NetworkError> {
     if record.parent.is_some() {
-        return Vec::new();
+        return Ok(Vec::new());
     }
-    let with_address = |port: &Port| Port {
-        host_address: port.host_address.or(record.publish_on),
-        ..port.clone()
+    let with_address = |port: &Port| match port.host_address.or(record.publish_on) {
+        Some(address) if address.is_ipv6() && address6.is_none() => {
+            let (port, network) = (port.container_port, record.name.clone());
+            Err(NetworkError::PublishedWithoutIpv6 { port, address, network })
+        }
+        host_address => Ok(Port { host_address, ..port.clone() }),
     };
     wanted.iter().map(with_address).collect()
 }

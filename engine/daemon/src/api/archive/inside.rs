@@ -11,7 +11,7 @@ use crate::containers::container::Container;
 use crate::containers::document::{MountDocument, MountKind};
 use crate::containers::{exit, mounts, prepare, start, unmount};
 use crate::daemon::Daemon;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::options::IdRange;
 use crate::users;
 
@@ -58,10 +58,22 @@ impl Place {
             let path = PathBuf::from(format!("/{}", rest.trim_start_matches('/')));
             return Ok(Place { root, path, read_only, users: None, mounted: None });
         }
+        if let Some((file, _)) = prepare::OWN_FILES.iter().find(|(_, target)| *target == clean) {
+            return Place::own_file(container, file, read_only);
+        }
         let mut place = Place::root(daemon, container).await?;
         place.path = absolute.into();
         place.read_only = read_only;
         Ok(place)
+    }
+
+    /// A file of the engine's that is mounted in the container when it runs; empty until its first start.
+    fn own_file(container: &Container, file: &str, read_only: bool) -> Result<Place> {
+        let path = container.dir.join(file);
+        let options = std::fs::OpenOptions::new().create(true).append(true).open(&path);
+        options.map_err(Error::file("making", &path))?;
+        let (root, path) = (container.dir.clone(), PathBuf::from(format!("/{file}")));
+        Ok(Place { root, path, read_only, users: None, mounted: None })
     }
 
     /// The root file system of a container without what is mounted in it.

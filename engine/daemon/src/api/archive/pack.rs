@@ -6,6 +6,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use minke_engine_runtime::privileges::as_owner;
+use minke_engine_runtime::spec::Accounts;
 use serde_json::json;
 
 use crate::base64;
@@ -168,14 +169,20 @@ fn add_owned<W: Write>(
     tar.append_data(&mut header, name, io::empty())
 }
 
-/// Unpacks an archive (plain or gzip) into the existing directory `path`. `users`: host ids that stand for
-/// the owners.
-pub(super) fn unpack(
-    path: &Path,
-    reader: impl Read,
-    keep_kinds: bool,
-    users: Option<IdRange>,
-) -> io::Result<()> {
+/// How an archive is unpacked.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Unpacking {
+    /// A directory and what is none do not take each other's place.
+    pub(super) keep_kinds: bool,
+    /// Host ids that stand for the owners.
+    pub(super) users: Option<IdRange>,
+    /// Everything belongs to this user (`user[:group]` as in a container's configuration), whatever the
+    /// archive says.
+    pub(super) owner: Option<String>,
+}
+
+/// Unpacks an archive (plain or gzip) into the existing directory `path`.
+pub(super) fn unpack(path: &Path, reader: impl Read, how: &Unpacking) -> io::Result<()> {
     if !fs::metadata(path)?.is_dir() {
         return Err(io::ErrorKind::NotADirectory.into());
     }
@@ -183,33 +190,37 @@ pub(super) fn unpack(
     let magic = io::BufRead::fill_buf(&mut reader)?;
     if magic.starts_with(&[0x1f, 0x8b]) {
         let reader = flate2::read::GzDecoder::new(reader);
-        return unpack_as_owner(path, reader, keep_kinds, users);
+        return unpack_as_owner(path, reader, how);
     }
-    unpack_as_owner(path, reader, keep_kinds, users)
+    unpack_as_owner(path, reader, how)
 }
 
-fn unpack_as_owner(
-    path: &Path,
-    reader: impl Read,
-    keep_kinds: bool,
-    users: Option<IdRange>,
-) -> io::Result<()> {
-    match users {
-        None => unpack_tar(path, reader, keep_kinds, None),
+fn unpack_as_owner(path: &Path, reader: impl Read, how: &Unpacking) -> io::Result<()> {
+    let owner = match &how.owner {
+        None => None,
+        Some(user) => {
+            let accounts = Accounts::read(Path::new("/"))?;
+            let identity = accounts.resolve(user, &[]);
+            let identity = identity.map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
+            Some((u64::from(identity.uid), u64::from(identity.gid)))
+        }
+    };
+    match how.users {
+        None => unpack_tar(path, reader, how, owner),
         // The host's root is nobody in there, and can make nothing.
-        Some(range) => as_owner(range.first, || unpack_tar(path, reader, keep_kinds, Some(range))),
+        Some(range) => as_owner(range.first, || unpack_tar(path, reader, how, owner)),
     }
 }
 
 fn unpack_tar(
     path: &Path,
     reader: impl Read,
-    keep_kinds: bool,
-    users: Option<IdRange>,
+    how: &Unpacking,
+    owner: Option<(u64, u64)>,
 ) -> io::Result<()> {
     let mut archive = tar::Archive::new(reader);
     archive.set_preserve_permissions(true);
-    archive.set_preserve_ownerships(users.is_none());
+    archive.set_preserve_ownerships(how.users.is_none() && owner.is_none());
     archive.set_unpack_xattrs(false);
     for entry in archive.entries()? {
         let mut entry = entry?;
@@ -219,29 +230,40 @@ fn unpack_tar(
         if let Ok(there) = there
             && there.is_dir() != directory
         {
-            if keep_kinds {
-                return Err(io::Error::new(
-                    io::ErrorKind::InvalidInput,
-                    format!("cannot overwrite {} by something of another kind", name.display()),
-                ));
-            }
-            let target = path.join(&name);
-            if there.is_dir() {
-                fs::remove_dir_all(&target)?;
-            } else if !there.is_symlink() {
-                fs::remove_file(&target)?;
-            }
+            make_way(&path.join(&name), &there, how.keep_kinds)?;
         }
-        if entry.unpack_in(path)?
-            && let Some(users) = users
-        {
-            let header = entry.header();
-            let outside = |id: u64| u32::try_from(id).ok().and_then(|id| users.outside(id));
-            let owners = (outside(header.uid()?), outside(header.gid()?));
-            std::os::unix::fs::lchown(path.join(&name), owners.0, owners.1)?;
+        if !entry.unpack_in(path)? || (how.users.is_none() && owner.is_none()) {
+            continue;
         }
+        let header = entry.header();
+        let (uid, gid) = match owner {
+            Some(owner) => owner,
+            None => (header.uid()?, header.gid()?),
+        };
+        let outside = |id: u64| {
+            let id = u32::try_from(id).ok()?;
+            how.users.map_or(Some(id), |users| users.outside(id))
+        };
+        std::os::unix::fs::lchown(path.join(&name), outside(uid), outside(gid))?;
     }
     Ok(())
+}
+
+/// Takes away what is of another kind than what comes.
+fn make_way(target: &Path, there: &fs::Metadata, keep_kinds: bool) -> io::Result<()> {
+    if keep_kinds {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("cannot overwrite {} by something of another kind", target.display()),
+        ));
+    }
+    if there.is_dir() {
+        fs::remove_dir_all(target)
+    } else if !there.is_symlink() {
+        fs::remove_file(target)
+    } else {
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -266,11 +288,12 @@ mod tests {
         std::os::unix::fs::symlink("sub/file", from.join("link")).unwrap();
         let mut bytes = Vec::new();
         pack(&from, "from", &mut bytes, None).unwrap();
-        unpack(&to, &bytes[..], false, None).unwrap();
+        let plain = Unpacking::default();
+        unpack(&to, &bytes[..], &plain).unwrap();
         assert_eq!(fs::read_to_string(to.join("from/link")).unwrap(), "content");
         fs::create_dir(to.join("from/link2")).unwrap();
-        assert!(unpack(&to.join("missing"), &bytes[..], false, None).is_err());
-        assert!(unpack(&to.join("from/sub/file"), &bytes[..], false, None).is_err());
+        assert!(unpack(&to.join("missing"), &bytes[..], &plain).is_err());
+        assert!(unpack(&to.join("from/sub/file"), &bytes[..], &plain).is_err());
     }
 
     #[test]

@@ -14,8 +14,8 @@ const LOOK: Duration = Duration::from_secs(2);
 
 /// How the bytes are to be treated.
 pub(crate) struct Terminal {
-    /// Output is one raw stream.
-    pub(crate) tty: bool,
+    /// Output has no frames.
+    pub(crate) raw: bool,
     /// The client's bytes are the session's input.
     pub(crate) stdin: bool,
     /// Keys that detach.
@@ -42,37 +42,26 @@ pub(crate) fn frame(stderr: bool, bytes: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Moves bytes until the end. `to_the_end`: goes on without the client until the process has ended,
-/// so that its exit code is known.
+/// Moves bytes until the end.
 pub(crate) async fn pump(
     client: &mut Socket,
     early: Vec<u8>,
-    connection: Connection,
+    connection: &mut Connection,
     mut terminal: Terminal,
-    to_the_end: bool,
 ) -> Outcome {
-    let Connection { mut reader, mut writer } = connection;
+    let Connection { reader, writer } = connection;
     let Ok(probe) = client.probe() else { return Outcome::Gone };
     let (from_client, mut to_client) = tokio::io::split(client);
-    let tty = terminal.tty;
+    let raw = terminal.raw;
     // Input is dropped when output ends and the other way round: neither holds anything that the
     // other side would miss then.
-    let outcome = tokio::select! {
-        outcome = output(&mut reader, &mut to_client, tty) => outcome,
-        outcome = input(from_client, probe, early, &mut writer, &mut terminal) => outcome,
-    };
-    match outcome {
-        Outcome::Exited(_) => outcome,
-        _ if to_the_end => {
-            // The end of a client is the end of its input.
-            let _ = writer.send(&Request::StdinEnd).await;
-            Outcome::Exited(drain_reader(&mut reader).await)
-        }
-        _ => outcome,
+    tokio::select! {
+        outcome = output(reader, &mut to_client, raw) => outcome,
+        outcome = input(from_client, probe, early, writer, &mut terminal) => outcome,
     }
 }
 
-async fn output(reader: &mut Reader, client: &mut (impl AsyncWrite + Unpin), tty: bool) -> Outcome {
+async fn output(reader: &mut Reader, client: &mut (impl AsyncWrite + Unpin), raw: bool) -> Outcome {
     loop {
         let (stderr, bytes) = match reader.next().await {
             Ok(Some(Response::Stdout(bytes))) => (false, bytes),
@@ -81,7 +70,7 @@ async fn output(reader: &mut Reader, client: &mut (impl AsyncWrite + Unpin), tty
             Ok(Some(_)) => continue,
             Ok(None) | Err(_) => return Outcome::Gone,
         };
-        let bytes = if tty { bytes } else { frame(stderr, &bytes) };
+        let bytes = if raw { bytes } else { frame(stderr, &bytes) };
         if client.write_all(&bytes).await.is_err() {
             return Outcome::Gone;
         }
@@ -140,12 +129,8 @@ pub(super) async fn hung_up(client: Probe) {
 
 /// Reads a session to its end; its exit code.
 pub(super) async fn drain(mut connection: Connection) -> i64 {
-    drain_reader(&mut connection.reader).await
-}
-
-async fn drain_reader(reader: &mut Reader) -> i64 {
     loop {
-        match reader.next().await {
+        match connection.reader.next().await {
             Ok(Some(Response::Exited(exit))) => return i64::from(exit.code),
             Ok(Some(_)) => {}
             Ok(None) | Err(_) => return 137,

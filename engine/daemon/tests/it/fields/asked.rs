@@ -171,8 +171,8 @@ pub const ROWS: &[Row] = &[
     ),
     row(
         "HostConfig.VolumeDriver",
-        "only `local` is there",
-        Shown::Refused(r#"{"HostConfig":{"VolumeDriver":"nfs"}}"#),
+        "the driver of volumes that are made for it; only `local` is there",
+        Shown::Test("a_driver_that_is_not_there_is_refused_where_a_volume_needs_it"),
     ),
     row(
         "HostConfig.VolumesFrom",

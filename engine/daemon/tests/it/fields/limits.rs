@@ -278,7 +278,7 @@ pub const ROWS: &[Row] = &[
     ),
     row(
         "HostConfig.Mounts.VolumeOptions",
-        "labels, a directory inside, not filled from the image",
+        "labels, a directory inside, not filled from the image, options of the local driver",
         Shown::Test("mounts_in_their_long_form_have_all_their_options"),
     ),
     row(

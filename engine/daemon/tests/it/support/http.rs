@@ -37,12 +37,19 @@ impl Answer {
 /// Asks the daemon, with a JSON body if there is one.
 pub fn ask(site: &Site, method: &str, path: &str, body: Option<&Value>) -> Answer {
     let body = body.map(Value::to_string).unwrap_or_default();
-    let head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    );
+    ask_with(site, method, path, &["Content-Type: application/json"], body.as_bytes())
+}
+
+/// Asks the daemon with further lines in the head.
+pub fn ask_with(site: &Site, method: &str, path: &str, head: &[&str], body: &[u8]) -> Answer {
+    let mut lines = format!("{method} {path} HTTP/1.1\r\nHost: x\r\n");
+    for line in head {
+        lines.push_str(line);
+        lines.push_str("\r\n");
+    }
+    lines.push_str(&format!("Content-Length: {}\r\n\r\n", body.len()));
     let mut stream = UnixStream::connect(site.socket()).unwrap();
-    stream.write_all(&[head.as_bytes(), body.as_bytes()].concat()).unwrap();
+    stream.write_all(&[lines.as_bytes(), body].concat()).unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).unwrap();
     let at = answer.windows(4).position(|window| window == b"\r\n\r\n").unwrap_or(0);

@@ -1,10 +1,10 @@
 //! The programs that tests use: the engine of this crate, its shim, and two docker CLIs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Debian's packages with CLI and daemon 20.10.
-const PACKAGES: [&str; 4] = ["docker.io", "containerd", "runc", "tini"];
+/// Debian's packages with CLI and daemon 20.10, and a registry.
+const PACKAGES: [&str; 5] = ["docker.io", "containerd", "runc", "tini", "docker-registry"];
 
 /// The folder that cargo puts programs in.
 fn folder() -> PathBuf {
@@ -47,7 +47,9 @@ fn docker20() -> PathBuf {
     let tools = folder().parent().unwrap().join("tools");
     let unpacked = tools.join("docker20");
     let docker = unpacked.join("usr/bin/docker");
-    if !docker.exists() {
+    if !registry_beside(&docker).exists() {
+        // What an earlier version unpacked has no registry.
+        let _ = std::fs::remove_dir_all(&unpacked);
         // Other tests may do the same at the same time: whoever is first wins, with equal content.
         let own = tools.join(format!("docker20-{}", std::process::id()));
         std::fs::create_dir_all(&own).unwrap();
@@ -64,6 +66,17 @@ fn docker20() -> PathBuf {
     }
     assert!(docker.exists(), "{PACKAGES:?} have a docker CLI");
     docker
+}
+
+/// The registry of Debian's docker-registry package.
+pub fn docker_registry() -> PathBuf {
+    let registry = registry_beside(&docker20());
+    assert!(registry.exists(), "{PACKAGES:?} have {registry:?}");
+    registry
+}
+
+fn registry_beside(docker: &Path) -> PathBuf {
+    docker.with_file_name("docker-registry")
 }
 
 /// The folders of Docker 20.10's other programs: dockerd, containerd, runc.
