@@ -18,6 +18,7 @@ mod stats;
 mod system;
 mod top;
 mod transfer;
+mod unread;
 mod verify;
 pub(crate) mod versions;
 mod volumes;
@@ -33,6 +34,7 @@ use tower_service::Service;
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
 use crate::serve::Gate;
+use unread::Unread;
 
 /// Answers a request of any version.
 pub(crate) async fn answer(request: Request<Incoming>, gate: Gate) -> Response<Body> {
@@ -48,11 +50,17 @@ pub(crate) async fn answer(request: Request<Incoming>, gate: Gate) -> Response<B
         match format!("{path}{query}").parse::<Uri>() {
             Ok(uri) => {
                 parts.uri = uri;
-                let request = Request::from_parts(parts, Body::new(body));
-                match router.call(request).await {
+                let unread = Unread::default();
+                let request = Request::from_parts(parts, Body::new(unread.lend(body)));
+                let response = match router.call(request).await {
                     Ok(response) => response,
                     Err(never) => match never {},
+                };
+                let status = response.status();
+                if status.is_client_error() || status.is_server_error() {
+                    tokio::spawn(async move { unread.throw_away().await });
                 }
+                response
             }
             Err(_) => Error::Invalid("the path cannot be read".to_owned()).into_response(),
         }

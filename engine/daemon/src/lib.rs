@@ -21,6 +21,8 @@ mod apparmor;
 mod build;
 mod containers;
 mod daemon;
+mod damage;
+mod documents;
 mod durable;
 mod error;
 mod events;

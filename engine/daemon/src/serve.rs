@@ -20,7 +20,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::daemon::{Daemon, lock_data};
 use crate::options::EngineOptions;
-use crate::{api, containers, users};
+use crate::{api, containers, damage, users};
 pub(crate) use gate::Gate;
 use head::Heard;
 use listen::{Accepted, Listeners};
@@ -119,6 +119,7 @@ async fn open(options: EngineOptions, gate: Gate) -> anyhow::Result<()> {
     }
     let router = api::router(&daemon).await.map_err(say)?;
     gate.open(daemon.clone(), router);
+    damage::watch(&daemon);
     if let Some(warning) = daemon.networks.detect_forward_drop().await {
         tracing::warn!("{warning}");
     }

@@ -12,6 +12,8 @@ mod commands;
 mod corpus;
 mod crash;
 mod create;
+mod damage;
+mod disk_full;
 mod escapes;
 mod fields;
 mod health;
