@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use minke_device_keeper::{KeeperOptions, Power};
@@ -79,6 +80,10 @@ pub struct Engine {
     /// FIRST:COUNT of the host's ids, or a user with ranges in /etc/subuid and /etc/subgid.
     #[arg(long, value_name = "RANGE", value_parser = minke_engine_daemon::parse_range)]
     userns_remap: Option<minke_engine_daemon::IdRange>,
+    /// Read every layer of the images again within this time and fetch again what is damaged; 0 is
+    /// never.
+    #[arg(long, value_name = "SECONDS", default_value_t = 7 * 24 * 3600)]
+    scrub_interval: u64,
     /// Only builds and pushes: keeps compressed layers, and leaves nothing in the kernel at its end.
     #[arg(long, hide = true)]
     build_worker: bool,
@@ -116,6 +121,7 @@ impl Engine {
             insecure_registries: self.insecure_registry,
             build_worker: self.build_worker,
             user_range: self.userns_remap,
+            scrub_interval: Duration::from_secs(self.scrub_interval),
         };
         if self.cleanup {
             minke_engine_daemon::clean_up(options)

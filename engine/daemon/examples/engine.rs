@@ -26,6 +26,10 @@ fn main() -> ExitCode {
             }
             "--tcp" => tcp = value().parse().ok(),
             "--tls" => tls = Some(PathBuf::from(value())),
+            "--scrub-interval" => {
+                let seconds = value().parse().unwrap_or_default();
+                options.scrub_interval = std::time::Duration::from_secs(seconds);
+            }
             "--build-worker" => options.build_worker = true,
             other => {
                 eprintln!("unknown option {other}");

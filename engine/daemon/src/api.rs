@@ -19,6 +19,7 @@ mod stats;
 mod system;
 mod top;
 mod transfer;
+mod unread;
 mod verify;
 pub(crate) mod versions;
 mod volumes;
@@ -34,6 +35,7 @@ use tower_service::Service;
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
 use crate::serve::Gate;
+use unread::Unread;
 
 /// Answers a request of any version.
 pub(crate) async fn answer(request: Request<Incoming>, gate: Gate) -> Response<Body> {
@@ -50,11 +52,17 @@ pub(crate) async fn answer(request: Request<Incoming>, gate: Gate) -> Response<B
             Ok(uri) => {
                 parts.uri = uri;
                 parts.extensions.insert(versions::Spoken(version));
-                let request = Request::from_parts(parts, Body::new(body));
-                match router.call(request).await {
+                let unread = Unread::default();
+                let request = Request::from_parts(parts, Body::new(unread.lend(body)));
+                let response = match router.call(request).await {
                     Ok(response) => response,
                     Err(never) => match never {},
+                };
+                let status = response.status();
+                if status.is_client_error() || status.is_server_error() {
+                    tokio::spawn(async move { unread.throw_away().await });
                 }
+                response
             }
             Err(_) => Error::Invalid("the path cannot be read".to_owned()).into_response(),
         }

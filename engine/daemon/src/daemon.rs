@@ -18,6 +18,9 @@ use crate::launch::Programs;
 use crate::options::EngineOptions;
 use crate::volumes::Volumes;
 
+/// A layer that was not read for so many rounds is read before it is used.
+const ROUNDS_MISSED: u32 = 4;
+
 /// A daemon. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Daemon(Arc<Parts>);
@@ -109,7 +112,11 @@ impl Daemon {
     pub(crate) async fn open_images(
         options: &EngineOptions,
     ) -> Result<(images::Store, images::PullOptions)> {
-        let store = images::Options { keep_blobs: options.build_worker, ..Default::default() };
+        let mut store = images::Options { keep_blobs: options.build_worker, ..Default::default() };
+        if !options.scrub_interval.is_zero() {
+            store.scrub = options.scrub_interval;
+            store.overdue = options.scrub_interval.saturating_mul(ROUNDS_MISSED);
+        }
         let store = images::Store::open(options.data.join("images"), store).await?;
         Ok((store, pull_options(options)))
     }

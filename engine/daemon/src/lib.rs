@@ -22,6 +22,8 @@ mod base64;
 mod build;
 mod containers;
 mod daemon;
+mod damage;
+mod documents;
 mod durable;
 mod error;
 mod events;

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 pub use minke_engine_runtime::idmap::IdRange;
 
@@ -24,6 +25,8 @@ pub struct EngineOptions {
     /// Containers run in user namespaces over this range of the host's ids, unless they ask for the
     /// host's users.
     pub user_range: Option<IdRange>,
+    /// How often all images are read again and compared with what they should be; zero is never.
+    pub scrub_interval: Duration,
 }
 
 /// A TCP listener.

@@ -20,7 +20,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::daemon::{Daemon, lock_data};
 use crate::options::EngineOptions;
-use crate::{api, containers, rest, users};
+use crate::{api, containers, damage, rest, users};
 pub(crate) use gate::Gate;
 use head::Heard;
 use listen::{Accepted, Listeners};
@@ -128,6 +128,7 @@ async fn open(options: EngineOptions, gate: Gate) -> anyhow::Result<()> {
     }
     let router = api::router(&daemon).await.map_err(say)?;
     gate.open(daemon.clone(), router);
+    damage::watch(&daemon);
     if let Some(warning) = daemon.networks.detect_forward_drop().await {
         tracing::warn!("{warning}");
     }

@@ -1,5 +1,5 @@
-//! Looking for damage in the image store, and repairing it: over the socket of a running engine, or in
-//! the data directory of one that does not run.
+//! Looking for damage in what an engine keeps (images, and the documents of containers and volumes), and
+//! repairing it: over the socket of a running engine, or in the data directory of one that does not run.
 
 use std::path::PathBuf;
 
@@ -9,6 +9,7 @@ use minke_engine_client::wire::{DamagedPart, VerifyLine, VerifyProgress, VerifyR
 use minke_engine_images::{Damage, PullOptions, Repair, Store};
 
 use crate::daemon::{Daemon, lock_data};
+use crate::documents::Kept;
 use crate::options::EngineOptions;
 
 /// Where the engine is whose images are to be verified.
@@ -45,7 +46,8 @@ pub fn verify(
                     .await
                     .map_err(|error| anyhow::anyhow!("{}", error.message()))?;
                 let (lines, mut told) = tokio::sync::mpsc::unbounded_channel();
-                let work = run(&store, repair.then_some(registries), move |line| {
+                let kept = Kept { data: &options.data, daemon: None };
+                let work = run(&store, kept, repair.then_some(registries), move |line| {
                     // Whoever reads the lines is below, until the work is done.
                     let _ = lines.send(line);
                 });
@@ -64,6 +66,7 @@ pub fn verify(
 /// Verifies a store, repairs it from registries if there are options for that, and reports.
 pub(crate) async fn run(
     store: &Store,
+    kept: Kept<'_>,
     repair: Option<PullOptions>,
     say: impl Fn(VerifyLine) + Send + Sync + Clone + 'static,
 ) -> Result<VerifyReport, minke_engine_images::Error> {
@@ -75,6 +78,7 @@ pub(crate) async fn run(
             tell(VerifyLine { verifying, ..VerifyLine::default() });
         })
         .await?;
+    let documents = kept.damaged(repair.is_some());
     let repairs = match repair {
         Some(options) => {
             let progress = move |event: minke_engine_images::ProgressEvent| {
@@ -90,7 +94,12 @@ pub(crate) async fn run(
         images: found.images,
         layers: found.layers,
         bytes: found.bytes,
-        damaged: found.damaged.iter().map(|damage| part(damage, &repairs)).collect(),
+        damaged: found
+            .damaged
+            .iter()
+            .map(|damage| part(damage, &repairs))
+            .chain(documents)
+            .collect(),
     })
 }
 

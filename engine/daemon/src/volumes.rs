@@ -56,7 +56,11 @@ impl Volumes {
     pub(crate) fn list(&self) -> Result<Vec<VolumeDocument>> {
         let mut found = Vec::new();
         for path in entries(&self.directory)? {
-            found.extend(durable::read_json(&path.join("volume.json"))?);
+            match durable::read_json(&path.join("volume.json")) {
+                Ok(document) => found.extend(document),
+                // The others are to be seen all the same.
+                Err(error) => tracing::error!(error = error.message(), "a volume is not listed"),
+            }
         }
         found.sort_by(|one: &VolumeDocument, two| one.name.cmp(&two.name));
         Ok(found)
@@ -109,6 +113,21 @@ impl Volumes {
         durable::write_json(&path.join("volume.json"), &document)?;
         durable::sync_directory(&self.directory)?;
         Ok((document, true))
+    }
+
+    /// Writes the document of a volume again whose own is damaged. What it holds was never touched; its
+    /// labels are lost, and nobody knows when it was made.
+    pub(crate) fn write_again(&self, name: &str) -> Result<()> {
+        names::check_volume(name)?;
+        let _change = self.change.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let document = VolumeDocument {
+            version: 1,
+            name: name.to_owned(),
+            created_at: stamp::now(),
+            labels: BTreeMap::new(),
+            options: BTreeMap::new(),
+        };
+        durable::write_json(&self.directory.join(name).join("volume.json"), &document)
     }
 
     /// Removes a volume with all it holds. The caller has checked that nobody uses it.

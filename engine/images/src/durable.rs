@@ -10,13 +10,13 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A document with a first line that says what it is, and the BLAKE3 of the rest.
-pub(crate) fn seal(what: &str, body: &[u8]) -> Vec<u8> {
+pub fn seal(what: &str, body: &[u8]) -> Vec<u8> {
     let head = format!("{what} {}\n", blake3::hash(body).to_hex());
     [head.as_bytes(), body].concat()
 }
 
 /// The body of a sealed document; nothing if a byte of it differs or it is something else.
-pub(crate) fn unseal<'a>(what: &str, bytes: &'a [u8]) -> Option<&'a [u8]> {
+pub fn unseal<'a>(what: &str, bytes: &'a [u8]) -> Option<&'a [u8]> {
     let end = bytes.iter().position(|b| *b == b'\n')?;
     let (head, body) = (std::str::from_utf8(&bytes[..end]).ok()?, &bytes[end + 1..]);
     let hash = head.strip_prefix(what)?.strip_prefix(' ')?;

@@ -32,7 +32,7 @@ pub mod registry;
 mod store;
 
 pub use config::{History, ImageConfig, RootFs, RunConfig};
-pub use durable::Writes;
+pub use durable::{Writes, seal, unseal};
 pub use error::{Error, ErrorKind, chain};
 pub use ids::{DiffId, ImageId, chain_id, sha256};
 pub use image::Image;
@@ -42,8 +42,8 @@ pub use options::{
 };
 pub use progress::{ProgressDetail, ProgressEvent};
 pub use store::{
-    CommittedLayer, Damage, Found, GcReport, Loaded, Offer, Part, Repair, Store, VerifyProgress,
-    VerifyReport,
+    CommittedLayer, Damage, Found, GcReport, Loaded, Offer, Part, Repair, Standing, Store,
+    VerifyProgress, VerifyReport,
 };
 
 /// The result of an operation on images.

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use minke_common_model::image_reference::ImageReference;
 
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
 /// How a store behaves for as long as it is open.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -15,6 +17,11 @@ pub struct Options {
     pub keep_partial: Duration,
     /// How much of a long download a power cut may cost.
     pub settle: Duration,
+    /// How often each layer is read again as a whole, and compared with what it should be, by
+    /// [`Store::scrub`](crate::Store::scrub).
+    pub scrub: Duration,
+    /// A layer that has not been read as a whole for so long is read before it is used.
+    pub overdue: Duration,
 }
 
 impl Default for Options {
@@ -22,8 +29,10 @@ impl Default for Options {
         Self {
             keep_blobs: false,
             limits: Limits::default(),
-            keep_partial: Duration::from_secs(7 * 24 * 3600),
+            keep_partial: DAY * 7,
             settle: Duration::from_secs(10),
+            scrub: DAY * 7,
+            overdue: DAY * 28,
         }
     }
 }

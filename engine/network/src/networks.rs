@@ -337,9 +337,11 @@ fn load(directory: &Path) -> Result<BTreeMap<String, NetworkRecord>, NetworkErro
         let path = entry.path().join("network.json");
         // A directory without a document is one whose creation or removal was cut off.
         let Ok(text) = fs::read(&path) else { continue };
-        let record: NetworkRecord = serde_json::from_slice(&text)
-            .map_err(|source| NetworkError::Document { path, source })?;
-        records.insert(record.id.clone(), record);
+        match serde_json::from_slice::<NetworkRecord>(&text) {
+            Ok(record) => drop(records.insert(record.id.clone(), record)),
+            // One that a disk has spoiled must not keep all others from working.
+            Err(error) => tracing::error!(path = %path.display(), %error, "a network is lost"),
+        }
     }
     Ok(records)
 }

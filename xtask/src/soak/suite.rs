@@ -25,8 +25,6 @@ pub struct Long {
 
 /// Builds what the test starts, runs it, and writes its report.
 pub fn run(long: &Long, count: u32, profile: &str) -> Result<()> {
-    let shim = ["-p", "minke-engine-shim", "--bins"];
-    command::run(cargo().args(["build", "--locked", "--profile", profile]).args(shim))?;
     let work = tempfile::tempdir_in(crate::target()).context("cannot make a folder")?;
     let found = work.path().join("report.md");
     let begun = std::time::Instant::now();
@@ -37,9 +35,10 @@ pub fn run(long: &Long, count: u32, profile: &str) -> Result<()> {
         .env(long.variable, count.to_string())
         .env("MINKE_SOAK_REPORT", &found)
         .args(["nextest", "run", "--locked", "--profile", "soak", "--cargo-profile", profile])
-        .args(["-p", long.package, "--success-output", "final"])
+        // The tests of the shim come along so that its program is built, with the same dependencies.
+        .args(["-p", long.package, "-p", "minke-engine-shim", "--success-output", "final"])
         .arg("-E")
-        .arg(format!("test(/^{}/)", long.test));
+        .arg(format!("package({}) & test(/^{}/)", long.package, long.test));
     let outcome = command::run(&mut nextest);
     let text = std::fs::read_to_string(&found).unwrap_or_default();
     // What it found before it failed is what explains the failure.

@@ -24,7 +24,7 @@ use crate::containers::{
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
 use crate::serve::hijack::DetachKeys;
-use crate::volumes;
+use crate::{damage, volumes};
 
 pub(super) async fn list(State(daemon): State<Daemon>, params: Params) -> Result<Response<Body>> {
     let wanted = Wanted::read(&daemon, params.filters()?)?;
@@ -50,6 +50,8 @@ pub(super) async fn create(
 ) -> Result<Response<Body>> {
     let name = params.text("name").unwrap_or_default();
     let platform = params.text("platform").unwrap_or_default();
+    // Damage is answered as a missing image: whoever pulls it again repairs it.
+    damage::before_create(&daemon, &body.config.image).await?;
     let created = make::create(&daemon, name, platform, body)?;
     let body = CreatedContainer { id: created.container.id.clone(), warnings: created.warnings };
     Ok((StatusCode::CREATED, reply(&body)).into_response())

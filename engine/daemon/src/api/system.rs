@@ -105,7 +105,7 @@ pub(super) async fn info(State(daemon): State<Daemon>) -> Response<Body> {
         containers_stopped: count(&[Status::Created, Status::Exited, Status::Dead]),
         images: daemon.images.images().len() as i64,
         driver: "overlay2".to_owned(),
-        driver_status: vec![("Native Overlay Diff".to_owned(), "true".to_owned())],
+        driver_status: driver_status(&daemon),
         docker_root_dir: daemon.options.data.to_string_lossy().into_owned(),
         plugins: Plugins {
             volume: vec!["local".to_owned()],
@@ -151,6 +151,23 @@ pub(super) async fn info(State(daemon): State<Daemon>) -> Response<Body> {
         security_options: security_options(v2, daemon.options.user_range.is_some()),
         ..Info::default()
     })
+}
+
+/// What there is to say of the image store.
+fn driver_status(daemon: &Daemon) -> Vec<(String, String)> {
+    let standing = daemon.images.standing();
+    let read = match standing.read_since {
+        None => "nothing to read".to_owned(),
+        Some(0) => "never".to_owned(),
+        Some(at) => stamp::rfc3339(i64::try_from(at).unwrap_or(i64::MAX).saturating_mul(1_000_000)),
+    };
+    [
+        ("Native Overlay Diff", "true".to_owned()),
+        ("Damaged Layers", standing.damaged.to_string()),
+        ("All Layers Read Since", read),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .to_vec()
 }
 
 fn security_options(v2: bool, users: bool) -> Vec<String> {

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use super::params::Params;
 use super::reply::{Pieces, line};
 use crate::daemon::Daemon;
+use crate::documents::Kept;
 use crate::error::Result;
 
 /// Lines that wait for a slow client; beyond, lines that only say how far it is are left out.
@@ -18,7 +19,8 @@ pub(super) async fn verify(State(daemon): State<Daemon>, params: Params) -> Resu
     let repair = params.flag("repair").then(|| daemon.pull_options());
     let pieces = Pieces::of(|sender| async move {
         let (lines, mut queue) = mpsc::channel(WAITING);
-        let work = crate::verify::run(&daemon.images, repair, move |told| {
+        let kept = Kept { data: &daemon.options.data, daemon: Some(&daemon) };
+        let work = crate::verify::run(&daemon.images, kept, repair, move |told| {
             let _ = lines.try_send(line(&told));
         });
         let send = async {

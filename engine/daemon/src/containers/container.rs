@@ -135,6 +135,12 @@ impl Container {
         Ok(())
     }
 
+    /// Writes both documents again as they are known.
+    pub(crate) fn write_again(&self) -> Result<()> {
+        self.change_config(|_| {})?;
+        self.change_state(|_| {})
+    }
+
     /// Changes the state, durably.
     pub(crate) fn change_state(&self, change: impl FnOnce(&mut StateDocument)) -> Result<()> {
         let mut cell = self.lock();

@@ -44,8 +44,6 @@ pub(crate) fn create(
         validate::check_user_namespace(&host)?;
     }
     let image = daemon.images.image(&config.image)?;
-    // Damage that shows cheaply is answered as a missing image: whoever pulls it again repairs it.
-    daemon.images.check(&image.id)?;
     check_platform(&image, &config.image, platform)?;
     let config = merge_image(config, &image)?;
     ports::published(&config, &host)?;

@@ -21,7 +21,7 @@ use super::{membership, start, unmount};
 use crate::daemon::Daemon;
 use crate::error::Error;
 use crate::shim::Connection;
-use crate::{stamp, users};
+use crate::{damage, stamp, users};
 
 /// How long the remains of a container whose shim was killed may take to die.
 const CLEAN_UP: Duration = Duration::from_secs(5);
@@ -76,6 +76,9 @@ pub(crate) async fn kill_remains(shim_dir: &Path, id: &str) {
 /// Brings a container that ran to its end.
 pub(crate) async fn ended(daemon: &Daemon, container: &Arc<Container>, exit: Option<Exit>) {
     let exit = settle(container, exit).await;
+    if exit.signal != 0 {
+        damage::after_end(container, daemon, Some(exit.signal));
+    }
     let left = take_down(daemon, container).await;
     container.lock().tasks.end_all();
     let wait = {

@@ -13,7 +13,7 @@ use minke_engine_client::wire::{EndpointSettings, HostNetwork};
 use minke_engine_images::Use;
 use minke_engine_network::{AttachOptions, Endpoint, NAME_SERVICE_PORT, Namespace};
 use minke_engine_shim::config::{DnsConfig, LogConfig, ShimConfig};
-use minke_engine_shim::protocol::{Request, Size, Streams};
+use minke_engine_shim::protocol::{Failure, Request, Size, Streams};
 
 use super::container::{Container, PendingAttach};
 use super::document::{MountDocument, MountKind, Status};
@@ -26,7 +26,7 @@ use crate::launch::{Launch, spawn_shim};
 use crate::networks::show_endpoint;
 use crate::rootfs::Overlay;
 use crate::shim::{Connection, ShimError};
-use crate::{durable, rootfs, stamp, users, volumes};
+use crate::{damage, durable, rootfs, stamp, users, volumes};
 
 /// Starts a container for somebody who asked for it.
 pub(crate) async fn start(daemon: &Daemon, container: &Arc<Container>) -> Result<()> {
@@ -60,6 +60,9 @@ pub(crate) async fn start_locked(
         Error::Start { failure, .. } => i64::from(failure.exit_code()),
         _ => 128,
     };
+    if matches!(&error, Error::Start { failure, .. } if *failure != Failure::NotFound) {
+        damage::after_end(container, daemon, None);
+    }
     let message = error.message();
     container.record_state(|state| {
         if state.status != Status::Created {
@@ -76,6 +79,7 @@ pub(crate) async fn start_locked(
 }
 
 async fn bring_up(daemon: &Daemon, container: &Arc<Container>, again: bool) -> Result<()> {
+    damage::before_start(daemon, container).await?;
     super::container::make_directories(&container.dir)?;
     mount_rootfs(daemon, container).await?;
     let network = join_networks(daemon, container).await?;

@@ -13,8 +13,12 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Timespec, T
 
 /// Fills an empty volume with what the image has at `target`: content, and the directory's own owner
 /// and mode. Nothing happens if the volume holds something or the image has no directory there.
+///
+/// A mark beside the volume says that it is being filled. Whoever finds it (the disk was full, or the
+/// engine or the power went) fills again over what is there.
 pub(crate) fn fill_from_image(rootfs: &Path, target: &str, volume: &Path) -> io::Result<()> {
-    if fs::read_dir(volume)?.next().is_some() {
+    let mark = volume.with_file_name(MARK);
+    if !mark.exists() && fs::read_dir(volume)?.next().is_some() {
         return Ok(());
     }
     let root = rustix::fs::open(
@@ -32,8 +36,18 @@ pub(crate) fn fill_from_image(rootfs: &Path, target: &str, volume: &Path) -> io:
         Err(error) => return Err(error.into()),
     };
     let source = PathBuf::from(format!("/proc/self/fd/{}/.", source.as_raw_fd()));
-    Copier::default().directory(&source, volume)
+    if fs::read_dir(&source)?.next().is_none() {
+        return Copier::default().directory(&source, volume);
+    }
+    File::create(&mark)?;
+    Copier::default().directory(&source, volume)?;
+    // The mark must not be gone from the disk before the content is there.
+    rustix::fs::syncfs(File::open(volume)?)?;
+    fs::remove_file(&mark)
 }
+
+/// Name of the mark.
+const MARK: &str = ".filling";
 
 #[derive(Default)]
 struct Copier {
@@ -53,9 +67,15 @@ impl Copier {
     fn entry(&mut self, from: &Path, to: &Path) -> io::Result<()> {
         let metadata = fs::symlink_metadata(from)?;
         let kind = metadata.file_type();
+        let found = fs::symlink_metadata(to);
         if kind.is_dir() {
-            fs::create_dir(to)?;
+            if !found.is_ok_and(|found| found.is_dir()) {
+                fs::create_dir(to)?;
+            }
             return self.directory(from, to);
+        }
+        if found.is_ok() {
+            fs::remove_file(to)?;
         }
         if metadata.nlink() > 1 {
             let key = (metadata.dev(), metadata.ino());
@@ -158,6 +178,24 @@ mod tests {
         fs::write(source.join("later"), "").unwrap();
         fill_from_image(&root, "/var/data", &volume).unwrap();
         assert!(!volume.join("later").exists(), "a volume that holds something is left alone");
+    }
+
+    #[test]
+    fn what_was_half_filled_is_filled_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (root, volume) = (dir.path().join("root"), dir.path().join("volume"));
+        fs::create_dir_all(root.join("data/sub")).unwrap();
+        fs::write(root.join("data/sub/file"), "content").unwrap();
+        fs::write(root.join("data/other"), "other").unwrap();
+        fs::create_dir_all(volume.join("sub")).unwrap();
+        fs::write(volume.join("sub/file"), "con").unwrap();
+        fill_from_image(&root, "/data", &volume).unwrap();
+        assert_eq!(fs::read_to_string(volume.join("sub/file")).unwrap(), "con", "it is a user's");
+        fs::write(dir.path().join(MARK), "").unwrap();
+        fill_from_image(&root, "/data", &volume).unwrap();
+        assert_eq!(fs::read_to_string(volume.join("sub/file")).unwrap(), "content");
+        assert_eq!(fs::read_to_string(volume.join("other")).unwrap(), "other");
+        assert!(!dir.path().join(MARK).exists());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use crate::support::{Outcome, Site};
+use crate::support::{Outcome, Site, docker28, image_layer};
 
 const ATTACKS: &str = include_str!("escapes/attacks.sh");
 
@@ -140,4 +140,33 @@ fn the_program_that_makes_containers_cannot_be_overwritten_from_one() {
     }
     assert!(!site.docker(&["logs", "spy"]).stdout.contains("written"), "{begun:?}");
     assert!(std::fs::read(crate::support::engine()).unwrap() == helper);
+}
+
+#[test]
+fn device_nodes_of_a_layer_open_nothing() {
+    let site = Site::empty(&[]);
+    let mut layer = image_layer();
+    // Without the two empty blocks at the end, more can be appended.
+    layer.truncate(layer.len() - 1024);
+    let mut nodes = tar::Builder::new(layer);
+    let kinds = [("disk", tar::EntryType::Block, 7, 0), ("memory", tar::EntryType::Char, 1, 1)];
+    for (name, kind, major, minor) in kinds {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(0o666);
+        header.set_size(0);
+        header.set_device_major(major).unwrap();
+        header.set_device_minor(minor).unwrap();
+        nodes.append_data(&mut header, name, &[][..]).unwrap();
+    }
+    let layer = nodes.into_inner().unwrap();
+    site.command(&docker28(), &["import", "-", "nodes:1"], &layer).ok();
+    for (name, what) in [("/disk", "block special file\n"), ("/memory", "character special file\n")]
+    {
+        let run = |words: &[&str]| site.docker(&[&["run", "--rm", "nodes:1"], words].concat());
+        assert_eq!(run(&["/bin/stat", "-c", "%F", name]).ok(), what);
+        let source = format!("if={name}");
+        let read = run(&["/bin/dd", &source, "of=/dev/null", "bs=1", "count=1"]);
+        assert!(read.code != 0 && read.stderr.contains("Operation not permitted"), "{read:?}");
+    }
 }

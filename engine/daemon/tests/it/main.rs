@@ -14,6 +14,8 @@ mod corners;
 mod corpus;
 mod crash;
 mod create;
+mod damage;
+mod disk_full;
 mod escapes;
 mod fields;
 mod health;

@@ -10,7 +10,7 @@ use crate::registry::{content, serve};
 use crate::support::Site;
 
 /// A site with the registry's image, and the image's name.
-fn pulled() -> (Site, String) {
+pub fn pulled() -> (Site, String) {
     let site = Site::empty(&[]);
     let name = format!("{}/team/app:v1", serve(content()));
     site.docker(&["pull", &name]).ok();
@@ -18,14 +18,14 @@ fn pulled() -> (Site, String) {
 }
 
 /// The directory of the only layer.
-fn layer(site: &Site) -> PathBuf {
+pub fn layer(site: &Site) -> PathBuf {
     let mut layers = fs::read_dir(site.data().join("images/layers")).unwrap();
     let layer = layers.next().unwrap().unwrap().path();
     assert!(layers.next().is_none());
     layer
 }
 
-fn flip(path: &Path) {
+pub fn flip(path: &Path) {
     let mut bytes = fs::read(path).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;

@@ -23,7 +23,15 @@ use crate::options::Limits;
 
 /// Reads all of the layer in directory `layer` and returns its footer, or the first thing that differs.
 pub fn check(layer: &Path) -> Result<Footer, LayerError> {
-    let rebuilt = Rebuilt::open(layer)?;
+    check_from(layer, Rebuilt::open(layer)?)
+}
+
+/// The same from the medium instead of the page cache, with rests that leave the disk to others.
+pub fn check_gently(layer: &Path) -> Result<Footer, LayerError> {
+    check_from(layer, Rebuilt::open(layer)?.gently())
+}
+
+fn check_from(layer: &Path, rebuilt: Rebuilt) -> Result<Footer, LayerError> {
     let footer = rebuilt.footer().clone();
     let mut checker = Checker {
         view: Beneath::open(&layer.join(VIEW))?,

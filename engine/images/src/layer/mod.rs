@@ -20,6 +20,7 @@ mod names;
 mod pack;
 mod pax;
 mod rebuild;
+mod stamp;
 mod stream;
 mod style;
 mod unpack;
@@ -27,11 +28,12 @@ mod unpack;
 use std::io;
 use std::path::PathBuf;
 
-pub use check::check;
+pub use check::{check, check_gently};
 pub use entry::{Attribute, Entry, Kind, Mtime, Sparse, TarReader};
 pub use manifest::{Change, Changed, Footer, Manifest, ManifestWriter, Record};
 pub use pack::{Packed, pack, pack_without};
 pub use rebuild::Rebuilt;
+pub use stamp::stamp;
 pub use stream::Stream;
 pub use unpack::{Unpacked, unpack};
 

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{Advice, OFlags, fadvise};
 
@@ -16,6 +17,12 @@ use crate::layer::{EXTRA, LayerError, MANIFEST, VIEW};
 
 /// Contents at least this long leave the page cache after they were read.
 const DROP_FROM_CACHE: u64 = 1 << 20;
+/// A gentle reader rests after this many bytes…
+const STRIDE: usize = 1 << 20;
+/// … for so many times as long as they took.
+const REST: u32 = 3;
+/// However slow the disk was.
+const LONGEST_REST: Duration = Duration::from_secs(2);
 
 /// A reader of a layer's tar.
 pub struct Rebuilt {
@@ -24,6 +31,24 @@ pub struct Rebuilt {
     extra: PathBuf,
     state: State,
     changes: Changes,
+    gait: Option<Gait>,
+}
+
+/// How a gentle reader goes: it has the disk for a quarter of the time at most.
+struct Gait {
+    since: Instant,
+    read: usize,
+}
+
+impl Gait {
+    /// Rests when enough was read.
+    fn after(&mut self, bytes: usize) {
+        self.read += bytes;
+        if self.read >= STRIDE {
+            std::thread::sleep((self.since.elapsed() * REST).min(LONGEST_REST));
+            *self = Gait { since: Instant::now(), read: 0 };
+        }
+    }
 }
 
 enum State {
@@ -59,7 +84,14 @@ impl Rebuilt {
             view: Beneath::open(&layer.join(VIEW))?,
             extra: layer.join(EXTRA),
             state: State::Next,
+            gait: None,
         })
+    }
+
+    /// Takes its time, and reads files from the medium and not from the page cache (but for the pages
+    /// that somebody has mapped).
+    pub(crate) fn gently(self) -> Self {
+        Self { gait: Some(Gait { since: Instant::now(), read: 0 }), ..self }
     }
 
     /// What the manifest says about the whole layer.
@@ -73,6 +105,10 @@ impl Rebuilt {
             Some(Record::Raw(bytes)) => State::Raw(io::Cursor::new(bytes)),
             Some(Record::Contents { entry, path, size, hash, pieces }) => {
                 let file = self.open_contents(entry, &path)?;
+                if self.gait.is_some() {
+                    // The advice drops clean pages. It is only a hint.
+                    let _ = fadvise(&file, 0, None, Advice::DontNeed);
+                }
                 let length = file.metadata();
                 let length = length.map_err(|e| LayerError::io("reading", &path, e))?.len();
                 if pieces.is_none() && length != size {
@@ -168,6 +204,9 @@ impl Read for Rebuilt {
                 State::Done => return Ok(0),
             };
             if given > 0 {
+                if let Some(gait) = &mut self.gait {
+                    gait.after(given);
+                }
                 return Ok(given);
             }
             self.state = State::Next;

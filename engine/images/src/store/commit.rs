@@ -13,9 +13,10 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use crate::error::Error;
 use crate::ids::DiffId;
 use crate::layer::Footer;
+use crate::store::checked;
 use crate::store::info::{BlobInfo, LayerInfo};
 use crate::store::inner::{Inner, LayerState, Staging};
-use crate::store::open::BROKEN;
+use crate::store::open::{BROKEN, REPLACED};
 
 impl Inner {
     /// Makes the unpacked layer in `staging` part of the store. Blocking.
@@ -34,6 +35,8 @@ impl Inner {
         if let Some(blob) = blob {
             info.remember(blob);
         }
+        // Every byte of it was hashed on its way to the disk.
+        info.checked = checked::now(&staging.path);
         info.save(&staging.path).map_err(failed)?;
         let mark = mark_path(&staging.path);
         fs::write(&mark, format!("{} {layer}\n", boot_id())).map_err(failed)?;
@@ -47,13 +50,19 @@ impl Inner {
         Ok(layer)
     }
 
-    /// A damaged layer in the way is exchanged: what is mounted keeps the old view until it is unmounted.
+    /// A damaged layer in the way is exchanged. What runs on it keeps the old view, until the next boot:
+    /// files that go from under an overlay are gone in the container too.
     fn put_in_place(&self, staged: &Path, layer: &DiffId) -> io::Result<()> {
         let to = self.layer_dir(layer);
         match renameat_with(CWD, staged, CWD, &to, RenameFlags::NOREPLACE) {
             Ok(()) => {}
             Err(rustix::io::Errno::EXIST) => {
                 renameat_with(CWD, staged, CWD, &to, RenameFlags::EXCHANGE)?;
+                if self.state().runs_on(layer) {
+                    let of_boot = format!("{REPLACED}/{}", boot_id());
+                    fs::create_dir_all(self.sub(&of_boot))?;
+                    fs::rename(staged, self.new_name(&of_boot))?;
+                }
             }
             Err(error) => return Err(error.into()),
         }
@@ -99,7 +108,8 @@ pub(crate) fn marked(mark: &Path) -> Option<DiffId> {
     if boot == boot_id() { layer.parse().ok() } else { None }
 }
 
-fn boot_id() -> String {
+/// Of the running system.
+pub(crate) fn boot_id() -> String {
     let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     id.trim().to_owned()
 }

@@ -31,6 +31,20 @@ pub(crate) struct LayerInfo {
     /// Newest last.
     #[serde(default)]
     pub blobs: Vec<BlobInfo>,
+    /// Nothing for layers of engines that did not note it, and when that note was lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checked: Option<Checked>,
+}
+
+/// When every byte of a layer was known to be right.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Checked {
+    /// Milliseconds since 1970.
+    pub at: u64,
+    /// The boot in which that was.
+    pub boot: String,
+    /// What the file system said of the layer just before: [`stamp`](crate::layer::stamp).
+    pub stamp: String,
 }
 
 /// A compressed form of the layer.
@@ -52,6 +66,7 @@ impl LayerInfo {
             tar_bytes: footer.tar_bytes,
             entries: footer.entries,
             blobs: Vec::new(),
+            checked: None,
         }
     }
 
@@ -63,7 +78,14 @@ impl LayerInfo {
 
     /// Of a layer whose manifest cannot be read.
     pub(crate) fn unknown() -> Self {
-        Self { version: VERSION, content_bytes: 0, tar_bytes: 0, entries: 0, blobs: Vec::new() }
+        Self {
+            version: VERSION,
+            content_bytes: 0,
+            tar_bytes: 0,
+            entries: 0,
+            blobs: Vec::new(),
+            checked: None,
+        }
     }
 
     pub(crate) fn load(layer: &Path) -> io::Result<Self> {

@@ -10,6 +10,7 @@
 //! <dir>/partial/<hex>      the beginnings of compressed layers, for resume
 //! <dir>/pending/<hex>      pulls that broke off: what to keep for them
 //! <dir>/staging/           in the making; <dir>/trash/: on the way out
+//! <dir>/replaced/<boot>/   damaged layers that something still ran on when they were fetched again
 //! ```
 //!
 //! Order of a commit: contents → syncfs → rename → fsync of the directory → memory. Order of a removal:
@@ -321,6 +322,12 @@ impl State {
     pub(crate) fn is_whole(&self, id: &ImageId) -> bool {
         let good = |layer| self.layers.get(layer).is_some_and(|layer: &LayerState| !layer.broken);
         self.configs.get(id).is_some_and(|config| config.rootfs.diff_ids.iter().all(good))
+    }
+
+    /// Whether a running container has this layer in its root.
+    pub(crate) fn runs_on(&self, layer: &DiffId) -> bool {
+        let mut running = self.pins.values().filter(|(_, how)| *how == Use::Running);
+        running.any(|(image, _)| self.layers_of(image).contains(layer))
     }
 
     /// The layers of an image, also if its configuration is damaged.

@@ -3,6 +3,7 @@
 mod archive;
 mod ask;
 mod build;
+mod checked;
 mod collect;
 mod commit;
 mod import;
@@ -19,6 +20,7 @@ mod push;
 mod remove;
 mod repair;
 mod room;
+mod scrub;
 mod settle;
 mod verify;
 
@@ -30,6 +32,7 @@ pub use ask::{Found, Offer};
 pub use build::CommittedLayer;
 pub use collect::GcReport;
 pub use repair::Repair;
+pub use scrub::Standing;
 pub use verify::{Damage, Part, VerifyProgress, VerifyReport};
 
 use crate::durable::Writes;

@@ -20,14 +20,17 @@ use crate::error::Error;
 use crate::ids::{DiffId, ImageId, sha256};
 use crate::layer::{MANIFEST, Manifest};
 use crate::options::Options;
+use crate::store::commit::boot_id;
 use crate::store::index::{Found, Index};
 use crate::store::info::LayerInfo;
 use crate::store::inner::{Inner, LayerState, State};
 use crate::store::pending::Pending;
 
 const VERSION: u32 = 1;
-const DIRECTORIES: [&str; 7] =
-    ["images", "layers", "blobs", "partial", "pending", "staging", "trash"];
+const DIRECTORIES: [&str; 8] =
+    ["images", "layers", "blobs", "partial", "pending", "staging", "trash", REPLACED];
+/// Holds what was damaged and in use when it was fetched again, by boot.
+pub(crate) const REPLACED: &str = "replaced";
 /// Name of the mark that a damaged layer carries until it is pulled again.
 pub(crate) const BROKEN: &str = "broken";
 /// The largest configuration read back, in bytes.
@@ -59,6 +62,12 @@ pub(crate) fn open(dir: PathBuf, options: Options) -> Result<Arc<Inner>, Error> 
         trash.push(inner.trash(&path)?);
     }
     remove_strays(&inner, &state, &pending)?;
+    for path in list(&inner.sub(REPLACED))? {
+        // Nothing that an earlier boot ran runs now.
+        if path.file_name() != Some(boot_id().as_ref()) {
+            trash.push(inner.trash(&path)?);
+        }
+    }
     trash.extend(list(&inner.sub("trash"))?);
     *inner.state() = state;
     let inner = Arc::new(inner);

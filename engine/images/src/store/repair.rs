@@ -100,7 +100,7 @@ impl Store {
 
 impl Inner {
     /// Whether the part is right now; what needs no registry is made right.
-    fn repair_part(&self, part: &Part) -> Result<bool, Error> {
+    pub(crate) fn repair_part(&self, part: &Part) -> Result<bool, Error> {
         match part {
             Part::Index("version") => write_version(&self.dir).map(|()| true),
             Part::Index(_) => self.rewrite_index().map(|()| true),

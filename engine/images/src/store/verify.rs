@@ -12,11 +12,11 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::{Error, chain};
 use crate::ids::{DiffId, ImageId};
-use crate::layer::{self, LayerError, MANIFEST, Manifest, Rebuilt, VIEW};
+use crate::layer::{self, Footer, LayerError, Rebuilt};
 use crate::store::info::LayerInfo;
 use crate::store::inner::Inner;
 use crate::store::open::{is_our_version, list, named_digest, read_config};
-use crate::store::{Store, blocking};
+use crate::store::{Store, blocking, checked};
 
 /// How much of a compressed layer is read at once.
 const READ: usize = 128 << 10;
@@ -83,11 +83,11 @@ pub struct VerifyProgress {
     pub total: u64,
 }
 
-/// A layer that was read.
-struct Checked {
+/// A layer that was read as a whole.
+pub(crate) struct ReadLayer {
     /// Of its tar, if it is right.
     bytes: u64,
-    damage: Option<Damage>,
+    pub(crate) damage: Option<Damage>,
 }
 
 impl Store {
@@ -130,13 +130,6 @@ impl Store {
         Ok(report)
     }
 
-    /// Looks at what an image is made of as far as that is cheap: its configuration, its layers' manifests
-    /// and that they have their files. An error if something is damaged; it is marked then. Blocking, for
-    /// as long as it takes to read small files.
-    pub fn check(&self, id: &ImageId) -> Result<(), Error> {
-        self.inner.check_parts(id)
-    }
-
     /// The exact tar of a layer. Reading fails where a byte of the layer differs from what was pulled.
     pub fn rebuild(&self, layer: &DiffId) -> Result<impl Read + Send + use<>, Error> {
         if !self.inner.has_layer(layer) {
@@ -149,13 +142,13 @@ impl Store {
 
 impl Inner {
     /// The images that are not whole without `layer`.
-    fn images_of(&self, layer: &DiffId) -> Vec<ImageId> {
+    pub(crate) fn images_of(&self, layer: &DiffId) -> Vec<ImageId> {
         let state = self.state();
         let images = state.index.images.keys();
         images.filter(|id| state.layers_of(id).contains(layer)).copied().collect()
     }
 
-    fn damage(&self, part: Part, why: String) -> Damage {
+    pub(crate) fn damage(&self, part: Part, why: String) -> Damage {
         let images = match &part {
             Part::Config(id) => vec![*id],
             Part::Layer(layer) => self.images_of(layer),
@@ -165,7 +158,7 @@ impl Inner {
         Damage { part, why, images }
     }
 
-    fn verify_documents(&self) -> Result<(u64, Vec<Damage>), Error> {
+    pub(crate) fn verify_documents(&self) -> Result<(u64, Vec<Damage>), Error> {
         let mut damaged = Vec::new();
         let mut wrong = self.with_index(|index| index.damage(&self.dir));
         if !is_our_version(&self.dir) {
@@ -183,7 +176,7 @@ impl Inner {
         Ok((images.len() as u64, damaged))
     }
 
-    fn verify_config(&self, id: &ImageId) -> std::io::Result<()> {
+    pub(crate) fn verify_config(&self, id: &ImageId) -> std::io::Result<()> {
         let read = read_config(&self.sub("images").join(id.hex()), id);
         if read.is_err() {
             self.state().configs.remove(id);
@@ -192,28 +185,31 @@ impl Inner {
     }
 
     /// Nothing if the layer went meanwhile.
-    fn verify_layer(&self, id: &DiffId) -> Result<Option<Checked>, Error> {
+    pub(crate) fn verify_layer(&self, id: &DiffId) -> Result<Option<ReadLayer>, Error> {
         if !self.state().layers.contains_key(id) {
             return Ok(None);
         }
         let dir = self.layer_dir(id);
-        let checked = match layer::check(&dir) {
-            Ok(footer) if footer.diff_id == *id => Ok(footer),
-            Ok(footer) => Err(LayerError::Digest { found: footer.diff_id.0 }),
-            Err(error) => Err(error),
-        };
-        match checked {
+        let before = checked::now(&dir);
+        match of_layer(id, layer::check(&dir)) {
             Ok(footer) => {
                 let agrees = LayerInfo::load(&dir).is_ok_and(|info| info.agrees(&footer));
+                if agrees {
+                    self.note_checked(id, before);
+                }
                 let why = "it cannot be read or disagrees with the manifest".to_owned();
                 let damage = (!agrees).then(|| self.damage(Part::Note(*id), why));
-                Ok(Some(Checked { bytes: footer.tar_bytes, damage }))
+                Ok(Some(ReadLayer { bytes: footer.tar_bytes, damage }))
+            }
+            // Says nothing about the layer.
+            Err(error) if is_want(&error) => {
+                Err(Error::Layer { layer: id.0, source: Box::new(error) })
             }
             Err(_) if !self.state().layers.contains_key(id) => Ok(None),
             Err(error) => {
                 self.mark_broken(id)?;
                 let damage = Some(self.damage(Part::Layer(*id), chain(&error)));
-                Ok(Some(Checked { bytes: 0, damage }))
+                Ok(Some(ReadLayer { bytes: 0, damage }))
             }
         }
     }
@@ -234,23 +230,25 @@ impl Inner {
         }
         Ok(damaged)
     }
+}
 
-    fn check_parts(&self, id: &ImageId) -> Result<(), Error> {
-        let layers = self.state().layers_of(id).to_vec();
-        let mut whole = self.verify_config(id).is_ok();
-        for layer in layers {
-            let dir = self.layer_dir(&layer);
-            let manifest = Manifest::open(&dir.join(MANIFEST));
-            let is_good = manifest.is_ok_and(|manifest| manifest.footer().diff_id == layer)
-                && dir.join(VIEW).is_dir();
-            if !is_good && self.state().layers.contains_key(&layer) {
-                tracing::warn!(%id, %layer, "a layer's manifest is damaged");
-                self.mark_broken(&layer)?;
-            }
-            whole &= is_good;
-        }
-        if whole { Ok(()) } else { Err(Error::NoSuchImage(id.to_string())) }
+/// What was read, if it is the layer of that name.
+pub(crate) fn of_layer(
+    id: &DiffId,
+    read: Result<Footer, LayerError>,
+) -> Result<Footer, LayerError> {
+    match read {
+        Ok(footer) if footer.diff_id != *id => Err(LayerError::Digest { found: footer.diff_id.0 }),
+        other => other,
     }
+}
+
+/// Whether the system had too little of something to read the layer at all.
+fn is_want(error: &LayerError) -> bool {
+    use rustix::io::Errno;
+    let LayerError::Io { source, .. } = error else { return false };
+    let wants = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+    Errno::from_io_error(source).is_some_and(|errno| wants.contains(&errno))
 }
 
 fn hash_file(path: &std::path::Path) -> std::io::Result<Digest> {

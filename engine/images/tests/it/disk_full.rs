@@ -1,62 +1,14 @@
 //! A real file system that has no room: before, while and after a pull.
 
 use std::fs;
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use minke_engine_images::{ErrorKind, Options, Store, chain};
 
+use crate::disk::Disk;
 use crate::pull::{count, layer, options, reopen};
 use crate::registry::{Packing, Registry};
 use crate::tars::Tar;
-
-/// A file system of its own in a file.
-struct Disk {
-    path: PathBuf,
-    _dir: tempfile::TempDir,
-}
-
-impl Disk {
-    fn new(megabytes: u64) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let (file, path) = (dir.path().join("file"), dir.path().join("disk"));
-        fs::File::create(&file).unwrap().set_len(megabytes << 20).unwrap();
-        fs::create_dir(&path).unwrap();
-        run(Command::new("mkfs.ext4").args(["-q", "-m", "0"]).arg(&file));
-        run(Command::new("mount").args(["-o", "loop"]).arg(&file).arg(&path));
-        Self { path, _dir: dir }
-    }
-
-    fn free(&self) -> u64 {
-        let found = rustix::fs::statvfs(&self.path).unwrap();
-        found.f_bavail * found.f_frsize
-    }
-
-    /// Writes a file until only this much is free.
-    fn fill(&self, leave: u64) -> PathBuf {
-        let path = self.path.join("fill");
-        let mut file = fs::File::create(&path).unwrap();
-        while self.free() > leave {
-            let more = (self.free() - leave).min(64 << 10) as usize;
-            if file.write_all(&vec![7; more]).and_then(|()| file.sync_all()).is_err() {
-                break;
-            }
-        }
-        path
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = rustix::mount::unmount(&self.path, rustix::mount::UnmountFlags::DETACH);
-    }
-}
-
-fn run(command: &mut Command) {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
 
 /// A few kilobytes to fetch, megabytes to unpack.
 fn swelling() -> Vec<u8> {

@@ -27,7 +27,7 @@ fn files(dir: &Path) -> Vec<PathBuf> {
 }
 
 /// Alters one bit and leaves everything else of the file as it was, its time too.
-fn flip(path: &Path, at: u64) {
+pub fn flip(path: &Path, at: u64) {
     let before = fs::metadata(path).unwrap();
     let mut bytes = fs::read(path).unwrap();
     let at = (at % bytes.len() as u64) as usize;
@@ -116,9 +116,11 @@ async fn a_damaged_image_is_not_there_until_it_is_pulled_again_and_can_be_remove
     let store = filled(&registry, dir.path()).await;
     let (id, reference) = (store.images()[0].id, registry.reference("app:v1"));
     let manifest = dir.path().join("layers").join(store.images()[0].layers()[0].hex());
-    store.check(&id).unwrap();
+    assert_eq!(store.check(&id).await.unwrap(), []);
     flip(&manifest.join("manifest"), 40);
-    let error = store.check(&id).unwrap_err();
+    let damaged = store.check(&id).await.unwrap();
+    assert!(damaged.len() == 1 && damaged[0].images == [id], "{damaged:?}");
+    let error = store.image_by_id(&id).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(store.images().is_empty() && store.image(&reference.to_string()).is_err());
     // Nothing of it is collected: the rest need not be fetched again.
@@ -126,9 +128,9 @@ async fn a_damaged_image_is_not_there_until_it_is_pulled_again_and_can_be_remove
     let fetched = registry.seen("GET /v2/app/blobs/").len();
     store.pull(&reference, &options(), |_| {}).await.unwrap();
     assert_eq!(registry.seen("GET /v2/app/blobs/").len(), fetched + 1);
-    store.check(&id).unwrap();
+    assert_eq!(store.check(&id).await.unwrap(), []);
     flip(&manifest.join("manifest"), 40);
-    store.check(&id).unwrap_err();
+    assert_eq!(store.check(&id).await.unwrap().len(), 1);
     for name in [reference.to_string(), "other:name".to_owned()] {
         store.remove(&name, Default::default()).await.unwrap();
     }

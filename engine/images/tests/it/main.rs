@@ -1,6 +1,7 @@
 //! The store against real registries, real tars and a real disk.
 
 mod auth;
+mod disk;
 mod disk_full;
 mod faults;
 mod given_up;
@@ -9,6 +10,7 @@ mod healing;
 mod hostile;
 mod lifecycle;
 mod pull;
+mod reading;
 mod references;
 mod registry;
 mod roundtrip;

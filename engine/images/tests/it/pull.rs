@@ -360,9 +360,13 @@ async fn a_pull_that_is_dropped_keeps_what_came_and_goes_on_later() {
 
 /// Opens a store as soon as the last user of it is gone.
 pub async fn reopen(dir: &Path) -> Store {
+    reopen_with(dir, Options::default()).await
+}
+
+pub async fn reopen_with(dir: &Path, options: Options) -> Store {
     let opening = async {
         loop {
-            match Store::open(dir, Options::default()).await {
+            match Store::open(dir, options.clone()).await {
                 Err(Error::Locked(_)) => tokio::task::yield_now().await,
                 other => return other.unwrap(),
             }

@@ -108,8 +108,13 @@ pub struct Loop {
 impl Loop {
     /// Makes a disk in a file below `dir` and mounts it.
     pub fn start(dir: &Path, mount: &Path) -> Loop {
+        Loop::of_size(dir, mount, SIZE)
+    }
+
+    /// The same with so many bytes.
+    pub fn of_size(dir: &Path, mount: &Path, size: u64) -> Loop {
         let file = dir.join("disk.raw");
-        fs::File::create(&file).unwrap().set_len(SIZE).unwrap();
+        fs::File::create(&file).unwrap().set_len(size).unwrap();
         // The tables of a new file system are not to be written while something is measured.
         let lazily = "lazy_itable_init=0,lazy_journal_init=0";
         run(Command::new("mkfs.ext4").args(["-q", "-m", "0", "-E", lazily]).arg(&file));
@@ -121,6 +126,24 @@ impl Loop {
     /// Waits until everything is on the disk.
     pub fn settle(&self) {
         rustix::fs::syncfs(fs::File::open(&self.mount).unwrap()).unwrap();
+    }
+
+    /// Writes a file until only so many bytes are free; its path.
+    pub fn fill(&self, leave: u64) -> PathBuf {
+        use std::io::Write;
+        let path = self.mount.join("filler");
+        let mut file = fs::File::create(&path).unwrap();
+        let free = || {
+            let found = rustix::fs::statvfs(&self.mount).unwrap();
+            found.f_bavail * found.f_frsize
+        };
+        while free() > leave {
+            let more = (free() - leave).min(1 << 20) as usize;
+            if file.write_all(&vec![7; more]).and_then(|()| file.sync_all()).is_err() {
+                break;
+            }
+        }
+        path
     }
 
     /// Bytes written so far.
