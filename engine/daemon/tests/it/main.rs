@@ -26,6 +26,7 @@ mod names;
 mod networks;
 mod power_cut;
 mod registry;
+mod run_mounts;
 mod soak;
 mod support;
 mod tcp;
