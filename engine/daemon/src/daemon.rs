@@ -17,6 +17,9 @@ use crate::launch::Programs;
 use crate::options::EngineOptions;
 use crate::volumes::Volumes;
 
+/// The cgroup that those of all engines are in, below the root of each hierarchy.
+pub(crate) const CGROUP: &str = "/minke";
+
 /// A daemon. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Daemon(Arc<Parts>);
@@ -118,7 +121,7 @@ impl Daemon {
 
     /// The parent of every container's cgroup, below the root of each hierarchy.
     pub(crate) fn cgroup_parent(&self) -> String {
-        format!("/minke/{}", self.id)
+        format!("{CGROUP}/{}", self.id)
     }
 
     /// How to reach registries.

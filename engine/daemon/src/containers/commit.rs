@@ -46,11 +46,11 @@ pub(crate) async fn commit(
     let own = traces::of_mounts(daemon, container)?;
     let paused = how.pause && container.status() == Status::Running;
     if paused {
-        stop::freeze(container, true)?;
+        stop::freeze(container).await?;
     }
     let layer = daemon.images.commit_layer_without(&container.dir.join("upper"), own).await;
     if paused {
-        stop::freeze(container, false)?;
+        stop::thaw(container)?;
     }
     let layer = layer?;
     let now = stamp::rfc3339(stamp::now());

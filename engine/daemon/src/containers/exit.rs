@@ -17,7 +17,7 @@ use super::container::Container;
 use super::document::Status;
 use super::remove::{self, Removal};
 use super::restart::{self, End};
-use super::{membership, start};
+use super::{membership, shm, start};
 use crate::daemon::Daemon;
 use crate::shim::Connection;
 use crate::{rootfs, stamp, users};
@@ -216,8 +216,10 @@ pub(crate) async fn take_down(daemon: &Daemon, container: &Container) -> Vec<Net
             }
         }
     }
-    if let Err(error) = rootfs::unmount_all(&container.rootfs()) {
-        tracing::warn!(container = container.id, error = error.message(), "unmounting failed");
+    for unmounted in [rootfs::unmount_all(&container.rootfs()), shm::unmount(container)] {
+        if let Err(error) = unmounted {
+            tracing::warn!(container = container.id, error = error.message(), "unmounting failed");
+        }
     }
     pin_as_stopped(daemon, container);
     left

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::container::Container;
 use super::document::{MountKind, Status};
-use super::stop;
+use super::{shm, stop};
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
 use crate::events::Attributes;
@@ -66,6 +66,7 @@ async fn erase(daemon: &Daemon, container: &Arc<Container>) -> Result<()> {
     container.lock().tasks.end_all();
     container.lock().pending.clear();
     rootfs::unmount_all(&container.rootfs())?;
+    shm::unmount(container)?;
     let parent = daemon.containers_dir();
     let gone = parent.join(format!(".{}.removed", container.id));
     std::fs::rename(&container.dir, &gone).map_err(Error::file("removing", &container.dir))?;

@@ -1,6 +1,7 @@
 //! A daemon for one test: its own network namespace, data directory and image, and nothing left of it
 //! afterwards, also when the test fails.
 
+mod disk;
 mod dockerd;
 mod http;
 mod image;
@@ -11,6 +12,7 @@ mod served;
 mod site;
 mod tools;
 
+pub use disk::Disk;
 pub use dockerd::Dockerd;
 pub use http::ask;
 pub use image::{IMAGE, image_archive, image_config, image_layer};
