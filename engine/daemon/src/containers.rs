@@ -14,6 +14,7 @@
 //! | `config.json` | [`document::ConfigDocument`]: what was asked for; a directory without it is a leftover |
 //! | `state.json` | [`document::StateDocument`]: what has happened; missing: created, never started |
 //! | `upper`, `work`, `rootfs` | the overlay's parts and where it is mounted while the container runs |
+//! | `shm` | where memory is mounted that other containers may share |
 //! | `hosts`, `hostname`, `resolv.conf`, `dns` | files for the container and for its shim's name service |
 //! | `shim/`, `bundle/` | the shim's directory, the runtime specification |
 //! | `<id>-json.log` | the log |
@@ -44,10 +45,12 @@ pub(crate) mod prepare;
 pub(crate) mod registry;
 pub(crate) mod remove;
 mod restart;
+mod shm;
 pub(crate) mod signals;
 pub(crate) mod start;
 pub(crate) mod stop;
 pub(crate) mod sweep;
+mod sysctls;
 pub(crate) mod traces;
 pub(crate) mod unmount;
 pub(crate) mod update;

@@ -21,6 +21,9 @@ use crate::volumes::Volumes;
 /// A layer that was not read for so many rounds is read before it is used.
 const ROUNDS_MISSED: u32 = 4;
 
+/// The cgroup that those of all engines are in, below the root of each hierarchy.
+pub(crate) const CGROUP: &str = "/minke";
+
 /// A daemon. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Daemon(Arc<Parts>);
@@ -128,7 +131,7 @@ impl Daemon {
 
     /// The parent of every container's cgroup, below the root of each hierarchy.
     pub(crate) fn cgroup_parent(&self) -> String {
-        format!("/minke/{}", self.id)
+        format!("{CGROUP}/{}", self.id)
     }
 
     /// How to reach registries.

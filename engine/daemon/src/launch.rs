@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use minke_engine_runtime::spec::{self, ContainerSpec, Facts};
-use minke_engine_runtime::stage;
+use minke_engine_runtime::{limits, stage};
 use minke_engine_shim::config::ShimConfig;
 use tokio::io::AsyncReadExt;
 use tokio::process::Command;
@@ -86,11 +86,16 @@ pub(crate) async fn spawn_shim(daemon: &Daemon, launch: Launch<'_>) -> Result<()
     })
 }
 
-/// Writes the runtime specification of a container whose root file system is mounted, and its filter of
-/// system calls.
+/// Writes the runtime specification of a container whose root file system is mounted, its filter of
+/// system calls, and what the helper does beside the runtime's library.
 fn write_bundle(daemon: &Daemon, launch: &Launch<'_>) -> Result<()> {
     let facts = gather(launch.spec)?;
     let mut document = spec::build(launch.spec, &facts)?;
+    let block = launch.dir.join("block.json");
+    match limits::take_block(&mut document) {
+        Some(limits) => durable::write_soon(&block, &json(&limits, "block.json")?)?,
+        None => durable::remove(&block)?,
+    }
     let sets = document.process().as_ref().and_then(|process| process.capabilities().as_ref());
     let bounding = sets.and_then(|sets| sets.bounding().as_ref());
     let names = bounding.into_iter().flatten().map(|capability| format!("CAP_{capability}"));
@@ -102,14 +107,15 @@ fn write_bundle(daemon: &Daemon, launch: &Launch<'_>) -> Result<()> {
     let list = launch.dir.join("stage.json");
     let first = launch.spec.user_namespace.as_ref().map_or(0, |user| user.first);
     match stage::plan(&mut document, first) {
-        Some(stage) => {
-            let text = serde_json::to_vec(&stage).map_err(Error::system("writing stage.json"))?;
-            durable::write_soon(&list, &text)?;
-        }
+        Some(stage) => durable::write_soon(&list, &json(&stage, "stage.json")?)?,
         None => durable::remove(&list)?,
     }
-    let bytes = serde_json::to_vec(&document).map_err(Error::system("writing config.json"))?;
+    let bytes = json(&document, "config.json")?;
     durable::write_soon(&launch.config.bundle.join("config.json"), &bytes)
+}
+
+fn json(value: &impl serde::Serialize, name: &str) -> Result<Vec<u8>> {
+    serde_json::to_vec(value).map_err(Error::system(format!("writing {name}")))
 }
 
 /// Looks up what a specification needs to know.

@@ -6,10 +6,11 @@
 //! when the machine goes down, and for nothing else. For the rest see [`crate::containers::unmount`].
 
 use std::ffi::CString;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags, statx};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
@@ -100,6 +101,16 @@ fn mount_by_text(overlay: &Overlay<'_>, volatile: bool) -> std::result::Result<(
         rustix::mount::MountFlags::empty(),
         Some(options.as_c_str()),
     )
+}
+
+/// The host's path of what is at a path inside a tree. What is in there was put there by containers: no
+/// link of theirs leads out of it.
+pub(crate) fn inside(root: &Path, path: &Path) -> std::io::Result<PathBuf> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let root = rustix::fs::open(root, flags | OFlags::DIRECTORY, Mode::empty())?;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let found = rustix::fs::openat2(&root, path, flags, Mode::empty(), resolve)?;
+    std::fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd()))
 }
 
 /// Unmounts whatever is at `target`; nothing there is fine. A mount that is in use goes when its last

@@ -7,9 +7,10 @@
 //! ```
 //! The working directory is the shim's directory of the container: libcontainer's state is in `state/`,
 //! the list of cgroups in
-//! `cgroups`, the filter of system calls in `seccomp` (no file: no filter), that of
-//! what is to be mounted for a user namespace in `stage.json` (no file: there is none). Standard input, output and error become the container's, unless
-//! there is a console socket. Descriptor 3 is a socket to the shim:
+//! `cgroups`, the filter of system calls in `seccomp` (no file: no filter), limits of block devices in
+//! `block.json` (no file: none), what is to be mounted for a user namespace in `stage.json` (no file:
+//! there is none). Standard input, output and error become the container's, unless there is a console
+//! socket. Descriptor 3 is a socket to the shim:
 //!
 //! * the helper writes `pid N\n` once the process exists, or `failed K text\n`, `K` a number of the
 //!   shim protocol's failures;
@@ -32,9 +33,10 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use crate::device_filter;
 use crate::executor::ProgramExecutor;
+use crate::limits;
 use crate::privileges;
 use crate::seccomp::Program;
-use crate::stage::{self, Stage};
+use crate::stage::Stage;
 
 /// The descriptor that reports go to.
 const STATUS_FD: i32 = 3;
@@ -190,6 +192,7 @@ fn run(options: &Options, builder: ContainerBuilder, stage: Option<&Stage>) -> R
     // No process of the container has become its program yet.
     let started = filter_devices(&spec)
         .context("applying the device rules")
+        .and_then(|()| limit_block_devices())
         .and_then(|()| container.start().context("starting the container"));
     if started.is_err()
         && let Some(pid) = rustix::process::Pid::from_raw(pid)
@@ -203,8 +206,8 @@ fn run(options: &Options, builder: ContainerBuilder, stage: Option<&Stage>) -> R
 fn exec(options: &Options, builder: ContainerBuilder, stage: Option<&Stage>) -> Result<i32> {
     let text = fs::read(&options.process).context("reading the process")?;
     let process: Process = serde_json::from_slice(&text).context("parsing the process")?;
-    if stage.is_some() {
-        stage::pretend().context("leaving the host's mounts")?;
+    if let Some(stage) = stage {
+        stage.pretend().context("leaving the host's mounts")?;
     }
     give_pipes_to_user(&process, stage.map_or(0, |stage| stage.first));
     let pid = builder
@@ -263,14 +266,31 @@ fn make_working_directory(rootfs: &Path, cwd: &Path) {
     }
 }
 
+/// The container's cgroups.
+fn cgroups() -> Result<Vec<PathBuf>> {
+    let text = fs::read_to_string("cgroups").context("reading the list of cgroups")?;
+    Ok(text.lines().map(PathBuf::from).collect())
+}
+
+/// Limits of block devices are not libcontainer's.
+fn limit_block_devices() -> Result<()> {
+    let text = match fs::read("block.json") {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error).context("reading block.json"),
+    };
+    let block = serde_json::from_slice(&text).context("parsing block.json")?;
+    limits::set_block(&cgroups()?, &block).context("limiting block devices")
+}
+
 /// On version 2 libcontainer leaves devices to others.
 fn filter_devices(spec: &Spec) -> Result<()> {
-    let cgroups = fs::read_to_string("cgroups")?;
-    let unified = cgroups.lines().find(|line| Path::new(line).join("cgroup.controllers").exists());
+    let cgroups = cgroups()?;
+    let unified = cgroups.iter().find(|path| path.join("cgroup.controllers").exists());
     let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
     let rules = resources.and_then(|resources| resources.devices().as_ref());
     if let (Some(directory), Some(rules)) = (unified, rules) {
-        device_filter::apply(Path::new(directory), rules)?;
+        device_filter::apply(directory, rules)?;
     }
     Ok(())
 }

@@ -22,7 +22,7 @@ pub use facts::Facts;
 pub use oci_spec::runtime as oci;
 pub use options::{
     BlockRate, BlockWeight, ContainerSpec, DeviceRequest, ExecSpec, Mount, MountKind, Namespace,
-    NetNamespace, Resources, Seccomp, Ulimit, UserNamespace,
+    NetNamespace, Resources, Seccomp, Shm, Ulimit, UserNamespace,
 };
 
 /// Why a description cannot be turned into a specification. The text is shown to users.
@@ -47,6 +47,8 @@ pub enum SpecError {
     DeviceRule(String),
     #[error("error gathering device information while adding custom device \"{}\"", .0.display())]
     DeviceMissing(PathBuf),
+    #[error("{} is no block device of this host", .0.display())]
+    NoBlockDevice(PathBuf),
     #[error("unknown ulimit: {0}")]
     UnknownUlimit(String),
     #[error("ulimit soft limit must be less than or equal to hard limit: {0}")]
@@ -73,6 +75,11 @@ pub fn build(container: &ContainerSpec, facts: &Facts) -> Result<oci::Spec, Spec
         .set_hooks(None)
         .set_annotations(None);
     Ok(spec)
+}
+
+/// Limits alone: what a change of a running container has.
+pub fn limits(resources: &Resources, facts: &Facts) -> Result<oci::LinuxResources, SpecError> {
+    Ok(linux::limits(resources, facts)?.build()?)
 }
 
 /// The OCI process of an exec in a container: the `process` of the shim's `Exec` request, as JSON.

@@ -46,6 +46,9 @@ struct Staged {
     recursive: bool,
     /// The owners of the files are in-container ids.
     mapped: bool,
+    /// It is a file that names the network namespace.
+    #[serde(default)]
+    network: bool,
 }
 
 /// Moves what the specification takes from the host to the stage. `None`: it has no user namespace.
@@ -76,6 +79,9 @@ pub fn plan(spec: &mut Spec, first: u32) -> Option<Stage> {
         {
             let place = stage.add(path, false, false);
             namespace.set_path(Some(place));
+            if let Some(staged) = stage.mounts.last_mut() {
+                staged.network = namespace.typ() == LinuxNamespaceType::Network;
+            }
         }
     }
     Some(stage)
@@ -84,13 +90,29 @@ pub fn plan(spec: &mut Spec, first: u32) -> Option<Stage> {
 impl Stage {
     fn add(&mut self, source: PathBuf, recursive: bool, mapped: bool) -> PathBuf {
         let place = Path::new(DIRECTORY).join(self.mounts.len().to_string());
-        self.mounts.push(Staged { source, recursive, mapped });
+        self.mounts.push(Staged { source, recursive, mapped, network: false });
         place
     }
 
     /// The user namespace.
     pub(crate) fn users(&self) -> io::Result<fs::File> {
         fs::File::open(&self.user)
+    }
+
+    /// For a further process of a container that has been made: libcontainer only asks whether the root's
+    /// path exists, and, where kernel parameters of the network were set, whether that is the host's.
+    pub(crate) fn pretend(&self) -> io::Result<()> {
+        separate()?;
+        let network = self.mounts.iter().enumerate().find(|(_, staged)| staged.network);
+        // The namespace of a container that was joined has no file any more when that one has ended.
+        let network = network.and_then(|(index, staged)| Some((index, copy(staged).ok()?)));
+        empty_directory()?;
+        let place = |index: usize| Path::new(DIRECTORY).join(index.to_string());
+        if let Some((index, tree)) = network {
+            fs::File::create(place(index))?;
+            idmap::attach(tree, &place(index))?;
+        }
+        fs::create_dir(place(0))
     }
 
     /// Mount everything, in a mount namespace that only this process and its children have.
@@ -118,14 +140,6 @@ impl Stage {
         }
         Ok(())
     }
-}
-
-/// For a further process of a container that has been made: libcontainer only asks whether the root's
-/// path exists.
-pub(crate) fn pretend() -> io::Result<()> {
-    separate()?;
-    empty_directory()?;
-    fs::create_dir(Path::new(DIRECTORY).join("0"))
 }
 
 /// Get a mount namespace of one's own.

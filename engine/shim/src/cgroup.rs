@@ -42,6 +42,47 @@ fn children(directory: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
+/// What makes the processes of a cgroup stand still.
+pub struct Freezer {
+    path: PathBuf,
+    unified: bool,
+}
+
+impl Freezer {
+    /// That of a cgroup, if it has one.
+    pub fn of(directory: &Path) -> Option<Freezer> {
+        let found = [("freezer.state", false), ("cgroup.freeze", true)].into_iter();
+        let mut files =
+            found.map(|(file, unified)| Freezer { path: directory.join(file), unified });
+        files.find(|freezer| freezer.path.exists())
+    }
+
+    /// The file that is written.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Ask for it, or for going on. The kernel answers before it has done so.
+    pub fn set(&self, frozen: bool) -> io::Result<()> {
+        let word = match (self.unified, frozen) {
+            (false, true) => "FROZEN",
+            (false, false) => "THAWED",
+            (true, true) => "1",
+            (true, false) => "0",
+        };
+        fs::write(&self.path, word)
+    }
+
+    /// Whether all of them stand still.
+    pub fn is_frozen(&self) -> bool {
+        if !self.unified {
+            return fs::read_to_string(&self.path).is_ok_and(|text| text.trim() == "FROZEN");
+        }
+        let events = fs::read_to_string(self.path.with_file_name("cgroup.events"));
+        events.is_ok_and(|text| text.lines().any(|line| line == "frozen 1"))
+    }
+}
+
 /// Whether the kernel has killed a process of these cgroups for want of memory.
 pub fn oom_killed(directories: &[PathBuf]) -> bool {
     directories.iter().any(|directory| {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use minke_tests_testkit::{Binaries, wait_until};
+use serde_json::json;
 
 use super::measure::{id_of, must, processes_called, request};
 use super::priority::Group;
@@ -15,8 +16,8 @@ pub const REGISTRY: &str = "127.0.0.1:5000";
 /// How long an engine may take to start or end.
 pub const READY: Duration = Duration::from_secs(60);
 
-const TRUE: &str = r#"{"Image":"busybox","Cmd":["true"]}"#;
-const SLEEP: &str = r#"{"Image":"busybox","Cmd":["sleep","1000000"]}"#;
+const TRUE: &[&str] = &["true"];
+const SLEEP: &[&str] = &["sleep", "1000000"];
 const EXEC: &str = r#"{"Cmd":["true"],"AttachStdout":true,"AttachStderr":true}"#;
 
 /// What an engine is made of.
@@ -30,6 +31,8 @@ pub struct Setup {
     pub image_prefix: String,
     /// What a pull needs to be told besides.
     pub pull_options: Vec<String>,
+    /// Open files and processes that a container may have at most, where the engine must be told.
+    pub limits: Option<[u64; 2]>,
     /// Programs that stay beside a container.
     pub beside: &'static [&'static str],
     pub path: String,
@@ -150,10 +153,15 @@ impl Engine {
         self.client(&["image", "rm", &format!("{}{image}", self.setup.image_prefix)])
     }
 
-    fn create(&self, body: &str) -> Result<String> {
+    fn create(&self, command: &[&str]) -> Result<String> {
         let image = format!("{}busybox", self.setup.image_prefix);
-        let body = body.replace("busybox", &image);
-        id_of(&must(&self.setup.socket, "POST", "/containers/create", &body)?)
+        let mut body = json!({ "Image": image, "Cmd": command });
+        if let Some([files, processes]) = self.setup.limits {
+            let limit = |name: &str, most: u64| json!({ "Name": name, "Soft": most, "Hard": most });
+            let limits = [limit("nofile", files), limit("nproc", processes)];
+            body["HostConfig"] = json!({ "Ulimits": limits });
+        }
+        id_of(&must(&self.setup.socket, "POST", "/containers/create", &body.to_string())?)
     }
 
     /// Create, start, wait and remove at the API.
@@ -184,8 +192,11 @@ impl Engine {
     /// Runs a container that does nothing, and removes it, by the command line.
     pub fn run_true(&self, options: &[&str]) -> Result<()> {
         let image = format!("{}busybox", self.setup.image_prefix);
-        let words = [&["run", "--rm"], options, &[image.as_str(), "true"]].concat();
-        self.client(&words)
+        let limits: Vec<String> = self.setup.limits.map_or_else(Vec::new, |[files, processes]| {
+            vec![format!("--ulimit=nofile={files}"), format!("--ulimit=nproc={processes}")]
+        });
+        let limits: Vec<&str> = limits.iter().map(String::as_str).collect();
+        self.client(&[&["run", "--rm"], &limits[..], options, &[&image, "true"]].concat())
     }
 
     /// What the processes beside containers use, proportionally, in KiB.

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 use minke_tests_testkit::{Binaries, base_images, wait_until};
+use rustix::process::Resource;
 
 use super::engine::{Engine, READY, REGISTRY, Setup};
 use crate::docker::Peer;
@@ -61,6 +62,7 @@ pub fn dockerd(binaries: &Binaries, peer: &Peer, work: &Path, images: &Path) -> 
         client: words(["docker", "-H", &format!("unix://{}", socket.display())]),
         image_prefix: String::new(),
         pull_options: Vec::new(),
+        limits: None,
         beside: &["containerd-shim-runc-v2"],
         path: peer.path(),
         socket,
@@ -92,6 +94,7 @@ pub fn podman(binaries: &Binaries, work: &Path, images: &Path) -> Result<Engine>
         client,
         image_prefix: format!("{REGISTRY}/library/"),
         pull_options: words(["--tls-verify=false"]),
+        limits: Some([Resource::Nofile, Resource::Nproc].map(own_limit)),
         beside: &["conmon"],
         path: std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin",
         socket,
@@ -99,6 +102,12 @@ pub fn podman(binaries: &Binaries, work: &Path, images: &Path) -> Result<Engine>
         prepare: "if mountpoint -q /sys/fs/cgroup/unified; then umount /sys/fs/cgroup/unified; fi",
     };
     Engine::new(setup, binaries, &folder.join("registry"))
+}
+
+/// The most of something that this process may have. Left to itself, podman asks for more than a root
+/// without every capability may give.
+fn own_limit(resource: Resource) -> u64 {
+    rustix::process::getrlimit(resource).maximum.unwrap_or(u64::MAX)
 }
 
 /// Ours.
@@ -118,6 +127,7 @@ pub fn minke(binaries: &Binaries, work: &Path, images: &Path) -> Result<Engine> 
         client: words(["docker", "-H", &format!("unix://{}", socket.display())]),
         image_prefix: String::new(),
         pull_options: Vec::new(),
+        limits: None,
         beside: &["minke-shim"],
         path: std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin",
         socket,

@@ -28,6 +28,8 @@ use crate::error::{Error, Result};
 use inside::{Place, in_root};
 use pack::Unpacking;
 
+/// Bytes that may come after the end of an archive: tar pads to 10 KiB, other programs to more.
+const MOST_AFTER_END: usize = 1 << 20;
 const STAT_HEADER: &str = "x-docker-container-path-stat";
 
 fn wanted_path(params: &Params) -> Result<String> {
@@ -110,7 +112,8 @@ pub(super) async fn pack_root(
     place: &Place,
     writer: impl io::Write + Send + 'static,
 ) -> io::Result<()> {
-    in_root(place, move || pack::pack(std::path::Path::new("/"), "/", writer, None)).await
+    let users = place.users;
+    in_root(place, move || pack::pack(std::path::Path::new("/"), "/", writer, users)).await
 }
 
 pub(super) async fn put(
@@ -130,6 +133,15 @@ pub(super) async fn put(
         let mut pieces = body.into_data_stream();
         while let Some(piece) = pieces.next().await {
             if sender.send(piece.map_err(io::Error::other)).await.is_err() {
+                break;
+            }
+        }
+        // An archive says where it ends; a client that is still writing what comes after it would take
+        // a closed connection for a failure.
+        let mut after = 0;
+        while let Some(Ok(piece)) = pieces.next().await {
+            after += piece.len();
+            if after > MOST_AFTER_END {
                 return;
             }
         }
@@ -143,7 +155,11 @@ pub(super) async fn put(
     };
     let reader = ChannelReader::new(receiver);
     let result = in_root(&place, move || pack::unpack(&inner, reader, &how)).await;
-    feed.abort();
+    match &result {
+        // It ends with the body, or when the client goes away.
+        Ok(()) => drop(feed.await),
+        Err(_) => feed.abort(),
+    }
     place.leave().await;
     result.map_err(|error| failed(&path, &container, error))?;
     Ok(StatusCode::OK)

@@ -112,17 +112,18 @@ fn sample(container: &Container) -> Value {
         "pids_stats": pids(&files),
         "cpu_stats": cpu(&files),
         "memory_stats": memory(&files),
-        "blkio_stats": {
-            "io_service_bytes_recursive": block_io(&files),
-        },
+        "blkio_stats": block_io(&files),
         "storage_stats": {},
         "networks": networks(pid),
     })
 }
 
 fn pids(files: &Files) -> Value {
+    let limit = files.text(&["pids.max"]);
+    // Without a limit it is as large as can be, as in Docker.
+    let limit = limit.map(|text| text.trim().parse().unwrap_or(u64::MAX));
     let mut stats = json!({ "current": files.number(&["pids.current"]).unwrap_or(0) });
-    if let Some(limit) = files.number(&["pids.max"]) {
+    if let Some(limit) = limit {
         stats["limit"] = limit.into();
     }
     stats
@@ -181,27 +182,80 @@ fn memory(files: &Files) -> Value {
         .unwrap_or(0)
         * 1024;
     let limit = files.number(&["memory.limit_in_bytes", "memory.max"]).unwrap_or(u64::MAX);
-    json!({
+    let mut stats = json!({
         "usage": files.number(&["memory.usage_in_bytes", "memory.current"]).unwrap_or(0),
-        "max_usage": files.number(&["memory.max_usage_in_bytes", "memory.peak"]).unwrap_or(0),
-        "failcnt": files.number(&["memory.failcnt"]).unwrap_or(0),
         "stats": files.table(&["memory.stat"]),
         "limit": limit.min(total),
+    });
+    // Docker tells the highest use on version 1 only, and clients tell the versions apart by that.
+    match files.number(&["memory.max_usage_in_bytes"]) {
+        Some(most) => {
+            stats["max_usage"] = most.into();
+            stats["failcnt"] = files.number(&["memory.failcnt"]).unwrap_or(0).into();
+        }
+        None => {
+            let events = files.table(&["memory.events"]);
+            stats["failcnt"] = events.get("oom").cloned().unwrap_or(0.into());
+        }
+    }
+    stats
+}
+
+/// Bytes and operations by disk. What else Docker has here, kernels of today do not count.
+fn block_io(files: &Files) -> Value {
+    let (bytes, operations) = match files.text(&["io.stat"]) {
+        Some(text) => (
+            unified_io(&text, [("rbytes", "read"), ("wbytes", "write")]),
+            unified_io(&text, [("rios", "read"), ("wios", "write")]),
+        ),
+        None => {
+            let of = |name: &str| legacy_io(&files.text(&[name]).unwrap_or_default());
+            (
+                of("blkio.throttle.io_service_bytes_recursive"),
+                of("blkio.throttle.io_serviced_recursive"),
+            )
+        }
+    };
+    json!({
+        "io_service_bytes_recursive": bytes,
+        "io_serviced_recursive": operations,
+        "io_queue_recursive": null,
+        "io_service_time_recursive": null,
+        "io_wait_time_recursive": null,
+        "io_merged_recursive": null,
+        "io_time_recursive": null,
+        "sectors_recursive": null,
     })
 }
 
-fn block_io(files: &Files) -> Value {
-    let text = files.text(&["blkio.throttle.io_service_bytes_recursive"]).unwrap_or_default();
+fn io_row(disk: &str, op: &str, value: &str) -> Option<Value> {
+    let (major, minor) = disk.split_once(':')?;
+    Some(json!({
+        "major": major.parse::<u64>().ok()?,
+        "minor": minor.parse::<u64>().ok()?,
+        "op": op.to_ascii_lowercase(),
+        "value": value.parse::<u64>().ok()?,
+    }))
+}
+
+/// Lines of version 1: `8:0 Read 4096`.
+fn legacy_io(text: &str) -> Value {
     let rows = text.lines().filter_map(|row| {
         let mut words = row.split_whitespace();
-        let (major, minor) = words.next()?.split_once(':')?;
-        let (op, value) = (words.next()?, words.next()?);
-        Some(json!({
-            "major": major.parse::<u64>().ok()?,
-            "minor": minor.parse::<u64>().ok()?,
-            "op": op.to_ascii_lowercase(),
-            "value": value.parse::<u64>().ok()?,
-        }))
+        io_row(words.next()?, words.next()?, words.next()?)
+    });
+    rows.collect()
+}
+
+/// Lines of version 2: `8:0 rbytes=4096 wbytes=0 …`.
+fn unified_io(text: &str, wanted: [(&str, &str); 2]) -> Value {
+    let rows = text.lines().flat_map(|row| {
+        let (disk, rest) = row.split_once(' ').unwrap_or((row, ""));
+        wanted.into_iter().filter_map(move |(key, op)| {
+            let mut words = rest.split_whitespace();
+            let value = words.find_map(|word| word.strip_prefix(key)?.strip_prefix('='))?;
+            io_row(disk, op, value)
+        })
     });
     rows.collect()
 }
@@ -220,4 +274,21 @@ fn networks(pid: u32) -> Value {
         (name.trim() != "lo").then(|| (name.trim().to_owned(), stats))
     });
     Value::Object(rows.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_versions_tell_of_the_same_transfers() {
+        let one = "254:0 Read 4096\n254:0 Write 0\n254:0 Total 4096\nTotal 4096\n";
+        let two = "254:0 rbytes=4096 wbytes=0 rios=1 wios=0 dbytes=0 dios=0\n7:0 \n";
+        let row = |op: &str, value| json!({"major": 254, "minor": 0, "op": op, "value": value});
+        let legacy = legacy_io(one);
+        assert_eq!(legacy, json!([row("read", 4096), row("write", 0), row("total", 4096)]));
+        let unified = unified_io(two, [("rbytes", "read"), ("wbytes", "write")]);
+        assert_eq!(unified, json!([row("read", 4096), row("write", 0)]));
+        assert_eq!(unified_io(two, [("rios", "read"), ("wios", "write")])[0], row("read", 1));
+    }
 }

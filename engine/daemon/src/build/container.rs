@@ -147,7 +147,8 @@ async fn run(
         std::fs::create_dir_all(&path).map_err(Error::file("making", &path))?;
     }
     let joined = join(daemon, id, &step.network).await?;
-    let user_namespace = mount_root(daemon, id, &dir.join("rootfs"), step)?;
+    let user_namespace = user_namespace(daemon, id)?;
+    mount_trees(daemon, user_namespace.as_ref(), &dir.join("rootfs"), step)?;
     write_files(&dir, id, step, joined.gateway)?;
     let spec = ContainerSpec { user_namespace, ..spec(daemon, id, &dir, step, joined.namespace)? };
     let bundle = dir.join("bundle");
@@ -216,23 +217,41 @@ fn failed(error: ShimError) -> Error {
     }
 }
 
-/// Mounts a step's root file system, and says in which user namespace it is seen.
-fn mount_root(
-    daemon: &Daemon,
-    id: &str,
-    target: &Path,
-    step: &RunStep,
-) -> Result<Option<UserNamespace>> {
-    let (lower, upper, work) = (&step.lower, &step.upper, &step.work);
-    // What a build has made is synced when it becomes a layer.
-    let overlay = rootfs::Overlay { lower, upper, work, target, volatile: true };
-    let Some(range) = daemon.options.user_range else {
-        overlay.mount_at_target()?;
-        return Ok(None);
-    };
+/// In which user namespace a step is.
+fn user_namespace(daemon: &Daemon, id: &str) -> Result<Option<UserNamespace>> {
+    let Some(range) = daemon.options.user_range else { return Ok(None) };
     let path = daemon.networks.namespace(id)?.user;
-    users::mount_mapped(&daemon.options.data, range, &path, overlay)?;
     Ok(Some(UserNamespace { path, first: range.first }))
+}
+
+/// Mounts a step's root file system, and the parts of layers that it binds. An overlay's owners can only
+/// be mapped while it is being mounted.
+fn mount_trees(
+    daemon: &Daemon,
+    users: Option<&UserNamespace>,
+    root: &Path,
+    step: &RunStep,
+) -> Result<()> {
+    let (upper, work) = (&step.upper, &step.work);
+    // What a build has made is synced when it becomes a layer.
+    let volatile = true;
+    let mut all = vec![rootfs::Overlay { lower: &step.lower, upper, work, target: root, volatile }];
+    all.extend(step.binds.iter().filter_map(|bind| match bind {
+        RunBind::Tree { lower, dirs, .. } => {
+            let (upper, work, target) = (&dirs.upper, &dirs.work, &dirs.target);
+            Some(rootfs::Overlay { lower, upper, work, target, volatile })
+        }
+        RunBind::Path { .. } | RunBind::Tmpfs { .. } => None,
+    }));
+    for overlay in all {
+        match (users, daemon.options.user_range) {
+            (Some(users), Some(range)) => {
+                users::mount_mapped(&daemon.options.data, range, &users.path, overlay)?;
+            }
+            _ => overlay.mount_at_target()?,
+        }
+    }
+    Ok(())
 }
 
 fn host_network(daemon: &Daemon) -> Result<Joined> {
@@ -330,6 +349,36 @@ fn write_files(dir: &Path, id: &str, step: &RunStep, gateway: Option<Ipv4Addr>) 
     Ok(())
 }
 
+fn mount_of(bound: &RunBind) -> Result<Mount> {
+    Ok(match bound {
+        RunBind::Path { source, target, read_only } => {
+            bind(source.clone(), target.clone(), *read_only)
+        }
+        RunBind::Tree { dirs, path, target, read_only, .. } => {
+            let source = match path.as_str() {
+                "" => dirs.target.clone(),
+                path => rootfs::inside(&dirs.target, Path::new(path))
+                    .map_err(Error::file("finding", path))?,
+            };
+            // Its owners are mapped already.
+            let kind = MountKind::Bind {
+                source,
+                recursive: true,
+                own_ids: false,
+                propagation: String::new(),
+            };
+            Mount { kind, target: target.clone(), readonly: *read_only }
+        }
+        RunBind::Tmpfs { target, size } => Mount {
+            kind: MountKind::Tmpfs {
+                options: size.iter().map(|size| format!("size={size}")).collect(),
+            },
+            target: target.clone(),
+            readonly: false,
+        },
+    })
+}
+
 fn spec(
     daemon: &Daemon,
     id: &str,
@@ -340,18 +389,9 @@ fn spec(
     let mut mounts: Vec<Mount> = ["hosts", "hostname", "resolv.conf"]
         .map(|file| bind(dir.join(file), format!("/etc/{file}"), false))
         .into();
-    mounts.extend(step.binds.iter().map(|b| match b {
-        RunBind::Path { source, target, read_only } => {
-            bind(source.clone(), target.clone(), *read_only)
-        }
-        RunBind::Tmpfs { target, size } => Mount {
-            kind: MountKind::Tmpfs {
-                options: size.iter().map(|size| format!("size={size}")).collect(),
-            },
-            target: target.clone(),
-            readonly: false,
-        },
-    }));
+    for bind in &step.binds {
+        mounts.push(mount_of(bind)?);
+    }
     Ok(ContainerSpec {
         id: id.to_owned(),
         rootfs: dir.join("rootfs"),

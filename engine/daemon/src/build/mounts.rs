@@ -1,6 +1,5 @@
 //! `RUN --mount=…`: what is mounted for one step.
 
-use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +12,6 @@ use crate::build::hash;
 use crate::build::run::SCRIPT;
 use crate::build::runner::RunBind;
 use crate::build::stage::Stage;
-use crate::build::tree::{self, Tree};
 use crate::build::walk::Manner;
 
 /// What the mounts of a step come to.
@@ -55,7 +53,9 @@ impl Stage<'_> {
         }
         let own = [SCRIPT.to_owned()];
         let binds = out.binds.iter().map(|b| match b {
-            RunBind::Path { target, .. } | RunBind::Tmpfs { target, .. } => target.clone(),
+            RunBind::Path { target, .. }
+            | RunBind::Tree { target, .. }
+            | RunBind::Tmpfs { target, .. } => target.clone(),
         });
         out.targets.extend(binds.chain(own));
         Ok(out)
@@ -68,6 +68,7 @@ impl Stage<'_> {
 
     async fn bind(&self, mount: &Mount, out: &mut Mounted) -> Result<(), String> {
         let target = self.target(mount)?;
+        let place = target.clone();
         let from = mount.from.as_deref().filter(|f| !f.is_empty());
         let from = from.map(|f| self.state.word(f)).transpose()?;
         let source = self.state.word(mount.source.as_deref().unwrap_or("/"))?;
@@ -79,22 +80,21 @@ impl Stage<'_> {
         let read_only = mount.read_only.unwrap_or(true);
         let manner = Manner { cancelled: workspace.cancelled.clone(), ..Manner::default() };
         let work = move || {
-            // On an overlay of its own, so that a writable mount changes nothing that others see.
-            let root = workspace.mount(&lower).map_err(|e| e.to_string())?;
-            let tree = Arc::new(Tree::open(&root).map_err(|e| e.to_string())?);
+            let dirs = workspace.step().map_err(|e| e.to_string())?;
+            let tree = workspace.open(&lower, &dirs).map_err(|e| e.to_string())?;
+            let tree = Arc::new(tree);
             let path = source.trim_matches('/').to_owned();
             let missing = |e: std::io::Error| format!("--mount source `{source}`: {e}");
             let found = tree.find(&path).map_err(missing)?;
-            let host = tree::host_path(found.as_fd()).map_err(missing)?;
             let stat = rustix::fs::fstat(&found).map_err(|e| missing(e.into()))?;
             let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
             let item = Item { directory, ..Item::file(tree, &path, "") };
             let digest = hash::digest(&item.source(), &manner).map_err(missing)?;
-            Ok::<_, String>((host, digest))
+            Ok::<_, String>((RunBind::Tree { lower, dirs, path, target, read_only }, digest))
         };
-        let (host, digest) = self.build.blocking(work).await?;
-        out.inputs.push(format!("bind {target} {read_only} {}", hex::encode(digest)));
-        out.binds.push(RunBind::Path { source: host, target, read_only });
+        let (bind, digest) = self.build.blocking(work).await?;
+        out.inputs.push(format!("bind {place} {read_only} {}", hex::encode(digest)));
+        out.binds.push(bind);
         Ok(())
     }
 

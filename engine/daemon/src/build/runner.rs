@@ -8,6 +8,8 @@ use minke_engine_client::wire::Ulimit;
 use minke_engine_runtime::spec::Resources;
 use tokio::sync::mpsc;
 
+use crate::build::work::StepDir;
+
 /// A container for one `RUN` step.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RunStep {
@@ -81,6 +83,19 @@ pub(crate) enum RunBind {
     Path {
         /// On the host.
         source: PathBuf,
+        /// In the container.
+        target: String,
+        /// Not writable.
+        read_only: bool,
+    },
+    /// Part of layers, on an overlay of its own: a writable one changes nothing that others see.
+    Tree {
+        /// Top first.
+        lower: Vec<PathBuf>,
+        /// Takes what is written.
+        dirs: StepDir,
+        /// Which part, without a leading slash; it exists.
+        path: String,
         /// In the container.
         target: String,
         /// Not writable.

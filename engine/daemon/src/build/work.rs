@@ -68,7 +68,7 @@ impl Builder {
     /// A directory for one build.
     pub(crate) fn workspace(&self) -> Result<Arc<Workspace>> {
         let path = self.dir.join("builds").join(&ids::random()[..16]);
-        for name in ["context", "empty", "steps", "mounts", "files"] {
+        for name in ["context", "empty", "steps", "files"] {
             let path = path.join(name);
             std::fs::create_dir_all(&path).map_err(Error::file("making", &path))?;
         }
@@ -113,11 +113,12 @@ pub(crate) struct Workspace {
 }
 
 /// Where one step's changes go.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct StepDir {
     pub(crate) upper: PathBuf,
     pub(crate) work: PathBuf,
-    target: PathBuf,
+    /// Where its tree may be mounted; it is unmounted when the build is gone.
+    pub(crate) target: PathBuf,
 }
 
 impl Workspace {
@@ -164,20 +165,6 @@ impl Workspace {
         let tree = Tree::open(&step.target);
         rootfs::unmount_all(&step.target).map_err(system)?;
         tree
-    }
-
-    /// Mounts layers (top first) for the time of the build, for containers to bind parts of; what is
-    /// written there is lost.
-    pub(crate) fn mount(&self, lower: &[PathBuf]) -> io::Result<PathBuf> {
-        let base = self.path.join("mounts").join(self.number());
-        let [upper, work, target] = ["upper", "work", "root"].map(|name| base.join(name));
-        for path in [&upper, &work, &target] {
-            std::fs::create_dir_all(path)?;
-        }
-        Overlay { lower, upper: &upper, work: &work, target: &target, volatile: true }
-            .mount_at_target()
-            .map_err(|error| io::Error::other(error.message()))?;
-        Ok(target)
     }
 }
 

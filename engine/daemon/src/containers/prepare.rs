@@ -1,7 +1,6 @@
 //! A container's documents as the runtime wants them.
 
 use std::collections::BTreeSet;
-use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use minke_engine_client::wire::{HostConfig, HostNetwork, ThrottleDevice};
@@ -9,14 +8,14 @@ use minke_engine_runtime::spec::{
     BlockRate, BlockWeight, ContainerSpec, DeviceRequest, Mount, MountKind as SpecMount, Namespace,
     NetNamespace, Resources, Ulimit, UserNamespace,
 };
-use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use super::container::Container;
 use super::document::{ConfigDocument, MountDocument, MountKind};
-use super::links;
 use super::validate::{self, SecurityOption};
+use super::{links, shm, sysctls};
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
+use crate::rootfs;
 use crate::users::{self, Users};
 
 /// The files that are mounted over the image's.
@@ -64,8 +63,9 @@ pub(crate) fn spec(daemon: &Daemon, container: &Container) -> Result<ContainerSp
         device_cgroup_rules: host.resources.device_cgroup_rules.clone(),
         resources: resources(&host.resources),
         oom_score_adj: i32::try_from(host.oom_score_adj).unwrap_or_default(),
+        shm: shm::of(daemon, container, host)?,
         shm_size: host.shm_size.max(0) as u64,
-        sysctls: host.sysctls.clone(),
+        sysctls: sysctls::of(host, container.has_own_network(), users::of(daemon, host).is_some()),
         ulimits: ulimits(host),
         masked_paths: host.masked_paths.clone(),
         readonly_paths: host.readonly_paths.clone(),
@@ -219,16 +219,7 @@ pub(crate) fn volume_source(daemon: &Daemon, mount: &MountDocument) -> Result<Pa
     if mount.subpath.is_empty() {
         return Ok(data);
     }
-    // What is in a volume was put there by containers: a link must not lead to the host's files.
-    let inside = || -> std::io::Result<PathBuf> {
-        let flags = OFlags::PATH | OFlags::CLOEXEC;
-        let root = rustix::fs::open(&data, flags | OFlags::DIRECTORY, Mode::empty())?;
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        let found =
-            rustix::fs::openat2(&root, Path::new(&mount.subpath), flags, Mode::empty(), resolve)?;
-        std::fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd()))
-    };
-    inside().map_err(|error| {
+    rootfs::inside(&data, Path::new(&mount.subpath)).map_err(|error| {
         Error::Invalid(format!(
             "cannot access path {} of volume {}: {error}",
             mount.subpath, mount.volume
@@ -264,7 +255,8 @@ fn rates(devices: &[ThrottleDevice]) -> Vec<BlockRate> {
         .collect()
 }
 
-fn resources(limits: &minke_engine_client::wire::Resources) -> Resources {
+/// Limits as the runtime has them.
+pub(super) fn resources(limits: &minke_engine_client::wire::Resources) -> Resources {
     let some = |value: i64| (value != 0).then_some(value);
     Resources {
         memory: some(limits.memory),
@@ -278,7 +270,7 @@ fn resources(limits: &minke_engine_client::wire::Resources) -> Resources {
         cpu_quota: limits.cpu_quota,
         cpuset_cpus: limits.cpuset_cpus.clone(),
         cpuset_mems: limits.cpuset_mems.clone(),
-        pids: limits.pids_limit.filter(|limit| *limit > 0),
+        pids: limits.pids_limit.map(|limit| if limit > 0 { limit } else { -1 }),
         blkio_weight: limits.blkio_weight,
         blkio_weight_device: limits
             .blkio_weight_device

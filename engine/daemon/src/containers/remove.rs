@@ -8,7 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::container::Container;
 use super::document::{MountKind, Status};
-use super::{stop, unmount};
+use super::{shm, stop, unmount};
 use crate::daemon::Daemon;
 use crate::durable;
 use crate::error::{Error, Result};
@@ -94,6 +94,7 @@ async fn erase(daemon: &Daemon, container: &Arc<Container>) -> Result<()> {
     container.lock().pending.clear();
     let turn = daemon.removals.turn().await;
     unmount::begin(container);
+    shm::unmount(container)?;
     let parent = daemon.containers_dir();
     let gone = parent.join(format!(".{}.removed", container.id));
     std::fs::rename(&container.dir, &gone).map_err(Error::file("removing", &container.dir))?;

@@ -19,7 +19,7 @@ use super::container::{Container, PendingAttach};
 use super::document::{MountDocument, MountKind, Status};
 use super::files::{self, HostResolver};
 use super::log_marks::Subject;
-use super::{exit, health, links, log_options, membership, ports, prepare, unmount, update};
+use super::{exit, health, links, log_options, membership, ports, prepare, shm, unmount, update};
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
 use crate::launch::{Launch, spawn_shim};
@@ -85,6 +85,7 @@ async fn bring_up(daemon: &Daemon, container: &Arc<Container>, again: bool) -> R
     let network = join_networks(daemon, container).await?;
     write_files(daemon, container, &network)?;
     fill_volumes(daemon, container)?;
+    shm::mount(daemon, container)?;
     map_rootfs(daemon, container).await?;
     let spec = prepare::spec(daemon, container)?;
     let launch = Launch {

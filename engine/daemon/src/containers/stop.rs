@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use minke_engine_shim::cgroup;
+use minke_engine_shim::cgroup::{self, Freezer};
 
 use super::container::Container;
 use super::document::Status;
@@ -18,6 +18,8 @@ const AFTER_KILL: Duration = Duration::from_secs(30);
 
 /// How long the end of a container may take to be recorded when its shim is gone.
 const RECORDED: Duration = Duration::from_secs(5);
+/// How long the processes of a container may take to stand still.
+const FREEZING: Duration = Duration::from_secs(10);
 /// How often it is looked at what nobody tells.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
@@ -210,7 +212,7 @@ pub(crate) async fn pause(daemon: &Daemon, container: &Arc<Container>) -> Result
         }
         _ => return Err(container.not_running()),
     }
-    freeze(container, true)?;
+    freeze(container).await?;
     container.change_state(|state| state.status = Status::Paused)?;
     daemon.events.publish("container", "pause", &container.id, container.attributes());
     Ok(())
@@ -226,7 +228,7 @@ pub(crate) async fn unpause(daemon: &Daemon, container: &Arc<Container>) -> Resu
 }
 
 fn unpause_locked(daemon: &Daemon, container: &Arc<Container>) -> Result<()> {
-    freeze(container, false)?;
+    thaw(container)?;
     container.change_state(|state| {
         if state.status == Status::Paused {
             state.status = Status::Running;
@@ -236,21 +238,40 @@ fn unpause_locked(daemon: &Daemon, container: &Arc<Container>) -> Result<()> {
     Ok(())
 }
 
-/// Makes every process of a container stand still, or go on.
-pub(super) fn freeze(container: &Container, frozen: bool) -> Result<()> {
-    for directory in cgroup::listed(&container.shim_dir()) {
-        let (v1, v2) = (directory.join("freezer.state"), directory.join("cgroup.freeze"));
-        let (path, word) = if v1.exists() {
-            (v1, if frozen { "FROZEN" } else { "THAWED" })
-        } else if v2.exists() {
-            (v2, if frozen { "1" } else { "0" })
-        } else {
-            continue;
-        };
-        return std::fs::write(&path, word).map_err(Error::file("freezing", &path));
+/// Makes every process of a container stand still. The kernel freezes one after another: resolves when
+/// all do.
+pub(super) async fn freeze(container: &Container) -> Result<()> {
+    let freezer = freezer(container)?;
+    set_frozen(&freezer, true)?;
+    let all = async {
+        while !freezer.is_frozen() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    if tokio::time::timeout(FREEZING, all).await.is_ok() {
+        return Ok(());
     }
+    set_frozen(&freezer, false)?;
     Err(Error::System {
+        doing: format!("pausing container {}", container.id),
+        source: format!("its processes do not stand still after {} s", FREEZING.as_secs()).into(),
+    })
+}
+
+/// Lets the processes of a container go on.
+pub(super) fn thaw(container: &Container) -> Result<()> {
+    set_frozen(&freezer(container)?, false)
+}
+
+fn freezer(container: &Container) -> Result<Freezer> {
+    let directories = cgroup::listed(&container.shim_dir());
+    let found = directories.iter().find_map(|directory| Freezer::of(directory));
+    found.ok_or_else(|| Error::System {
         doing: "pausing the container".to_owned(),
         source: "the host has no freezer cgroup".into(),
     })
+}
+
+fn set_frozen(freezer: &Freezer, frozen: bool) -> Result<()> {
+    freezer.set(frozen).map_err(Error::file("freezing", freezer.path()))
 }

@@ -1,13 +1,14 @@
 //! Changes containers: name, limits, restart policy.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use minke_engine_client::wire::{Resources, UpdateContainer};
+use minke_engine_runtime::limits;
+use minke_engine_runtime::spec::{self, Facts};
 use minke_engine_shim::cgroup;
 
 use super::container::Container;
-use super::{links, start, validate};
+use super::{links, prepare, start, validate};
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
 use crate::names;
@@ -112,6 +113,22 @@ fn merge(own: &mut Resources, new: &Resources) {
     if new.pids_limit.is_some() {
         own.pids_limit = new.pids_limit;
     }
+    if new.blkio_weight != 0 {
+        own.blkio_weight = new.blkio_weight;
+    }
+    for (own, new) in [
+        (&mut own.blkio_device_read_bps, &new.blkio_device_read_bps),
+        (&mut own.blkio_device_write_bps, &new.blkio_device_write_bps),
+        (&mut own.blkio_device_read_iops, &new.blkio_device_read_iops),
+        (&mut own.blkio_device_write_iops, &new.blkio_device_write_iops),
+    ] {
+        if !new.is_empty() {
+            new.clone_into(own);
+        }
+    }
+    if !new.blkio_weight_device.is_empty() {
+        new.blkio_weight_device.clone_into(&mut own.blkio_weight_device);
+    }
 }
 
 /// Tells the kernel to let a container wait for memory, if that was asked for; the runtime's library
@@ -132,52 +149,9 @@ pub(super) fn keep_from_oom_killer(container: &Container) {
 
 /// Writes limits into a running container's cgroups.
 fn apply(container: &Container, limits: &Resources) -> Result<()> {
-    let directories = cgroup::listed(&container.shim_dir());
-    let set = |names: &[&str], value: String| -> Result<()> {
-        for directory in &directories {
-            for path in names.iter().map(|name| directory.join(name)) {
-                if path.exists() {
-                    return write(&path, &value);
-                }
-            }
-        }
-        Ok(())
-    };
-    if limits.memory > 0 {
-        // The limit of memory and swap must never be below the other on version 1.
-        let both = if limits.memory_swap != 0 { limits.memory_swap } else { limits.memory * 2 };
-        let memory = || set(&["memory.limit_in_bytes", "memory.max"], limits.memory.to_string());
-        let swap = || set(&["memory.memsw.limit_in_bytes"], both.to_string());
-        memory().or_else(|_| swap().and_then(|()| memory()))?;
-        swap()?;
-    }
-    if limits.cpu_shares > 0 {
-        set(&["cpu.shares"], limits.cpu_shares.to_string())?;
-        let weight = 1 + (limits.cpu_shares - 2).max(0) * 9999 / 262_142;
-        set(&["cpu.weight"], weight.to_string())?;
-    }
-    let (quota, period) = match limits.nano_cpus {
-        0 => (limits.cpu_quota, if limits.cpu_period > 0 { limits.cpu_period } else { 100_000 }),
-        nano => (nano / 10_000, 100_000),
-    };
-    if quota > 0 {
-        set(&["cpu.cfs_period_us"], period.to_string())?;
-        set(&["cpu.cfs_quota_us"], quota.to_string())?;
-        set(&["cpu.max"], format!("{quota} {period}"))?;
-    }
-    if !limits.cpuset_cpus.is_empty() {
-        set(&["cpuset.cpus"], limits.cpuset_cpus.clone())?;
-    }
-    if !limits.cpuset_mems.is_empty() {
-        set(&["cpuset.mems"], limits.cpuset_mems.clone())?;
-    }
-    if let Some(pids) = limits.pids_limit {
-        let value = if pids > 0 { pids.to_string() } else { "max".to_owned() };
-        set(&["pids.max"], value)?;
-    }
-    Ok(())
-}
-
-fn write(path: &Path, value: &str) -> Result<()> {
-    std::fs::write(path, value).map_err(Error::file("setting", path))
+    let wanted = prepare::resources(limits);
+    let facts = Facts::of_limits(&wanted);
+    let doing = || format!("changing the limits of container {}", container.id);
+    limits::change(&cgroup::listed(&container.shim_dir()), &spec::limits(&wanted, &facts)?)
+        .map_err(Error::system(doing()))
 }

@@ -2,9 +2,11 @@
 //! container that silently lacks a limit or a device is worse than none.
 
 use minke_engine_client::wire::{ContainerConfig, HostConfig, HostNetwork, Resources};
+use minke_engine_runtime::limits;
 use minke_engine_runtime::spec::Seccomp;
 
-use super::{log_options, signals};
+use super::{log_options, signals, sysctls};
+use crate::daemon::CGROUP;
 use crate::error::{Error, Result};
 use crate::{apparmor, filters};
 
@@ -15,6 +17,7 @@ const LEAST_MEMORY: i64 = 6 << 20;
 pub(crate) fn check(config: &ContainerConfig, host: &HostConfig) -> Result<()> {
     check_unsupported(host)?;
     check_words(host)?;
+    sysctls::check(host)?;
     check_resources(&host.resources)?;
     check_network_mode(config, host)?;
     check_restart_policy(host)?;
@@ -76,7 +79,8 @@ fn check_words(host: &HostConfig) -> Result<()> {
     one_of("UsernsMode", &host.userns_mode, &["", "host"])?;
     one_of("UTSMode", &host.uts_mode, &["", "host", "private"])?;
     one_of("PidMode", &host.pid_mode, &["", "host", "private", "container:"])?;
-    one_of("IpcMode", &host.ipc_mode, &["", "private", "shareable", "host", "container:"])?;
+    let ipc = ["", "none", "private", "shareable", "host", "container:"];
+    one_of("IpcMode", &host.ipc_mode, &ipc)?;
     one_of("CgroupnsMode", &host.cgroupns_mode, &["", "private", "host"])?;
     log_options::read(host)?;
     for option in &host.security_opt {
@@ -187,6 +191,7 @@ pub(crate) fn check_resources(limits: &Resources) -> Result<()> {
             )));
         }
     }
+    check_block_support(limits)?;
     if limits.cpu_shares < 0 {
         return invalid("CpuShares can not be less than 0");
     }
@@ -197,6 +202,42 @@ pub(crate) fn check_resources(limits: &Resources) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Refuses limits of block devices that this kernel lacks. Which it has is looked up when one is asked
+/// for: it changes with the modules that are loaded.
+fn check_block_support(limits: &Resources) -> Result<()> {
+    let rates = [
+        ("BlkioDeviceReadBps", &limits.blkio_device_read_bps),
+        ("BlkioDeviceWriteBps", &limits.blkio_device_write_bps),
+        ("BlkioDeviceReadIOps", &limits.blkio_device_read_iops),
+        ("BlkioDeviceWriteIOps", &limits.blkio_device_write_iops),
+    ];
+    let rate = rates.into_iter().find(|(_, devices)| !devices.is_empty());
+    let weights = limits.blkio_weight != 0 || !limits.blkio_weight_device.is_empty();
+    if rate.is_none() && !weights {
+        return Ok(());
+    }
+    let support = limits::probe_block(CGROUP).map_err(Error::system("asking for block limits"))?;
+    let refused = [
+        ("BlkioWeight", limits.blkio_weight != 0 && !support.weight, "no weights at disks"),
+        (
+            "BlkioWeightDevice",
+            !limits.blkio_weight_device.is_empty() && !support.weight_device,
+            "no weights at single disks",
+        ),
+        (
+            rate.map_or("", |(name, _)| name),
+            rate.is_some() && !support.throttle,
+            "no rates of disks (CONFIG_BLK_DEV_THROTTLING)",
+        ),
+    ];
+    match refused.iter().find(|(_, lacks, _)| *lacks) {
+        Some((name, _, what)) => Err(Error::Invalid(format!(
+            "HostConfig.{name} cannot be had: this kernel has {what}, or no cgroup for them is mounted"
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// Checks what a container in a user namespace may not have.

@@ -1,6 +1,6 @@
 //! What a container cannot do, and how much of that can be asked away.
 
-use crate::support::{Site, clis};
+use crate::support::{Dockerd, Outcome, Site, clis, docker28, image_archive};
 
 /// The line of /proc/1/status with this name.
 fn status(site: &Site, options: &[&str], name: &str) -> String {
@@ -115,4 +115,45 @@ fn an_init_takes_the_orphans_and_hands_on_signals() {
     let comm = ["run", "--rm", "--init", "--read-only", "busybox", "cat", "/proc/1/comm"];
     assert_eq!(site.docker(&comm).ok(), "docker-init\n");
     assert_eq!(users.docker(&comm).ok(), "docker-init\n");
+}
+
+#[test]
+fn capabilities_are_those_that_docker_gives() {
+    let site = Site::new();
+    let dockerd = Dockerd::start(&site);
+    dockerd.docker(&docker28(), &["load"], &image_archive()).ok();
+    let sets = "grep -E '^(Cap|NoNewPrivs)' /proc/self/status";
+    let cases: [&[&str]; 6] = [
+        &[],
+        &["-u", "app"],
+        &["-u", "app", "--cap-add", "NET_ADMIN"],
+        &["-u", "app", "--cap-drop", "ALL", "--cap-add", "CHOWN"],
+        &["--cap-drop", "ALL", "--cap-add", "CHOWN"],
+        &["-u", "app", "--cap-add", "SYS_PTRACE", "--security-opt", "no-new-privileges"],
+    ];
+    for options in cases {
+        let own = ["run", "--rm", "--network", "none"];
+        let words = [&own[..], options, &["busybox", "sh", "-c", sets]].concat();
+        let theirs = dockerd.docker(&docker28(), &words, b"").ok();
+        assert_eq!(site.docker(&words).ok(), theirs, "{options:?}");
+        // Somebody who is not root holds none, but may get those of the bounding set from a file.
+        let held = |name: &str| theirs.lines().find(|line| line.starts_with(name)).unwrap();
+        let nobody = options.first() == Some(&"-u");
+        assert_eq!(held("CapEff").ends_with("0000000000000000"), nobody, "{theirs}");
+        assert!(held("CapAmb").ends_with("0000000000000000"), "{theirs}");
+    }
+    // The same of an exec.
+    let start = ["run", "-d", "--name", "box", "--network", "none", "--cap-add", "NET_ADMIN"];
+    let start = [&start[..], &["busybox", "sleep", "1000"]].concat();
+    let both = |words: &[&str]| -> [Outcome; 2] {
+        [site.docker(words), dockerd.docker(&docker28(), words, b"")]
+    };
+    for outcome in both(&start) {
+        outcome.ok();
+    }
+    for user in ["root", "app"] {
+        let [ours, theirs] = both(&["exec", "-u", user, "box", "sh", "-c", sets]);
+        assert_eq!(ours.ok(), theirs.ok(), "{user}");
+    }
+    both(&["rm", "-f", "box"]);
 }

@@ -1,7 +1,10 @@
 //! A daemon for one test: its own network namespace, data directory and image, and nothing left of it
 //! afterwards, also when the test fails.
 
+mod debian;
+mod disk;
 mod dockerd;
+mod guest;
 mod http;
 mod image;
 mod numbers;
@@ -11,7 +14,9 @@ mod served;
 mod site;
 mod tools;
 
+pub use disk::Disk;
 pub use dockerd::Dockerd;
+pub use guest::run_in_guest;
 pub use http::{ask, ask_with};
 pub use image::{IMAGE, image_archive, image_config, image_layer};
 pub use numbers::{Numbers, seeds};
@@ -19,4 +24,4 @@ pub use picture::{Picture, describe};
 pub use project::Project;
 pub use served::Served;
 pub use site::{Outcome, Site, wait_until};
-pub use tools::{clis, docker_registry, docker20_programs, docker28, engine, shim};
+pub use tools::{clis, docker_registry, docker20_programs, docker28, engine, on_path, shim};

@@ -126,3 +126,74 @@ fn containers_that_share_a_namespace_share_their_users() {
         site.docker(&["rm", "-f", "other"]).ok();
     }
 }
+
+#[test]
+fn an_exec_enters_the_users_of_its_container() {
+    let site = remapped();
+    // Kernel parameters of its network are looked at again at each exec.
+    let options = ["--sysctl", "net.ipv4.ip_default_ttl=77", "-m", "64m"];
+    let start = ["run", "-d", "--name", "box"];
+    site.docker(&[&start[..], &options, &["busybox", "sleep", "1000"]].concat()).ok();
+    let script =
+        "cat /proc/sys/net/ipv4/ip_default_ttl /proc/self/uid_map; readlink /proc/self/ns/user";
+    let seen = site.docker(&["exec", "box", "sh", "-c", script]).ok();
+    let own = site.docker(&["exec", "-u", "app", "box", "readlink", "/proc/self/ns/user"]).ok();
+    let words: Vec<&str> = seen.split_whitespace().collect();
+    assert_eq!(words, ["77", "0", "1900000000", "65536", own.trim()]);
+    // At a terminal too.
+    let tty = site.at_terminal(std::path::Path::new("docker"), "$docker exec -it box tty", b"");
+    assert_eq!(tty.stdout.lines().next(), Some("/dev/pts/0"), "{tty:?}");
+}
+
+/// Owners of what is in an archive, by path.
+fn owners(archive: &[u8], wanted: &[&str]) -> Vec<(String, u64, u64)> {
+    let mut archive = tar::Archive::new(archive);
+    let mut found = Vec::new();
+    for entry in archive.entries().unwrap() {
+        let entry = entry.unwrap();
+        let path = entry.path().unwrap().display().to_string();
+        let header = entry.header();
+        if wanted.contains(&path.as_str()) {
+            found.push((path, header.uid().unwrap(), header.gid().unwrap()));
+        }
+    }
+    found.sort();
+    found
+}
+
+fn output_of(site: &Site, words: &[&str]) -> Vec<u8> {
+    let output = std::process::Command::new("docker")
+        .args(words)
+        .env("DOCKER_HOST", format!("unix://{}", site.socket().display()))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    output.stdout
+}
+
+#[test]
+fn exports_and_commits_have_the_owners_that_the_container_knows() {
+    let site = remapped();
+    site.docker(&["run", "-d", "--name", "box", "busybox", "sleep", "1000"]).ok();
+    let make = "mkdir /out; touch /out/a; ln -s a /out/b; chown 12:34 /out/a; chown -h 7:8 /out/b";
+    site.docker(&["exec", "box", "sh", "-c", make]).ok();
+    let wanted = ["bin/busybox", "out/a", "out/b", "var/data/seed"];
+    let expected =
+        [("bin/busybox", 0, 0), ("out/a", 12, 34), ("out/b", 7, 8), ("var/data/seed", 12, 12)];
+    let expected = expected.map(|(path, uid, gid)| (path.to_owned(), uid, gid));
+    assert_eq!(owners(&output_of(&site, &["export", "box"]), &wanted), expected);
+    site.docker(&["commit", "box", "made"]).ok();
+    let look = ["busybox", "stat", "-c", "%u:%g", "/out/a", "/out/b", "/var/data/seed"];
+    for users in [&[][..], &["--userns", "host"]] {
+        let words = [&["run", "--rm"], users, &["made"], &look[..]].concat();
+        assert_eq!(site.docker(&words).ok(), "12:34\n7:8\n12:12\n", "{users:?}");
+    }
+    site.docker(&["stop", "-t", "0", "box"]).ok();
+    assert_eq!(owners(&output_of(&site, &["export", "box"]), &wanted), expected);
+    // What goes in again is as it came out.
+    let archive = output_of(&site, &["export", "box"]);
+    let docker = std::path::Path::new("docker");
+    site.command(docker, &["import", "-", "back"], &archive).ok();
+    let words = [&["run", "--rm", "back"], &look[..]].concat();
+    assert_eq!(site.docker(&words).ok(), "12:34\n7:8\n12:12\n");
+}

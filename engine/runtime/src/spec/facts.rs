@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use super::{Accounts, ContainerSpec, SpecError};
+use super::{Accounts, ContainerSpec, Resources, SpecError};
 
 /// Most nodes taken from one device directory or from the host's /dev.
 const MAX_NODES: usize = 4096;
@@ -77,20 +77,18 @@ impl Facts {
             source,
         })?;
         let capabilities = bounding_set(&read(Path::new("/proc/self/status"))?);
-        let cgroup_v2 = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
         let can_lower_oom = capabilities >> 24 & 1 == 1;
         let current = read(Path::new("/proc/self/oom_score_adj"))?.trim().parse().unwrap_or(0);
+        let of_limits = Self::of_limits(&container.resources);
+        let cgroup_v2 = of_limits.cgroup_v2;
         let mut facts = Self {
             accounts,
             capabilities,
             hard_limits: hard_limits(&read(Path::new("/proc/self/limits"))?),
             oom_score_adj: current,
             lowest_oom_score_adj: if can_lower_oom { -1000 } else { current },
-            cgroup_v2,
             hierarchies: if cgroup_v2 { Vec::new() } else { hierarchies() },
-            swap_accounting: cgroup_v2
-                || Path::new("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes").exists(),
-            ..Self::default()
+            ..of_limits
         };
         for request in &container.devices {
             if !facts.add_nodes(&request.host) {
@@ -100,8 +98,19 @@ impl Facts {
         if container.privileged {
             facts.add_nodes(Path::new("/dev"));
         }
-        facts.add_block_devices(container)?;
         Ok(facts)
+    }
+
+    /// What limits need.
+    pub fn of_limits(limits: &Resources) -> Self {
+        let cgroup_v2 = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+        Self {
+            cgroup_v2,
+            swap_accounting: cgroup_v2
+                || Path::new("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes").exists(),
+            block_devices: block_devices(limits),
+            ..Self::default()
+        }
     }
 
     /// Add a node, or all nodes of a directory; false if there is neither.
@@ -139,24 +148,25 @@ impl Facts {
             }
         }
     }
+}
 
-    fn add_block_devices(&mut self, container: &ContainerSpec) -> Result<(), FactsError> {
-        let limits = &container.resources;
-        let rates = [
-            &limits.blkio_read_bps,
-            &limits.blkio_write_bps,
-            &limits.blkio_read_iops,
-            &limits.blkio_write_iops,
-        ];
-        let paths = rates.into_iter().flatten().map(|rate| &rate.path);
-        for path in paths.chain(limits.blkio_weight_device.iter().map(|weight| &weight.path)) {
-            let metadata = fs::metadata(path)
-                .map_err(|source| FactsError::Read { path: path.clone(), source })?;
-            let numbers = numbers(metadata.rdev());
-            self.block_devices.insert(path.clone(), numbers);
-        }
-        Ok(())
-    }
+/// Those of the limits' paths that are block devices.
+fn block_devices(limits: &Resources) -> BTreeMap<PathBuf, (i64, i64)> {
+    let rates = [
+        &limits.blkio_read_bps,
+        &limits.blkio_write_bps,
+        &limits.blkio_read_iops,
+        &limits.blkio_write_iops,
+    ];
+    let paths = rates.into_iter().flatten().map(|rate| &rate.path);
+    paths
+        .chain(limits.blkio_weight_device.iter().map(|weight| &weight.path))
+        .filter_map(|path| {
+            let metadata = fs::metadata(path).ok()?;
+            let disk = metadata.file_type().is_block_device();
+            disk.then(|| (path.clone(), numbers(metadata.rdev())))
+        })
+        .collect()
 }
 
 fn numbers(device: u64) -> (i64, i64) {

@@ -105,23 +105,25 @@ fn namespaces(container: &ContainerSpec, facts: &Facts) -> Result<Vec<LinuxNames
     Ok(list)
 }
 
-/// Limits as the cgroup gets them. Also what an update of a running container applies.
-pub(super) fn resources(
-    container: &ContainerSpec,
+/// Limits and device rules as the cgroup gets them.
+fn resources(container: &ContainerSpec, facts: &Facts) -> Result<LinuxResources, SpecError> {
+    let built = limits(&container.resources, facts)?;
+    Ok(built.devices(devices::rules(container, facts)?).build()?)
+}
+
+/// Limits alone.
+pub(super) fn limits(
+    limits: &Resources,
     facts: &Facts,
-) -> Result<LinuxResources, SpecError> {
-    let limits = &container.resources;
-    let mut built = LinuxResourcesBuilder::default()
-        .devices(devices::rules(container, facts)?)
-        .memory(memory(limits, facts))
-        .cpu(cpu(limits));
+) -> Result<LinuxResourcesBuilder, SpecError> {
+    let mut built = LinuxResourcesBuilder::default().memory(memory(limits, facts)).cpu(cpu(limits));
     if let Some(pids) = limits.pids.filter(|limit| *limit != 0) {
         built = built.pids(LinuxPidsBuilder::default().limit(pids).build()?);
     }
     if let Some(block) = block(limits, facts)? {
         built = built.block_io(block);
     }
-    Ok(built.build()?)
+    Ok(built)
 }
 
 fn memory(limits: &Resources, facts: &Facts) -> LinuxMemory {
@@ -129,9 +131,11 @@ fn memory(limits: &Resources, facts: &Facts) -> LinuxMemory {
     // Twice the memory, unless stated: Docker's rule.
     let swap = match (limit, limits.memory_swap.filter(|bytes| *bytes != 0)) {
         _ if !facts.swap_accounting => None,
+        // There is no limit of swap without one of memory, and none is what -1 asks for.
+        (None, _) => None,
         (_, Some(stated)) => Some(stated),
         (Some(bytes), None) if bytes > 0 => Some(bytes.saturating_mul(2)),
-        _ => None,
+        (Some(_), None) => None,
     };
     let mut memory = LinuxMemory::default();
     memory
@@ -165,7 +169,7 @@ fn cpu(limits: &Resources) -> LinuxCpu {
 
 fn block(limits: &Resources, facts: &Facts) -> Result<Option<LinuxBlockIo>, SpecError> {
     let numbers = |path: &PathBuf| {
-        facts.block_devices.get(path).copied().ok_or_else(|| SpecError::DeviceMissing(path.clone()))
+        facts.block_devices.get(path).copied().ok_or_else(|| SpecError::NoBlockDevice(path.clone()))
     };
     let rates = |rates: &[BlockRate]| -> Result<Vec<LinuxThrottleDevice>, SpecError> {
         let one = |rate: &BlockRate| {

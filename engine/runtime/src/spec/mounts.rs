@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use oci_spec::runtime::{Mount as OciMount, MountBuilder};
 
-use super::{ContainerSpec, Facts, Mount, MountKind, NetNamespace, SpecError, defaults, devices};
+use super::{
+    ContainerSpec, Facts, Mount, MountKind, NetNamespace, Shm, SpecError, defaults, devices,
+};
 use crate::stage::MAPPED;
 
 /// The mounts in the order in which they are to be made.
@@ -84,11 +86,17 @@ fn standard(container: &ContainerSpec, facts: &Facts) -> Result<Vec<OciMount>, S
             &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
         )?,
         mount("/dev/mqueue", "mqueue", "mqueue", &safe)?,
-        mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &shm_size])?,
     ];
-    if container.ipc == super::Namespace::Host {
-        mounts.pop();
-        mounts.push(mount("/dev/shm", "bind", "/dev/shm", &["rbind", "rprivate"])?);
+    match &container.shm {
+        Shm::Private => {
+            let options = ["nosuid", "noexec", "nodev", "mode=1777", &shm_size];
+            mounts.push(mount("/dev/shm", "tmpfs", "shm", &options)?);
+        }
+        Shm::Shared(path) => {
+            let path = path.to_string_lossy();
+            mounts.push(mount("/dev/shm", "bind", &path, &["rbind", "rprivate"])?);
+        }
+        Shm::None => {}
     }
     if container.network == NetNamespace::Host {
         // A sysfs can only be mounted by the owner of the network namespace.

@@ -60,7 +60,9 @@ pub struct ContainerSpec {
     pub resources: Resources,
     /// −1000 to 1000.
     pub oom_score_adj: i32,
-    /// Bytes of /dev/shm; 0 means 64 MiB.
+    /// What is at /dev/shm.
+    pub shm: Shm,
+    /// Bytes of a /dev/shm of its own; 0 means 64 MiB.
     pub shm_size: u64,
     /// Kernel parameters of its namespaces.
     pub sysctls: BTreeMap<String, String>,
@@ -129,6 +131,18 @@ pub enum Namespace {
     Host,
     /// That of another process, as `/proc/<pid>/ns/<kind>`.
     Path(PathBuf),
+}
+
+/// What is mounted at /dev/shm.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Shm {
+    /// Memory of its own.
+    #[default]
+    Private,
+    /// A directory of the host: memory that other containers have too, or the host's own.
+    Shared(PathBuf),
+    /// Nothing.
+    None,
 }
 
 /// The user namespace of a container.

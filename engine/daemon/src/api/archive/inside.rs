@@ -81,7 +81,8 @@ impl Place {
         let lifecycle = container.lock_lifecycle().await;
         let (root, path) = (container.rootfs(), PathBuf::from("/"));
         if container.status().has_process() {
-            return Ok(Place { root, path, read_only: false, users: None, mounted: None });
+            let users = users::of(daemon, &container.lock().config.host_config);
+            return Ok(Place { root, path, read_only: false, users, mounted: None });
         }
         start::mount_rootfs(daemon, container).await?;
         let mounted = Some((daemon.clone(), container.clone(), lifecycle));

@@ -66,19 +66,27 @@ impl Runner for Chroot {
 fn mount_command(bind: &RunBind, root: &Path) -> String {
     let root = root.display();
     match bind {
-        RunBind::Path { source, target, .. } => {
-            let source = source.display();
-            let target = format!("{root}{target}");
-            format!(
-                "mkdir -p \"$(dirname '{target}')\"\n\
-                 if [ -d '{source}' ]; then mkdir -p '{target}'; else : >> '{target}'; fi\n\
-                 mount --bind '{source}' '{target}'\n"
-            )
+        RunBind::Path { source, target, .. } => bind_command(source, &format!("{root}{target}")),
+        RunBind::Tree { lower, dirs, path, target, .. } => {
+            let (upper, work, root_of_tree) = (&dirs.upper, &dirs.work, &dirs.target);
+            rootfs::Overlay { lower, upper, work, target: root_of_tree, volatile: true }
+                .mount()
+                .unwrap();
+            bind_command(&dirs.target.join(path), &format!("{root}{target}"))
         }
         RunBind::Tmpfs { target, .. } => {
             format!("mkdir -p '{root}{target}'\nmount -t tmpfs none '{root}{target}'\n")
         }
     }
+}
+
+fn bind_command(source: &Path, target: &str) -> String {
+    let source = source.display();
+    format!(
+        "mkdir -p \"$(dirname '{target}')\"\n\
+         if [ -d '{source}' ]; then mkdir -p '{target}'; else : >> '{target}'; fi\n\
+         mount --bind '{source}' '{target}'\n"
+    )
 }
 
 /// An overlay that is unmounted when dropped.

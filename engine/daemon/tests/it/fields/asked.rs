@@ -267,7 +267,7 @@ pub const ROWS: &[Row] = &[
     ),
     row(
         "HostConfig.IpcMode",
-        "whose shared memory it sees",
+        "whose shared memory it sees: its own (`private`, or `shareable` with others), `none`, the host's, another container's",
         prints(r#"{"HostConfig":{"IpcMode":"host"}}"#, "stat -L -c %i /proc/self/ns/ipc", "NS_ipc"),
     ),
     row(
@@ -286,7 +286,7 @@ pub const ROWS: &[Row] = &[
     ),
     row(
         "HostConfig.PidMode",
-        "whose processes it sees",
+        "whose processes it sees: its own, the host's, another container's",
         prints(r#"{"HostConfig":{"PidMode":"host"}}"#, "stat -L -c %i /proc/self/ns/pid", "NS_pid"),
     ),
     row(
@@ -337,7 +337,7 @@ pub const ROWS: &[Row] = &[
     ),
     row(
         "HostConfig.UsernsMode",
-        "`host` alone (or nothing) until the engine maps users",
+        "`host`: the host's users, where the engine maps those of containers",
         Shown::Refused(r#"{"HostConfig":{"UsernsMode":"other"}}"#),
     ),
     row(
@@ -347,7 +347,7 @@ pub const ROWS: &[Row] = &[
     ),
     row(
         "HostConfig.Sysctls",
-        "kernel parameters of its namespaces",
+        "kernel parameters of its namespaces (kernel.msg*, kernel.sem, kernel.shm*, fs.mqueue.*, net.*); others are refused by name",
         prints(
             r#"{"HostConfig":{"Sysctls":{"kernel.msgmax":"4096"}}}"#,
             "cat /proc/sys/kernel/msgmax",

@@ -11,7 +11,7 @@ pub const ROWS: &[Row] = &[
         prints(
             r#"{"HostConfig":{"CpuShares":512}}"#,
             "cat /sys/fs/cgroup/cpu/cpu.shares /sys/fs/cgroup/cpu.weight 2>/dev/null",
-            "512|20",
+            "512|59",
         ),
     ),
     row(
@@ -141,13 +141,13 @@ pub const ROWS: &[Row] = &[
     ),
     row(
         "HostConfig.BlkioWeight",
-        "weight among containers at the disk: 10 to 1000",
-        Shown::Refused(r#"{"HostConfig":{"BlkioWeight":5}}"#),
+        "weight among containers at disks, 10 to 1000; refused where the kernel has no weights",
+        Shown::Test("limits_of_disks_are_those_that_were_asked_for"),
     ),
     row(
         "HostConfig.BlkioWeightDevice",
-        "the same at one disk",
-        Shown::Refused(r#"{"HostConfig":{"BlkioWeightDevice":[{"Path":"/dev/x","Weight":5}]}}"#),
+        "the same at one disk, whose scheduler has to know weights (bfq)",
+        Shown::Test("limits_of_disks_are_those_that_were_asked_for"),
     ),
     row(
         "HostConfig.BlkioDeviceReadBps",

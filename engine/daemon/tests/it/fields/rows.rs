@@ -1,5 +1,7 @@
 //! What the table is made of.
 
+use crate::support::Disk;
+
 /// A field, what it does, and how that is seen.
 pub struct Row {
     /// As in the body: `HostConfig.Memory`.
@@ -62,21 +64,10 @@ pub fn with_device(text: &str) -> String {
     if !text.contains("BLOCK_") {
         return text.to_owned();
     }
-    let node = block_device();
-    let number = std::os::unix::fs::MetadataExt::rdev(&std::fs::metadata(&node).unwrap());
-    let (major, minor) = (rustix::fs::major(number), rustix::fs::minor(number));
-    text.replace("BLOCK_DEVICE", &node)
-        .replace("BLOCK_MAJOR", &major.to_string())
-        .replace("BLOCK_MINOR", &minor.to_string())
-}
-
-fn block_device() -> String {
-    let names = std::fs::read_dir("/sys/block").unwrap().flatten().map(|entry| entry.file_name());
-    let mut nodes: Vec<String> =
-        names.map(|name| format!("/dev/{}", name.to_string_lossy())).collect();
-    nodes.retain(|node| std::path::Path::new(node).exists());
-    nodes.sort_by_key(|node| node.starts_with("/dev/loop") || node.starts_with("/dev/ram"));
-    nodes.into_iter().next().expect("the machine has a disk")
+    let disk = Disk::find();
+    text.replace("BLOCK_DEVICE", &disk.node)
+        .replace("BLOCK_MAJOR", &disk.major.to_string())
+        .replace("BLOCK_MINOR", &disk.minor.to_string())
 }
 
 /// Removes the cgroups that a row has had made.

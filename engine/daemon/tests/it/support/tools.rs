@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::debian;
+
 /// Debian's packages with CLI and daemon 20.10, and a registry.
 const PACKAGES: [&str; 5] = ["docker.io", "containerd", "runc", "tini", "docker-registry"];
 
@@ -26,6 +28,19 @@ pub fn shim() -> PathBuf {
     path
 }
 
+/// Where unpacked packages are.
+pub fn unpacked_folder() -> PathBuf {
+    folder().parent().unwrap().join("tools")
+}
+
+/// A program on the path or in the administrator's folders.
+pub fn on_path(name: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
+    let mut files = folders.map(|folder| folder.join(name));
+    files.find(|file| file.is_file()).unwrap_or_else(|| panic!("{name} is not installed"))
+}
+
 /// The docker CLI on the path.
 pub fn docker28() -> PathBuf {
     PathBuf::from("docker")
@@ -44,26 +59,8 @@ fn docker20() -> PathBuf {
         let below = ["usr/bin/docker", "bin/docker", "docker"].map(|path| root.join(path));
         return below.into_iter().find(|path| path.is_file()).unwrap_or(root);
     }
-    let tools = folder().parent().unwrap().join("tools");
-    let unpacked = tools.join("docker20");
-    let docker = unpacked.join("usr/bin/docker");
-    if !registry_beside(&docker).exists() {
-        // What an earlier version unpacked has no registry.
-        let _ = std::fs::remove_dir_all(&unpacked);
-        // Other tests may do the same at the same time: whoever is first wins, with equal content.
-        let own = tools.join(format!("docker20-{}", std::process::id()));
-        std::fs::create_dir_all(&own).unwrap();
-        run(Command::new("apt-get").arg("download").args(PACKAGES).current_dir(&own));
-        let content = own.join("content");
-        for entry in std::fs::read_dir(&own).unwrap() {
-            let package = entry.unwrap().path();
-            if package.extension().is_some_and(|end| end == "deb") {
-                run(Command::new("dpkg-deb").arg("-x").arg(&package).arg(&content));
-            }
-        }
-        let _ = std::fs::rename(&content, &unpacked);
-        std::fs::remove_dir_all(&own).unwrap();
-    }
+    let docker = debian::unpacked(&unpacked_folder(), "docker20-and-registry", &PACKAGES)
+        .join("usr/bin/docker");
     assert!(docker.exists(), "{PACKAGES:?} have a docker CLI");
     docker
 }
@@ -86,7 +83,8 @@ pub fn docker20_programs() -> [PathBuf; 2] {
     [beside.to_owned(), beside.join("../sbin")]
 }
 
-fn run(command: &mut Command) {
+/// Runs a program that must end well.
+pub fn run(command: &mut Command) {
     let status = command.status().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(status.success(), "{command:?}: {status}");
 }

@@ -1,0 +1,31 @@
+//! What depends on the kernel, on a kernel of Debian's with cgroups of version 2 alone: tests of other
+//! files here, run in a machine of their own.
+
+use crate::support::run_in_guest;
+
+/// They look at the version by themselves; with others this machine would take too long.
+const TESTS: [&str; 10] = [
+    "limits::a_running_containers_limits_change",
+    "limits::too_much_memory_is_killed_and_said",
+    "limits::a_paused_container_stands_still",
+    "limits::stats_have_dockers_shape",
+    "disks::limits_of_disks_are_those_that_were_asked_for",
+    "disks::devices_are_only_those_that_were_given",
+    "modes::a_cgroup_namespace_hides_where_the_container_is",
+    "users::an_exec_enters_the_users_of_its_container",
+    "host::a_privileged_container_loads_modules_where_the_host_can",
+    "host::a_profile_of_apparmor_confines_where_the_kernel_has_it",
+];
+
+#[test]
+fn limits_and_isolation_hold_with_cgroups_of_version_2() {
+    let reports = run_in_guest(&TESTS);
+    for report in &reports {
+        println!("{:6.1} s  {}", report.seconds, report.name);
+    }
+    let failed = reports.iter().filter(|report| !report.passed);
+    let failed: Vec<_> =
+        failed.map(|report| format!("--- {}:\n{}", report.name, report.said)).collect();
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+    assert_eq!(reports.len(), TESTS.len());
+}
