@@ -9,8 +9,30 @@ use super::tools::run;
 /// What is in these packages, below `tools/<name>` of the target directory.
 pub fn unpacked(tools: &Path, name: &str, packages: &[&str]) -> PathBuf {
     once(tools, name, |own| {
-        run(Command::new("apt-get").arg("download").args(packages).current_dir(own));
+        with_newest_lists(|| download(packages, own));
     })
+}
+
+/// What is in the package that a package of a name without a version stands for.
+pub fn unpacked_newest(tools: &Path, name: &str, package: &str) -> PathBuf {
+    once(tools, name, |own| {
+        with_newest_lists(|| download(&[&stands_for(package)], own));
+    })
+}
+
+fn download(packages: &[&str], folder: &Path) -> Command {
+    let mut apt = Command::new("apt-get");
+    apt.arg("download").args(packages).current_dir(folder);
+    apt
+}
+
+/// What the machine's lists name may have been replaced since: then they are fetched anew.
+fn with_newest_lists(command: impl Fn() -> Command) {
+    let done = command().status().is_ok_and(|status| status.success());
+    if !done {
+        run(Command::new("apt-get").args(["update", "-qq"]));
+        run(&mut command());
+    }
 }
 
 /// What is in a package and in all it needs that this machine lacks.
@@ -27,15 +49,16 @@ pub fn unpacked_with_needs(tools: &Path, name: &str, package: &str) -> PathBuf {
         let set = |name: &str, value: &Path| format!("{name}={}", value.display());
         let status = set("Dir::State::status", &own.join("status"));
         let archives = set("Dir::Cache::archives", own);
-        let mut apt = Command::new("apt-get");
-        apt.args(["install", "-y", "-qq", "--no-install-recommends", "--download-only"]);
-        apt.args(["-o", &status, "-o", &archives, "-o", "Debug::NoLocking=1", package]);
-        run(&mut apt);
+        with_newest_lists(|| {
+            let mut apt = Command::new("apt-get");
+            apt.args(["install", "-y", "-qq", "--no-install-recommends", "--download-only"]);
+            apt.args(["-o", &status, "-o", &archives, "-o", "Debug::NoLocking=1", package]);
+            apt
+        });
     })
 }
 
-/// The package that a package of a name without a version stands for.
-pub fn stands_for(package: &str) -> String {
+fn stands_for(package: &str) -> String {
     let shown = Command::new("apt-cache").args(["depends", package]).output().unwrap();
     let text = String::from_utf8_lossy(&shown.stdout).into_owned();
     let line = text.lines().find_map(|line| line.trim().strip_prefix("Depends: "));

@@ -56,8 +56,7 @@ struct Machine<'a> {
 impl Machine<'_> {
     fn new<'a>(dir: &'a TempDir, tests: &[&str]) -> Machine<'a> {
         let tools = tools::unpacked_folder();
-        let package = debian::stands_for("linux-image-cloud-amd64");
-        let kernel = debian::unpacked(&tools, &package, &[&package]);
+        let kernel = debian::unpacked_newest(&tools, "kernel", "linux-image-cloud-amd64");
         let qemu = debian::unpacked_with_needs(&tools, "qemu", "qemu-system-x86");
         let apparmor = debian::unpacked(&tools, "apparmor", &["apparmor"]);
         let machine = Machine { dir, kernel, qemu };
