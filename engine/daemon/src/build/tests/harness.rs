@@ -70,7 +70,7 @@ fn mount_command(bind: &RunBind, root: &Path) -> String {
         RunBind::Tree { lower, dirs, path, target, .. } => {
             let (upper, work, root_of_tree) = (&dirs.upper, &dirs.work, &dirs.target);
             rootfs::Overlay { lower, upper, work, target: root_of_tree, volatile: true }
-                .mount()
+                .mount_at_target()
                 .unwrap();
             bind_command(&dirs.target.join(path), &format!("{root}{target}"))
         }
