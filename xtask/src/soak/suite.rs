@@ -23,10 +23,20 @@ pub struct Long {
     pub count: u32,
 }
 
+impl Long {
+    /// What the test starts, in words for `cargo build`.
+    fn programs(&self) -> &'static [&'static str] {
+        match self.package {
+            // A whole site.
+            "minke-tests-e2e" => &["--workspace", "--bins"],
+            _ => &["-p", "minke-engine-shim", "--bins"],
+        }
+    }
+}
+
 /// Builds what the test starts, runs it, and writes its report.
 pub fn run(long: &Long, count: u32, profile: &str) -> Result<()> {
-    let shim = ["-p", "minke-engine-shim", "--bins"];
-    command::run(cargo().args(["build", "--locked", "--profile", profile]).args(shim))?;
+    command::run(cargo().args(["build", "--locked", "--profile", profile]).args(long.programs()))?;
     let work = tempfile::tempdir_in(crate::target()).context("cannot make a folder")?;
     let found = work.path().join("report.md");
     let begun = std::time::Instant::now();
