@@ -20,10 +20,23 @@ pub struct Global {
     #[arg(long, env = "MINKE_SERVER", global = true, value_name = "URL")]
     pub server: Option<String>,
     /// Where the login is kept; by default the folder `minke` among your configuration files.
-    #[arg(long, env = "MINKE_CONFIG_DIR", global = true, value_name = "DIR", hide = true)]
+    #[arg(
+        long,
+        env = "MINKE_CONFIG_DIR",
+        global = true,
+        value_name = "DIR",
+        hide_short_help = true
+    )]
     pub config_dir: Option<PathBuf>,
     /// An API key or session token to use instead of the stored login.
-    #[arg(long, env = "MINKE_TOKEN", global = true, value_name = "TOKEN", hide = true)]
+    #[arg(
+        long,
+        env = "MINKE_TOKEN",
+        global = true,
+        value_name = "TOKEN",
+        hide_short_help = true,
+        hide_env_values = true
+    )]
     pub api_token: Option<String>,
 }
 

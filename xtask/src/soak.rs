@@ -31,6 +31,8 @@ enum What {
     Cycles,
     /// kill -9 of the daemon at random points: containers, ports, names, logs and codes stay.
     Kills,
+    /// kill -9 of a device's engine, supervisor and shims at random points of an update.
+    UpdateKills,
     /// Many containers at once: what they weigh, and how long a new daemon takes to have them.
     Crowd,
     /// `.dockerignore` files, generated, beside what the docker CLI makes of them.
@@ -61,6 +63,14 @@ impl What {
                 test: "soak::kills::containers_outlive_a_daemon_that_is_killed_at_any_point",
                 variable: "MINKE_SEEDS",
                 count: 200,
+            },
+            What::UpdateKills => Long {
+                name: "update-kills",
+                title: "A device's processes killed at random points of an update",
+                package: "minke-tests-e2e",
+                test: "an_update_survives_kills_at_any_point",
+                variable: "MINKE_SEEDS",
+                count: 20,
             },
             What::Crowd => Long {
                 name: "crowd",

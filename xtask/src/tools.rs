@@ -126,7 +126,7 @@ pub fn ensure(tools: &[&[Tool]]) -> Result<()> {
     command::run(
         as_root("apt-get")
             .env("DEBIAN_FRONTEND", "noninteractive")
-            .args(["install", "-y", "-qq", "--no-install-recommends"])
+            .args(["install", "-y", "-qq", "--no-install-recommends", "-o", "Dpkg::Use-Pty=0"])
             .args(&packages),
     )
 }

@@ -11,12 +11,13 @@ use clap::{Args, Parser, Subcommand};
 ///
 ///   minke-cloud serve --data ./minke-data
 ///
-/// It prints the address it listens on and, the first time, the administrator's password. Then, on
-/// any machine that reaches that address:
+/// It prints the address it listens on and, the first time, the administrator's login. Builds need
+/// root: without it the server runs and cannot build. Then, on any machine that reaches the address:
 ///
 ///   minke login http://ADDRESS:8080
-///   minke fleet create weather --type qemux86-64
-///   minke push weather
+///   minke fleet create weather --type generic-amd64
+///   minke config generate --fleet weather --output config.json    # for a device
+///   minke push weather --source FOLDER
 #[derive(Debug, Parser)]
 #[command(name = "minke-cloud", version, verbatim_doc_comment)]
 pub struct Arguments {

@@ -151,6 +151,8 @@ async fn connection(accepted: Accepted, gate: Gate) {
         hijack::serve(stream, head, bytes, target, gate).await;
         return;
     }
+    // A client may end its input and still wait for the answer; one that is gone wants none.
+    let farewell = stream.farewell().ok().flatten();
     let service = hyper::service::service_fn(move |request| {
         let gate = gate.clone();
         async move { Ok::<_, std::convert::Infallible>(api::answer(request, gate).await) }
@@ -159,9 +161,22 @@ async fn connection(accepted: Accepted, gate: Gate) {
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
         .keep_alive(false)
+        .half_close(farewell.is_some())
         .serve_connection(TokioIo::new(Rewind::new(bytes, stream)), service)
         .with_upgrades();
-    if let Err(error) = connection.await {
-        tracing::debug!(%error, "a connection broke");
+    let gone = async {
+        match &farewell {
+            Some(farewell) => farewell.said().await,
+            None => std::future::pending().await,
+        }
+    };
+    // Dropping the connection gives up what was being done for it.
+    tokio::select! {
+        served = connection => {
+            if let Err(error) = served {
+                tracing::debug!(%error, "a connection broke");
+            }
+        }
+        () = gone => {}
     }
 }

@@ -26,15 +26,24 @@ pub struct TestSite {
     pub site: Site,
     /// The example, to change and push.
     pub weather: Weather,
-    // Dropped last: the site lives in it.
-    _folder: tempfile::TempDir,
+    /// Where it lives: dropped last.
+    pub folder: tempfile::TempDir,
 }
 
 impl TestSite {
     /// A server with a fleet and no device.
     pub fn start() -> Result<TestSite> {
+        TestSite::start_in(TestSite::folder()?)
+    }
+
+    /// An empty folder for a site.
+    pub fn folder() -> Result<tempfile::TempDir> {
+        tempfile::Builder::new().prefix("minke-e2e").tempdir().context("no folder")
+    }
+
+    /// The same in a folder that is there.
+    pub fn start_in(folder: tempfile::TempDir) -> Result<TestSite> {
         let binaries = Binaries::beside_this_program()?;
-        let folder = tempfile::Builder::new().prefix("minke-e2e").tempdir().context("no folder")?;
         let options = Options {
             folder: folder.path().to_owned(),
             base_images: cache(&binaries),
@@ -46,7 +55,7 @@ impl TestSite {
         let site = Site::start(options, &mut |text| println!("{text}"))?;
         site.cli().run(&["fleet", "create", FLEET])?;
         let weather = Weather::copy(&example(), &folder.path().join("weather"))?;
-        Ok(TestSite { site, weather, _folder: folder })
+        Ok(TestSite { site, weather, folder })
     }
 
     /// Asks the server's API as the administrator.

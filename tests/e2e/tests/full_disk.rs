@@ -15,10 +15,21 @@ fn tells_of_a_full_disk(text: &str) -> bool {
 
 /// Adds a step that makes a file of zeros: little to send, much to store.
 fn with_zeros(test: &TestSite, megabytes: u32) -> Result<()> {
+    with_bytes(test, "zero", megabytes)
+}
+
+/// Adds a step that makes a file which cannot be packed.
+fn with_noise(test: &TestSite, megabytes: u32) -> Result<()> {
+    with_bytes(test, "urandom", megabytes)
+}
+
+/// With 0 megabytes the step goes.
+fn with_bytes(test: &TestSite, of: &str, megabytes: u32) -> Result<()> {
+    let device = format!("/dev/{of}");
     let recipe = test.weather.folder().join("api/Dockerfile");
     let text = std::fs::read_to_string(&recipe)?;
-    let kept: Vec<&str> = text.lines().filter(|line| !line.contains("/dev/zero")).collect();
-    let step = format!("RUN dd if=/dev/zero of=/srv/zeros bs=1M count={megabytes}");
+    let kept: Vec<&str> = text.lines().filter(|line| !line.contains(&device)).collect();
+    let step = format!("RUN dd if={device} of=/srv/{of} bs=1M count={megabytes}");
     let lines: Vec<&str> = match megabytes {
         0 => kept,
         _ => kept
@@ -50,14 +61,31 @@ fn a_release_too_large_for_a_device_is_said_and_the_old_one_goes_on() -> Result<
         let mut texts = lines.iter().filter_map(|line| line["message"].as_str());
         Ok(texts.any(tells_of_a_full_disk).then_some(()))
     })?;
-    // The old release runs as before, its image whole.
+    // The old release runs as before, its image whole, and `minke device` says why.
     test.weather.wait_for_answer(&test.site, DEVICE)?;
     assert_eq!(test.docker()?.containers()?, before);
     let row = test.device_row()?;
     assert_ne!(row["is_running"], row["should_run"], "{row}");
+    let failure = row["last_failure"]["message"].as_str().unwrap_or_default();
+    assert!(tells_of_a_full_disk(failure), "{row}");
 
-    // A release that fits is taken, and of the other nothing is left.
+    // One that cannot fit is not even fetched.
     with_zeros(&test, 0)?;
+    with_noise(&test, 260)?;
+    test.weather.push(&test.site)?;
+    wait_until("the device to say how much is missing", LIMIT, || {
+        let row = test.device_row()?;
+        let failure = row["last_failure"]["message"].as_str().unwrap_or_default();
+        Ok(failure.contains("not enough space").then_some(()))
+    })?;
+    assert_eq!(test.docker()?.containers()?, before);
+    let shown = test.site.cli().run(&["device", &uuid])?;
+    let line = shown.lines().find(|line| line.starts_with("last failure")).unwrap_or_default();
+    assert!(line.contains("needs at least") && line.contains("are free"), "{shown}");
+    println!("{line}");
+
+    // A release that fits is taken, and of the others nothing is left.
+    with_noise(&test, 0)?;
     test.weather.change_greeting("Hello from what fits")?;
     test.weather.push(&test.site)?;
     test.weather.wait_for_answer(&test.site, DEVICE)?;

@@ -12,10 +12,10 @@ const SOON: Duration = Duration::from_secs(60);
 #[test]
 fn a_change_of_one_line_reaches_the_device() -> Result<()> {
     let mut test = TestSite::with_device()?;
-    let first = test.weather.push_and_measure(&test.site, DEVICE)?;
+    let first = test.weather.push_and_measure(&test.site, DEVICE, &mut |_| {})?;
     println!("first release: {first:?}");
     test.weather.change_greeting("Hello from the second release")?;
-    let second = test.weather.push_and_measure(&test.site, DEVICE)?;
+    let second = test.weather.push_and_measure(&test.site, DEVICE, &mut |_| {})?;
     println!("second release: {second:?}");
     for row in test.site.memory().server.iter().chain(&test.site.memory().devices) {
         println!("{row:?}");

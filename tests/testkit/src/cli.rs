@@ -1,7 +1,8 @@
 //! `minke` as a person uses it, with a login of its own.
 
+use std::io::{BufRead, BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -66,6 +67,32 @@ impl Cli {
         text.lines()
             .map(|line| serde_json::from_str(line).with_context(|| format!("no JSON: {line}")))
             .collect()
+    }
+
+    /// The same, and `hear` gets each value when it is written.
+    pub fn json_stream(&self, words: &[&str], hear: &mut dyn FnMut(&Value)) -> Result<Vec<Value>> {
+        let words = [words, &["--json"]].concat();
+        let said = || format!("`minke {}`", words.join(" "));
+        let errors = tempfile::tempfile().context("no file for errors")?;
+        let stderr = errors.try_clone().context("no file for errors")?;
+        let mut command = self.command(&words);
+        let mut child = command.stdout(Stdio::piped()).stderr(stderr).spawn().with_context(said)?;
+        let lines = BufReader::new(child.stdout.take().with_context(said)?).lines();
+        let mut values = Vec::new();
+        for line in lines {
+            let line = line.with_context(said)?;
+            let value = serde_json::from_str(&line).with_context(|| format!("no JSON: {line}"))?;
+            hear(&value);
+            values.push(value);
+        }
+        let status = child.wait().with_context(said)?;
+        if !status.success() {
+            let mut text = String::new();
+            let mut errors = errors;
+            errors.rewind().and_then(|()| errors.read_to_string(&mut text)).with_context(said)?;
+            bail!("{} ended with {status}: {}", said(), text.trim());
+        }
+        Ok(values)
     }
 
     /// The token of its login.

@@ -16,6 +16,7 @@ mod memory;
 mod process;
 mod site;
 mod stages;
+mod traces;
 mod weather;
 
 pub use binaries::Binaries;
@@ -28,4 +29,5 @@ pub use process::{give_up_when, wait_until};
 pub use rustix::process::Signal;
 pub use site::{Device, Options, Site, SiteMemory};
 pub use stages::Stages;
+pub use traces::Traces;
 pub use weather::{FLEET, Weather};

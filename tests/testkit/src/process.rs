@@ -1,5 +1,6 @@
 //! Servers as processes of their own: they outlive who starts them, and end by pid.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -137,6 +138,24 @@ pub fn end_by_pid(pid: i32, start: u64) -> Result<()> {
         return Ok(());
     }
     end(pid, || start_time(pid) != Some(start))
+}
+
+/// Ends every process whose first words after its name are these.
+pub fn end_by_words(words: &[&OsStr]) -> Result<()> {
+    let entries = std::fs::read_dir("/proc").context("cannot list processes")?;
+    for entry in entries.flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let own = command.split(|byte| *byte == 0).skip(1).take(words.len());
+        if own.eq(words.iter().map(|word| word.as_encoded_bytes()))
+            && let Some(start) = start_time(pid)
+        {
+            end_by_pid(pid, start)?;
+        }
+    }
+    Ok(())
 }
 
 fn end(pid: i32, mut is_gone: impl FnMut() -> bool) -> Result<()> {

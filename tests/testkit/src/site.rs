@@ -15,7 +15,7 @@ use crate::cli::Cli;
 use crate::disk;
 use crate::ledger::{Entry, Ledger};
 use crate::memory::{ProcessMemory, memory};
-use crate::process::{Process, end_by_pid};
+use crate::process::{Process, end_by_pid, end_by_words};
 
 /// Who the site's own command line is logged in as.
 const EMAIL: &str = "admin@minke.local";
@@ -263,6 +263,22 @@ impl Site {
         &self.cli
     }
 
+    /// The name of its bridge.
+    pub fn bridge(&self) -> &str {
+        &self.bridge.name
+    }
+
+    /// The server's process.
+    pub fn cloud_pid(&self) -> Result<i32> {
+        Ok(self.cloud.as_ref().context("the server is not running")?.pid())
+    }
+
+    /// The outermost process of a device.
+    pub fn device_pid(&self, name: &str) -> Result<i32> {
+        let process = self.device(name)?.process.as_ref();
+        Ok(process.context("the device is not running")?.pid())
+    }
+
     /// What the site runs.
     pub fn binaries(&self) -> &Binaries {
         &self.options.binaries
@@ -366,7 +382,11 @@ fn remove(entry: &Entry, binaries: Option<&Binaries>) -> Result<()> {
             other => other.with_context(|| format!("cannot restore {}", path.display())),
         },
         Entry::Device { data } => cleanup(binaries, &["virtual", "--cleanup", "--data"], data),
-        Entry::Engine { data } => cleanup(binaries, &["engine", "--cleanup", "--data"], data),
+        Entry::Engine { data } => {
+            // It ends by itself when the server does, but perhaps not yet.
+            end_by_words(&["engine".as_ref(), "--data".as_ref(), data.as_os_str()])?;
+            cleanup(binaries, &["engine", "--cleanup", "--data"], data)
+        }
     }
 }
 

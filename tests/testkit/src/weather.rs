@@ -53,8 +53,12 @@ impl Weather {
 
     /// Pushes the project; the values are what `minke push --json` wrote.
     pub fn push(&self, site: &Site) -> Result<Vec<Value>> {
+        self.push_telling(site, &mut |_| {})
+    }
+
+    fn push_telling(&self, site: &Site, hear: &mut dyn FnMut(&Value)) -> Result<Vec<Value>> {
         let folder = self.folder.to_str().context("the project's folder is not UTF-8")?;
-        site.cli().json_lines(&["push", FLEET, "--source", folder])
+        site.cli().json_stream(&["push", FLEET, "--source", folder], hear)
     }
 
     /// Waits until the device's page, asking the API, answers with the greeting and a reading.
@@ -74,10 +78,16 @@ impl Weather {
             && value["readings"].as_array().is_some_and(|readings| !readings.is_empty())
     }
 
-    /// Pushes, waits for the answer, and says how long each stage took.
-    pub fn push_and_measure(&self, site: &Site, device: &str) -> Result<Stages> {
+    /// Pushes, waits for the answer, and says how long each stage took. `hear` gets what
+    /// `minke push --json` writes when it does.
+    pub fn push_and_measure(
+        &self,
+        site: &Site,
+        device: &str,
+        hear: &mut dyn FnMut(&Value),
+    ) -> Result<Stages> {
         let begun = SystemTime::now();
-        let push = self.push(site)?;
+        let push = self.push_telling(site, hear)?;
         let answered = self.wait_for_answer(site, device)?;
         let uuid = &site.device(device)?.uuid;
         // The device's last log lines are on their way while its page answers already.

@@ -25,10 +25,10 @@ pub fn measure_loop(binaries: &Binaries, work: &Path, table: &mut Table) -> Resu
     let mut weather =
         Weather::copy(&crate::root().join("examples/weather"), &folder.join("weather"))?;
     say("first release");
-    weather.push_and_measure(&site, DEVICE)?;
+    weather.push_and_measure(&site, DEVICE, &mut |_| {})?;
     say("second release, one line changed");
     weather.change_greeting("Hello from the second release")?;
-    let stages = weather.push_and_measure(&site, DEVICE)?;
+    let stages = weather.push_and_measure(&site, DEVICE, &mut |_| {})?;
     for (name, time) in stages.rows() {
         let budget = if name == "total" { "≤ 5 s" } else { "" };
         table.add(&format!("push of one line: {name}"), None, Value::Time(time), budget);

@@ -3,6 +3,8 @@
 //! The caller builds; what needs root (a bridge, namespaces, containers) happens in this same
 //! program, started again through sudo where the caller is not root.
 
+mod caller;
+mod progress;
 mod report;
 
 use std::os::unix::process::CommandExt;
@@ -18,6 +20,7 @@ use minke_tests_testkit::{
 };
 
 use crate::{command, tools};
+use caller::Caller;
 
 /// Begins as the engine's own bridges do, so that a firewall can let all of them through by one rule.
 const BRIDGE: &str = "mk-demo";
@@ -52,7 +55,10 @@ pub fn run(options: &Options) -> Result<()> {
         }
     }
     if options.stop {
-        return stop(&folder);
+        let was_there = folder.exists();
+        stop(&folder)?;
+        println!("{}", if was_there { "The demo is removed." } else { "There is no demo here." });
+        return Ok(());
     }
     stop(&folder).context("an earlier demo is in the way")?;
     show(options, &folder)
@@ -106,12 +112,18 @@ fn show(options: &Options, folder: &Path) -> Result<()> {
         port: PORT,
         base_images: crate::target().join("base-images"),
     };
+    let base_images = site_options.base_images.clone();
     let mut site = Site::start(site_options, &mut say)?;
+    let caller = Caller::who_called_sudo();
+    caller.own(&base_images)?;
     let second = tell(&mut site, folder, &mut say)?;
     println!();
     report::stages(&second);
     report::memory(&site.memory());
-    report::next_steps(&site, DEVICE, folder)?;
+    report::next_steps(&site, DEVICE, folder, caller.is_root())?;
+    // The login and the project are there to be used.
+    caller.own(&folder.join("cli"))?;
+    caller.own(&folder.join("weather"))?;
     if options.detach {
         println!("\nEverything goes on running; `cargo xtask demo --stop` removes it.");
         site.leave();
@@ -126,7 +138,9 @@ fn show(options: &Options, folder: &Path) -> Result<()> {
     }
     say("removing everything");
     site.stop()?;
-    stop(folder)
+    stop(folder)?;
+    say("nothing of the demo is left on this machine");
+    Ok(())
 }
 
 /// The loop itself: a fleet, a device, a release, a change, a second release (measured).
@@ -138,15 +152,18 @@ fn tell(site: &mut Site, folder: &Path, say: &mut dyn FnMut(&str)) -> Result<Sta
     say(&format!("device {} runs at {}", &device.uuid[..7], device.address));
     let mut weather =
         Weather::copy(&crate::root().join("examples/weather"), &folder.join("weather"))?;
+    let mut line = progress::Line::default();
     say("pushing examples/weather (three services, built by the server)");
-    let first = weather.push_and_measure(site, DEVICE)?;
+    let first = weather.push_and_measure(site, DEVICE, &mut |event| line.show(event))?;
+    line.clear();
     say(&format!("the page answers, {:.1} s after the push began", first.total.as_secs_f64()));
     if let Some(note) = site.firewall_note() {
         say(&format!("note: {note}"));
     }
     say("changing one line of api/api.pl and pushing again");
     weather.change_greeting("Hello from the second release")?;
-    let second = weather.push_and_measure(site, DEVICE)?;
+    let second = weather.push_and_measure(site, DEVICE, &mut |event| line.show(event))?;
+    line.clear();
     say(&format!(
         "the new answer is here, {:.1} s after the push began",
         second.total.as_secs_f64()

@@ -24,6 +24,7 @@ fn milliseconds(time: Duration) -> String {
 /// One row per program.
 pub fn memory(memory: &SiteMemory) {
     println!("\nMemory (MiB)              processes     RSS     PSS");
+    println!("  (programs without optimisation; those that ship to devices are smaller)");
     for (place, rows) in [("server", &memory.server), ("device", &memory.devices)] {
         println!("  {place}");
         for row in rows {
@@ -44,7 +45,7 @@ fn print_row(row: &ProcessMemory) {
 }
 
 /// Addresses and commands to go on with.
-pub fn next_steps(site: &Site, device: &str, folder: &Path) -> Result<()> {
+pub fn next_steps(site: &Site, device: &str, folder: &Path, is_root: bool) -> Result<()> {
     let (email, password) = site.login();
     let device = site.device(device)?;
     let minke = site.binaries().path("minke");
@@ -54,7 +55,8 @@ pub fn next_steps(site: &Site, device: &str, folder: &Path) -> Result<()> {
     println!("\nGo on with:");
     println!("  the page          http://{}/", device.address);
     println!("  the server        {}   ({email}, password {password})", site.url());
-    println!("  the device's own  docker -H unix://{} ps", device.engine_socket);
+    let sudo = if is_root { "" } else { "sudo " };
+    println!("  its containers    {sudo}docker -H unix://{} ps", device.engine_socket);
     println!("  in a shell:");
     println!("    export MINKE_CONFIG_DIR={}", config.display());
     println!("    alias minke={}", minke.display());

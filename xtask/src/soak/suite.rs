@@ -23,8 +23,15 @@ pub struct Long {
     pub count: u32,
 }
 
+/// The package whose tests start a whole site, with every program.
+const SITE: &str = "minke-tests-e2e";
+
 /// Builds what the test starts, runs it, and writes its report.
 pub fn run(long: &Long, count: u32, profile: &str) -> Result<()> {
+    if long.package == SITE {
+        let words = ["build", "--locked", "--workspace", "--bins", "--profile", profile];
+        command::run(cargo().args(words))?;
+    }
     let work = tempfile::tempdir_in(crate::target()).context("cannot make a folder")?;
     let found = work.path().join("report.md");
     let begun = std::time::Instant::now();

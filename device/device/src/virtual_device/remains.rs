@@ -2,9 +2,13 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use rustix::fs::{FlockOperation, flock};
+
+const PATIENCE: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// Ten hex digits that tell devices on one machine apart.
 pub fn id(data: &Path) -> String {
@@ -50,7 +54,14 @@ fn remove_tree(directory: &Path) {
             remove_tree(&entry.path());
         }
     }
-    if let Err(error) = fs::remove_dir(directory) {
-        tracing::warn!(%error, directory = %directory.display(), "a cgroup stays");
+    // Processes that were killed are in it until the kernel has buried them.
+    let begun = Instant::now();
+    while let Err(error) = fs::remove_dir(directory) {
+        let is_busy = error.kind() == std::io::ErrorKind::ResourceBusy;
+        if !is_busy || begun.elapsed() > PATIENCE {
+            tracing::warn!(%error, directory = %directory.display(), "a cgroup stays");
+            return;
+        }
+        std::thread::sleep(LOOK_AGAIN);
     }
 }

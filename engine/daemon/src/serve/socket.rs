@@ -6,7 +6,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 
@@ -25,6 +26,15 @@ impl Socket {
             // There the number says what the network has not confirmed.
             Socket::Tcp(_) | Socket::Tls(_) => 0,
         }
+    }
+
+    /// Something that tells when the other side of a unix socket has closed it, not only its own
+    /// direction. Over TCP the two look the same.
+    pub(crate) fn farewell(&self) -> io::Result<Option<Farewell>> {
+        let Socket::Unix(stream) = self else { return Ok(None) };
+        // Of what is asked for here nothing ever comes; that a socket is closed is told unasked.
+        let copy = stream.as_fd().try_clone_to_owned()?;
+        Ok(Some(Farewell(AsyncFd::with_interest(copy, Interest::PRIORITY)?)))
     }
 
     /// Something that tells later whether the other side is gone.
@@ -54,15 +64,34 @@ fn outstanding(socket: BorrowedFd<'_>) -> io::Result<u32> {
     Ok(u32::try_from(count).unwrap_or(0))
 }
 
+/// Waits for the end of a connection that others read and write.
+pub(crate) struct Farewell(AsyncFd<OwnedFd>);
+
+impl Farewell {
+    /// Returns when the other side is gone.
+    pub(crate) async fn said(&self) {
+        while let Ok(mut ready) = self.0.ready(Interest::PRIORITY).await {
+            if hung_up(self.0.as_fd()) {
+                return;
+            }
+            ready.clear_ready();
+        }
+    }
+}
+
+fn hung_up(socket: BorrowedFd<'_>) -> bool {
+    let mut descriptors = [PollFd::from_borrowed_fd(socket, PollFlags::empty())];
+    let answer = poll(&mut descriptors, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+    answer.is_ok() && descriptors[0].revents().contains(PollFlags::HUP)
+}
+
 /// Looks at a connection that others read and write.
 pub(crate) struct Probe(OwnedFd);
 
 impl Probe {
     /// Whether the other side has closed the connection, not only its own direction.
     pub(crate) fn is_gone(&self) -> bool {
-        let mut descriptors = [PollFd::new(&self.0, PollFlags::empty())];
-        let answer = poll(&mut descriptors, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
-        answer.is_ok() && descriptors[0].revents().contains(PollFlags::HUP)
+        hung_up(self.0.as_fd())
     }
 }
 
