@@ -1,6 +1,6 @@
 //! `minke-device`: everything that runs on a device, in one file.
 //!
-//! `main` is synchronous and starts no thread: the runtime helper must be single-threaded, and every
+//! `main` is synchronous, and starts no thread for the runtime helper: that must be single-threaded. Every
 //! other applet builds a runtime of its own.
 
 mod arguments;
@@ -23,6 +23,10 @@ fn main() -> ExitCode {
     log::start(arguments.verbose);
     // Whoever chose another provider before would be this program itself.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    // The engine knows itself when it has nothing to do.
+    if matches!(arguments.applet, Applet::Supervisor(_) | Applet::Tunnel(_) | Applet::Keeper(_)) {
+        minke_engine_rest::now_and_then();
+    }
     let outcome = match arguments.applet {
         Applet::Engine(engine) => engine.run(),
         Applet::Supervisor(supervisor) => minke_device_supervisor::run(supervisor.options()),

@@ -34,7 +34,6 @@ mod logs;
 mod names;
 mod networks;
 mod options;
-mod rest;
 mod rootfs;
 mod serve;
 mod shim;

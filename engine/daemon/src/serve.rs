@@ -16,11 +16,12 @@ use std::time::Duration;
 
 use anyhow::Context;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use minke_engine_rest as rest;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::daemon::{Daemon, lock_data};
 use crate::options::EngineOptions;
-use crate::{api, containers, damage, rest, users};
+use crate::{api, containers, damage, users};
 pub(crate) use gate::Gate;
 use head::Heard;
 use listen::{Accepted, Listeners};

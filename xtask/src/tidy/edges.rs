@@ -13,6 +13,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("engine/runtime", &["common/"]),
     ("engine/shim", &[]),
     ("engine/init", &[]),
+    ("engine/rest", &[]),
     ("engine/client", &["common/"]),
     (
         "engine/daemon",
@@ -23,6 +24,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "engine/images",
             "engine/init",
             "engine/network",
+            "engine/rest",
             "engine/runtime",
             "engine/shim",
         ],
@@ -37,6 +39,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "engine/daemon",
             "engine/runtime",
             "engine/network",
+            "engine/rest",
         ],
     ),
     ("cloud/", &["common/", "engine/client", "cloud/"]),

@@ -14,7 +14,7 @@ use minke_engine_shim::{cgroup, identity};
 
 use super::container::Container;
 use super::document::{ConfigDocument, StateDocument, Status};
-use super::{exec, exit, health, restart, start};
+use super::{create, exec, exit, health, remove, restart, start};
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
 use crate::shim::Connection;
@@ -22,11 +22,11 @@ use crate::{durable, rootfs};
 
 /// Reads every container and puts documents and reality together.
 pub(crate) async fn adopt_all(daemon: &Daemon) -> Result<()> {
-    let mut found = Vec::new();
+    let (mut found, mut leftovers) = (Vec::new(), Vec::new());
     for path in entries(&daemon.containers_dir())? {
         match load(&path) {
             Ok(Some(container)) => found.push(Arc::new(container)),
-            Ok(None) => discard(&path),
+            Ok(None) => leftovers.push(path),
             Err(error) => {
                 // Somebody may want to look at it; it must not keep the engine from starting.
                 tracing::error!(path = %path.display(), error = error.message(), "left alone");
@@ -40,6 +40,15 @@ pub(crate) async fn adopt_all(daemon: &Daemon) -> Result<()> {
         }
         daemon.containers.add(container.clone());
         pin(daemon, container);
+        // A creation that was cut off after its document is finished.
+        let document = container.lock().config.clone();
+        if let Err(error) = create::make_volumes(daemon, &document) {
+            tracing::error!(container = container.id, error = error.message(), "lacks a volume");
+        }
+    }
+    for path in leftovers {
+        remove::finish_cut_off(daemon, &path);
+        discard(&path);
     }
     let alive = |container: &Arc<Container>| is_alive(daemon, container);
     let running: Vec<_> = found.iter().filter(|c| alive(c)).cloned().collect();
@@ -207,8 +216,8 @@ async fn collect(daemon: &Daemon, container: &Arc<Container>) {
     if status == Status::Exited && auto_remove {
         let (daemon, container) = (daemon.clone(), container.clone());
         tokio::spawn(async move {
-            let how = super::remove::Removal { force: true, volumes: true };
-            if let Err(error) = super::remove::remove(&daemon, &container, how).await {
+            let how = remove::Removal { force: true, volumes: true };
+            if let Err(error) = remove::remove(&daemon, &container, how).await {
                 tracing::warn!(container = container.id, error = error.message(), "is left over");
             }
         });

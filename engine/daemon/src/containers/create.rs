@@ -10,10 +10,11 @@ use minke_engine_images::{Image, Platform, Use};
 
 use super::container::{Container, make_directories};
 use super::document::{ConfigDocument, MountDocument, MountKind, StateDocument, VERSION};
-use super::{membership, mounts, ports, validate};
+use super::{membership, mounts, ports, remove, validate};
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
 use crate::events::Attributes;
+use crate::volumes::ANONYMOUS;
 use crate::{durable, ids, names, stamp};
 
 /// A made container and what its maker should know.
@@ -67,8 +68,7 @@ pub(crate) fn create(
     let mut mounts = mounts::resolve(&config, &host, inherited(daemon, &host.volumes_from)?)?;
     let id = ids::random();
     let name = take_name(daemon, name, &id)?;
-    let driver = host.volume_driver.clone();
-    let made = make(daemon, &driver, &mut mounts, |mounts| ConfigDocument {
+    let made = make(daemon, &mut mounts, |mounts| ConfigDocument {
         version: VERSION,
         id: id.clone(),
         name: name.clone(),
@@ -104,19 +104,47 @@ fn check_platform(image: &Image, name: &str, wanted: &str) -> Result<()> {
     )))
 }
 
-/// Makes the volumes, by `driver` if a mount names none of its own, and stores the document.
+/// Makes what is on the disk of a container. The document is first: whatever a crash leaves of the rest
+/// is found by it, and made at the next start.
 fn make(
     daemon: &Daemon,
-    driver: &str,
     mounts: &mut Vec<MountDocument>,
     document: impl FnOnce(Vec<MountDocument>) -> ConfigDocument,
 ) -> Result<Arc<Container>> {
-    for mount in mounts.iter_mut().filter(|mount| mount.kind == MountKind::Volume) {
+    let unnamed =
+        |mount: &&mut MountDocument| mount.kind == MountKind::Volume && mount.volume.is_empty();
+    for mount in mounts.iter_mut().filter(unnamed) {
+        mount.volume = ids::random();
+        mount.labels.insert(ANONYMOUS.to_owned(), String::new());
+    }
+    let document = document(std::mem::take(mounts));
+    let dir = daemon.containers_dir().join(&document.id);
+    make_directories(&dir)?;
+    let image = document.image_id.parse().map_err(Error::system("reading the image's id"))?;
+    daemon.images.pin(&image, &document.id, Use::Stopped)?;
+    let written = durable::write_json(&dir.join("config.json"), &document)
+        .and_then(|()| durable::sync_directory(&daemon.containers_dir()))
+        .and_then(|()| make_volumes(daemon, &document));
+    if let Err(error) = written {
+        daemon.images.unpin(&document.id);
+        // Without a document the next start removes it anyway.
+        let _ = std::fs::remove_dir_all(&dir);
+        remove::remove_anonymous(daemon, &document.mounts);
+        return Err(error);
+    }
+    let container = Arc::new(Container::new(dir, document, StateDocument::default()));
+    daemon.containers.add(container.clone());
+    Ok(container)
+}
+
+/// Makes the volumes of a container that are not there, by its driver where a mount names none of its own.
+pub(super) fn make_volumes(daemon: &Daemon, document: &ConfigDocument) -> Result<()> {
+    for mount in document.mounts.iter().filter(|mount| mount.kind == MountKind::Volume) {
         let body = minke_engine_client::wire::CreateVolume {
             name: mount.volume.clone(),
             labels: mount.labels.clone(),
             driver: match mount.driver.as_str() {
-                "" => driver.to_owned(),
+                "" => document.host_config.volume_driver.clone(),
                 own => own.to_owned(),
             },
             driver_opts: mount.driver_options.clone(),
@@ -126,24 +154,8 @@ fn make(
             let driver = Attributes::from([("driver".to_owned(), "local".to_owned())]);
             daemon.events.publish("volume", "create", &volume.name, driver);
         }
-        mount.volume = volume.name;
     }
-    let document = document(std::mem::take(mounts));
-    let dir = daemon.containers_dir().join(&document.id);
-    make_directories(&dir)?;
-    let image = document.image_id.parse().map_err(Error::system("reading the image's id"))?;
-    daemon.images.pin(&image, &document.id, Use::Stopped)?;
-    let written = durable::write_json(&dir.join("config.json"), &document)
-        .and_then(|()| durable::sync_directory(&daemon.containers_dir()));
-    if let Err(error) = written {
-        daemon.images.unpin(&document.id);
-        // Without a document the next start removes it anyway.
-        let _ = std::fs::remove_dir_all(&dir);
-        return Err(error);
-    }
-    let container = Arc::new(Container::new(dir, document, StateDocument::default()));
-    daemon.containers.add(container.clone());
-    Ok(container)
+    Ok(())
 }
 
 fn take_name(daemon: &Daemon, name: &str, id: &str) -> Result<String> {

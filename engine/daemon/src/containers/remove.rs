@@ -1,19 +1,21 @@
 //! Removes containers.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::container::Container;
-use super::document::{MountKind, Status};
+use super::document::{ConfigDocument, MountDocument, MountKind, Status};
 use super::{shm, stop, unmount};
 use crate::daemon::Daemon;
 use crate::durable;
 use crate::error::{Error, Result};
 use crate::events::Attributes;
 
+/// In a container's directory: its anonymous volumes go with it.
+const WITH_VOLUMES: &str = "with-volumes";
 /// How often and how long a shim is given time to end.
 const LAST_WORDS_TRIES: u32 = 50;
 const LAST_WORDS_PAUSE: Duration = Duration::from_millis(20);
@@ -74,11 +76,13 @@ pub(crate) async fn remove(
         stop::kill_locked(daemon, container).await?;
     }
     let attributes = container.attributes();
-    let volumes = anonymous_volumes(daemon, container);
-    erase(daemon, container).await?;
+    let turn = daemon.removals.turn().await;
+    let gone = take_away(daemon, container, how.volumes)?;
     if how.volumes {
-        remove_volumes(daemon, &volumes);
+        let mounts = container.lock().config.mounts.clone();
+        remove_anonymous(daemon, &mounts);
     }
+    erase(container.clone(), gone, turn);
     daemon.events.publish("container", "destroy", &container.id, attributes);
     container.phase.send_modify(|phase| {
         phase.running = false;
@@ -89,19 +93,28 @@ pub(crate) async fn remove(
 
 /// Takes the directory away. The rename makes it gone for good; what a crash leaves of the rest is
 /// removed at the next start.
-async fn erase(daemon: &Daemon, container: &Arc<Container>) -> Result<()> {
+fn take_away(daemon: &Daemon, container: &Arc<Container>, volumes: bool) -> Result<PathBuf> {
     container.lock().tasks.end_all();
     container.lock().pending.clear();
-    let turn = daemon.removals.turn().await;
     unmount::begin(container);
     shm::unmount(container)?;
+    let mark = container.dir.join(WITH_VOLUMES);
+    if volumes {
+        durable::write_soon(&mark, b"")?
+    } else {
+        durable::remove(&mark)?
+    }
     let parent = daemon.containers_dir();
     let gone = parent.join(format!(".{}.removed", container.id));
     std::fs::rename(&container.dir, &gone).map_err(Error::file("removing", &container.dir))?;
     durable::sync_directory(&parent)?;
     daemon.containers.remove(&container.id);
     daemon.images.unpin(&container.id);
-    let container = container.clone();
+    Ok(gone)
+}
+
+/// Removes the files of a removed container in the background, when its root file system is unmounted.
+fn erase(container: Arc<Container>, gone: PathBuf, turn: Option<OwnedSemaphorePermit>) {
     tokio::spawn(async move {
         unmount::done(&container).await;
         let path = gone.clone();
@@ -114,7 +127,16 @@ async fn erase(daemon: &Daemon, container: &Arc<Container>) -> Result<()> {
         }
         drop(turn);
     });
-    Ok(())
+}
+
+/// Does what is left to do for a container whose removal was cut off, but for its directory.
+pub(super) fn finish_cut_off(daemon: &Daemon, dir: &Path) {
+    let config = durable::read_json::<ConfigDocument>(&dir.join("config.json"));
+    if dir.join(WITH_VOLUMES).exists()
+        && let Ok(Some(config)) = config
+    {
+        remove_anonymous(daemon, &config.mounts);
+    }
 }
 
 /// Removes a directory that a shim may still be writing its last words into.
@@ -130,17 +152,13 @@ fn remove_tree(path: &Path) -> std::io::Result<()> {
     std::fs::remove_dir_all(path)
 }
 
-fn anonymous_volumes(daemon: &Daemon, container: &Container) -> Vec<String> {
-    let cell = container.lock();
-    let volumes = cell.config.mounts.iter().filter(|mount| mount.kind == MountKind::Volume);
-    volumes
-        .filter(|mount| daemon.volumes.get(&mount.volume).is_ok_and(|v| v.is_anonymous()))
-        .map(|mount| mount.volume.clone())
-        .collect()
-}
-
-fn remove_volumes(daemon: &Daemon, names: &[String]) {
-    for name in names.iter().filter(|name| daemon.volume_users(name).is_empty()) {
+/// Removes the volumes that were made for these mounts and that no container has any more.
+pub(super) fn remove_anonymous(daemon: &Daemon, mounts: &[MountDocument]) {
+    let is_anonymous =
+        |name: &String| daemon.volumes.get(name).is_ok_and(|volume| volume.is_anonymous());
+    let volumes = mounts.iter().filter(|mount| mount.kind == MountKind::Volume);
+    let names = volumes.map(|mount| &mount.volume).filter(|name| is_anonymous(name));
+    for name in names.filter(|name| daemon.volume_users(name).is_empty()) {
         match daemon.volumes.remove(name) {
             Ok(()) => {
                 let driver = Attributes::from([("driver".to_owned(), "local".to_owned())]);

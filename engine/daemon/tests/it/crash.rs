@@ -52,6 +52,36 @@ fn a_half_made_container_and_a_half_removed_one_are_cleared() {
 }
 
 #[test]
+fn volumes_of_a_creation_or_a_removal_that_was_cut_off_are_made_or_go() {
+    let mut site = Site::new();
+    site.docker(&["create", "--name", "whole", "-v", "/anonymous", "busybox"]).ok();
+    let id = site.docker(&["inspect", "-f", "{{.Id}}", "whole"]).ok();
+    let directory = site.data().join("containers").join(id.trim());
+    // As after a kill between the document and the volume.
+    site.stop_engine();
+    std::fs::remove_dir_all(site.data().join("volumes")).unwrap();
+    site.start_engine();
+    let listed = site.docker(&["volume", "ls", "-q", "--filter", "dangling=false"]).ok();
+    assert_eq!(listed.lines().count(), 1, "{listed}");
+    // As after a kill between the rename and the removal of the volume, with -v and without.
+    for (with, left) in [(false, 1), (true, 0)] {
+        site.stop_engine();
+        let gone = directory.with_file_name(format!(".{}.removed", id.trim()));
+        if with {
+            std::fs::create_dir(&gone).unwrap();
+            std::fs::copy(site.dir.path().join("kept"), gone.join("config.json")).unwrap();
+            std::fs::write(gone.join("with-volumes"), "").unwrap();
+        } else {
+            std::fs::copy(directory.join("config.json"), site.dir.path().join("kept")).unwrap();
+            std::fs::rename(&directory, &gone).unwrap();
+        }
+        site.start_engine();
+        assert_eq!(site.docker(&["volume", "ls", "-q"]).ok().lines().count(), left);
+        assert!(!gone.exists());
+    }
+}
+
+#[test]
 fn two_daemons_do_not_share_a_data_directory() {
     let site = Site::new();
     let engine =

@@ -68,9 +68,9 @@ impl Sum {
             stat.st_size as u64,
             u64::from(stat.st_mode),
             stat.st_mtime as u64,
-            stat.st_mtime_nsec as u64,
+            u64::from(stat.st_mtime_nsec as u32),
             stat.st_ctime as u64,
-            stat.st_ctime_nsec as u64,
+            u64::from(stat.st_ctime_nsec as u32),
         ] {
             hasher.update(&number.to_le_bytes());
         }

@@ -1,19 +1,24 @@
-//! Gives memory back when nobody asks the engine for anything.
+//! Gives memory back while a process waits.
 //!
-//! An engine mostly waits. What it has read of its own program for the last request, and what its
-//! allocator keeps for the next, is then given back to the kernel, which has better use for it on a small
-//! device. Both come again by themselves.
+//! What runs on a device mostly waits. What it has read of its own program for the last thing it did, and
+//! what its allocator keeps for the next, is then given back to the kernel, which has better use for it on
+//! a small device. Both come again by themselves.
 
 use std::os::raw::c_void;
 use std::time::Duration;
 
 use rustix::mm::{Advice, madvise};
 
-/// How long nobody must have asked for anything.
-pub(crate) const QUIET: Duration = Duration::from_secs(5);
+/// How long a process should have had nothing to do.
+pub const QUIET: Duration = Duration::from_secs(5);
+
+/// How often [`now_and_then`] is: seldom enough that reading pages again costs nothing.
+const BETWEEN: Duration = Duration::from_secs(120);
+/// Enough for that.
+const STACK: usize = 64 << 10;
 
 /// Gives back what can be had again.
-pub(crate) fn give_memory_back() {
+pub fn give_memory_back() {
     #[cfg(target_env = "gnu")]
     // SAFETY: it takes no pointers, and the allocator may be asked at any time.
     unsafe {
@@ -22,6 +27,23 @@ pub(crate) fn give_memory_back() {
     // The kernel reads the same bytes from the file when they are next run.
     if let Err(error) = advise_code(Advice::LinuxDontNeed) {
         tracing::debug!(%error, "the program's pages were not given back");
+    }
+}
+
+/// Gives memory back from time to time, on a thread of its own, in a process that does not know itself
+/// when it has nothing to do.
+pub fn now_and_then() {
+    let rest = || {
+        let mut pause = QUIET;
+        loop {
+            std::thread::sleep(pause);
+            give_memory_back();
+            pause = BETWEEN;
+        }
+    };
+    let thread = std::thread::Builder::new().name("rest".to_owned()).stack_size(STACK);
+    if let Err(error) = thread.spawn(rest) {
+        tracing::warn!(%error, "memory that is not needed is kept");
     }
 }
 
