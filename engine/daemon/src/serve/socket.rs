@@ -34,7 +34,9 @@ impl Socket {
         let Socket::Unix(stream) = self else { return Ok(None) };
         // Of what is asked for here nothing ever comes; that a socket is closed is told unasked.
         let copy = stream.as_fd().try_clone_to_owned()?;
-        Ok(Some(Farewell(AsyncFd::register_with_interest(copy, Interest::PRIORITY)?)))
+        // SAFETY: the descriptor is owned, and stays open for as long as it is registered.
+        let copy = unsafe { AsyncFd::register_with_interest(copy, Interest::PRIORITY)? };
+        Ok(Some(Farewell(copy)))
     }
 
     /// Something that tells later whether the other side is gone.
