@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::images::tell;
 use super::params::Params;
 use super::reply::{Pieces, line};
+use super::unread;
 use crate::base64;
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
@@ -266,10 +267,15 @@ pub(super) async fn load(
     let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(8);
     transfer(move |lines| async move {
         daemon.removals.settled().await;
-        let feed = tokio::spawn(async move {
+        let mut feed = tokio::spawn(async move {
             let mut pieces = body.into_data_stream();
+            let mut wanted = true;
+            // What is not wanted any more is heard out: a client that cannot send all of it shows that,
+            // and not the answer.
             while let Some(piece) = pieces.next().await {
-                if sender.send(piece.map_err(io::Error::other)).await.is_err() {
+                let broken = piece.is_err();
+                wanted = wanted && sender.send(piece.map_err(io::Error::other)).await.is_ok();
+                if broken {
                     return;
                 }
             }
@@ -277,7 +283,9 @@ pub(super) async fn load(
         let progress = lines.clone();
         let reader = ChannelReader::new(receiver);
         let loaded = daemon.images.load(reader, move |event| progress.loading(&event, quiet)).await;
-        feed.abort();
+        if tokio::time::timeout(unread::LONGEST, &mut feed).await.is_err() {
+            feed.abort();
+        }
         let loaded = match loaded {
             Ok(loaded) => loaded,
             // As Docker: whatever is wrong with an archive is said in the answer's body.

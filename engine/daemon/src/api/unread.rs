@@ -16,7 +16,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 /// Most bytes that are thrown away.
 const MOST: usize = 1 << 30;
 /// How long that may take.
-const LONGEST: Duration = Duration::from_secs(30);
+pub(super) const LONGEST: Duration = Duration::from_secs(30);
 /// How long a client may send nothing meanwhile.
 const STALL: Duration = Duration::from_secs(2);
 

@@ -1,6 +1,6 @@
 //! Limits and privileges, as the container sees them.
 
-use crate::support::{Site, ask, clis, wait_until};
+use crate::support::{Site, ask, clis, now, wait_until};
 
 #[test]
 fn limits_are_those_that_were_asked_for() {
@@ -133,7 +133,8 @@ fn too_much_memory_is_killed_and_said() {
     site.docker(&["kill", "fine"]).ok();
     assert_eq!(site.docker(&["inspect", "-f", form, "fine"]).ok(), "false\n");
     let filter = ["--filter", "event=oom", "--format", "{{.Actor.Attributes.name}}"];
-    let until = ["events", "--since", "1h", "--until", "0s"];
+    let now = now();
+    let until = ["events", "--since", "1h", "--until", &now];
     assert_eq!(site.docker(&[&until[..], &filter].concat()).ok(), "eats\n");
 }
 

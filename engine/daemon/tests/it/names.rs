@@ -2,7 +2,7 @@
 
 use std::net::{TcpListener, UdpSocket};
 
-use crate::support::{Site, wait_until};
+use crate::support::{Site, now, wait_until};
 
 #[test]
 fn a_container_may_have_port_53_for_itself_and_still_find_names() {
@@ -46,7 +46,7 @@ fn entering_and_leaving_networks_is_told_in_order() {
     cli(&["network", "rm", "team"]).ok();
     let told = wait_until("the last event", || {
         let form = "{{.Type}} {{.Action}}";
-        let all = cli(&["events", "--since", "10m", "--until", "0s", "--format", form]).ok();
+        let all = cli(&["events", "--since", "10m", "--until", &now(), "--format", form]).ok();
         all.contains("network destroy").then_some(all)
     });
     let wanted = |line: &&str| {

@@ -23,5 +23,5 @@ pub use numbers::{Numbers, seeds};
 pub use picture::{Picture, describe};
 pub use project::Project;
 pub use served::Served;
-pub use site::{Outcome, Site, wait_until};
+pub use site::{Outcome, Site, now, wait_until};
 pub use tools::{clis, docker_registry, docker20_programs, docker28, engine, on_path, shim};

@@ -40,6 +40,12 @@ impl Outcome {
     }
 }
 
+/// This moment as `docker events` takes it. It cuts what is relative to now, like `0s`, to its second.
+pub fn now() -> String {
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap();
+    format!("{}.{:09}", now.as_secs(), now.subsec_nanos())
+}
+
 /// Waits until `found` says something.
 #[track_caller]
 pub fn wait_until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
