@@ -96,6 +96,12 @@ fn programs(options: &Options) -> Result<Binaries> {
         (&device, "minke-shim"),
     ] {
         let copy = together.join(name);
+        // A program that still runs cannot be written to, but its name can be taken.
+        if let Err(error) = std::fs::remove_file(&copy)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            return Err(error).with_context(|| format!("cannot remove {}", copy.display()));
+        }
         std::fs::copy(folder.join(name), &copy)
             .with_context(|| format!("cannot make {}", copy.display()))?;
     }
