@@ -1,7 +1,8 @@
 //! What happens when a container ends.
 //!
-//! Order: the shim's word (or, if it was killed, what its cgroups hold), network and mounts, the
-//! document, the events, then whoever waits; after that the restart policy or the auto-removal.
+//! Order: the shim's word (or, if it was killed, what its cgroups hold), network and volumes, the
+//! document, the events, then whoever waits; after that the restart policy or the auto-removal. The root
+//! file system goes beside all that ([`super::unmount`]).
 
 use std::path::Path;
 use std::sync::Arc;

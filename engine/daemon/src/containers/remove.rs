@@ -10,9 +10,9 @@ use super::container::Container;
 use super::document::{ConfigDocument, MountDocument, MountKind, Status};
 use super::{shm, stop, unmount};
 use crate::daemon::Daemon;
-use crate::durable;
 use crate::error::{Error, Result};
 use crate::events::Attributes;
+use crate::{durable, rootfs};
 
 /// In a container's directory: its anonymous volumes go with it.
 const WITH_VOLUMES: &str = "with-volumes";
@@ -118,7 +118,14 @@ fn erase(container: Arc<Container>, gone: PathBuf, turn: Option<OwnedSemaphorePe
     tokio::spawn(async move {
         unmount::done(&container).await;
         let path = gone.clone();
-        match tokio::task::spawn_blocking(move || remove_tree(&path)).await {
+        let remove = move || {
+            // The rename may have come before the unmounting, which then found nothing at the old path.
+            if let Err(error) = rootfs::unmount_all(&path.join("rootfs")) {
+                return Err(std::io::Error::other(error.message()));
+            }
+            remove_tree(&path)
+        };
+        match tokio::task::spawn_blocking(remove).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 tracing::warn!(path = %gone.display(), %error, "a container's directory is left over");
