@@ -6,8 +6,8 @@
 use argon2::Argon2;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
+use minke_common_model::digest::Digest;
 use rand::rngs::OsRng;
-use sha2::{Digest, Sha256};
 
 use crate::error::ApiError;
 
@@ -63,7 +63,7 @@ pub fn new_key() -> String {
 
 /// What is stored of an API key.
 pub fn key_hash(key: &str) -> String {
-    hex::encode(Sha256::digest(key.as_bytes()))
+    Digest::of(key).hex()
 }
 
 /// Checks a key that a client chose.

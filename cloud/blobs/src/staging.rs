@@ -22,7 +22,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::stream::StreamExt;
-use sha2::{Digest as _, Sha256};
+use minke_common_model::digest::Hasher;
 use tokio::sync::OwnedMutexGuard;
 
 use crate::directory::blocking;
@@ -67,7 +67,7 @@ impl fmt::Display for StageId {
 #[derive(Default)]
 pub(crate) struct Progress {
     /// Bytes hashed so far, and their hash; `None` when unknown.
-    hashed: Option<(u64, Sha256)>,
+    hashed: Option<(u64, Hasher)>,
 }
 
 /// The lock of one upload.
@@ -128,7 +128,7 @@ impl Appending {
     fn write(mut self, batch: Vec<Bytes>) -> io::Result<Self> {
         let mut hash = match self.progress.hashed.take() {
             Some((len, hash)) if len == self.len => Some(hash),
-            _ if self.len == 0 => Some(Sha256::new()),
+            _ if self.len == 0 => Some(Hasher::new()),
             _ => None,
         };
         for bytes in batch {
@@ -169,8 +169,8 @@ async fn next_batch(bytes: &mut ByteStream<'_>) -> (Vec<Bytes>, Option<io::Resul
     (batch, None)
 }
 
-fn hash_file(path: &Path) -> io::Result<(u64, Sha256)> {
-    let (mut file, mut hash, mut len) = (File::open(path)?, Sha256::new(), 0);
+fn hash_file(path: &Path) -> io::Result<(u64, Hasher)> {
+    let (mut file, mut hash, mut len) = (File::open(path)?, Hasher::new(), 0);
     let mut buffer = vec![0; BATCH];
     loop {
         match file.read(&mut buffer)? {
@@ -196,7 +196,7 @@ fn verify_and_publish(
         Some(hashed) if hashed.0 == size => hashed,
         _ => hash_file(stage)?,
     };
-    let actual = Digest::from_bytes(hash.clone().finalize().into());
+    let actual = hash.clone().finish();
     progress.hashed = Some((len, hash));
     if actual != *expected {
         return Ok(Err(actual));

@@ -5,8 +5,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use ring::digest::{Context, SHA256, digest};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use sha2::{Digest as _, Sha256};
 
 /// The SHA-256 of some bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -25,11 +25,11 @@ pub enum DigestError {
 
 impl Digest {
     /// The digest of `bytes`.
-    pub fn of(bytes: &[u8]) -> Self {
-        Self(Sha256::digest(bytes).into())
+    pub fn of(bytes: impl AsRef<[u8]>) -> Self {
+        Self(array(digest(&SHA256, bytes.as_ref())))
     }
 
-    /// A digest from the 32 bytes that a hasher gave.
+    /// A digest from its 32 bytes.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
@@ -62,6 +62,45 @@ impl Digest {
         }
         text
     }
+}
+
+/// The SHA-256 of bytes that come piece by piece.
+#[derive(Clone)]
+pub struct Hasher(Context);
+
+impl Hasher {
+    /// Of nothing so far.
+    pub fn new() -> Self {
+        Self(Context::new(&SHA256))
+    }
+
+    /// Takes in the next bytes.
+    pub fn update(&mut self, bytes: impl AsRef<[u8]>) {
+        self.0.update(bytes.as_ref());
+    }
+
+    /// The digest of all that was taken in.
+    pub fn finish(self) -> Digest {
+        Digest(array(self.0.finish()))
+    }
+}
+
+impl Default for Hasher {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Hasher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hasher")
+    }
+}
+
+fn array(found: ring::digest::Digest) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(found.as_ref());
+    bytes
 }
 
 fn nibble(digit: u8) -> Result<u8, DigestError> {
@@ -121,6 +160,16 @@ mod tests {
     fn prints_what_it_parsed() {
         assert_eq!(HELLO.parse::<Digest>().unwrap(), Digest::of(b"hello"));
         assert_eq!(Digest::of(b"hello").to_string(), HELLO);
+    }
+
+    #[test]
+    fn pieces_hash_as_the_whole() {
+        let mut hasher = Hasher::new();
+        hasher.update(b"hel");
+        let before = hasher.clone();
+        hasher.update("lo");
+        assert_eq!(hasher.finish().to_string(), HELLO);
+        assert_eq!(before.finish(), Digest::of(b"hel"));
     }
 
     #[test]

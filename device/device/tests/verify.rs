@@ -9,10 +9,10 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use minke_common_model::digest::Digest;
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::UnshareFlags;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_minke-device");
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 type Content = Arc<Mutex<HashMap<String, (&'static str, Vec<u8>)>>>;
 
 fn digest(bytes: &[u8]) -> String {
-    format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
+    Digest::of(bytes).to_string()
 }
 
 /// A registry with the image `app:v1`, whose only layer has the file `etc/motd`.

@@ -4,9 +4,9 @@ mod options;
 
 use std::collections::BTreeMap;
 
+use minke_common_model::digest::Digest;
 use minke_engine_client::wire::{CreateNetwork, EndpointSettings, Ipam, Network, NetworkContainer};
 use minke_engine_network::{Endpoint, NetworkError, NetworkOptions, NetworkRecord};
-use sha2::{Digest, Sha256};
 
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
@@ -24,7 +24,7 @@ pub(crate) enum Found {
 
 /// The id of a network that is not made.
 fn built_in_id(engine: &str, name: &str) -> String {
-    hex::encode(Sha256::digest(format!("{engine} {name}")))
+    Digest::of(format!("{engine} {name}")).hex()
 }
 
 impl Daemon {

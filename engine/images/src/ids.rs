@@ -6,7 +6,6 @@ use std::str::FromStr;
 
 use minke_common_model::digest::{Digest, DigestError};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 macro_rules! digest_id {
     ($(#[$doc:meta])* $name:ident) => {
@@ -59,12 +58,9 @@ digest_id! {
 /// Returns nothing for an empty stack.
 pub fn chain_id(layers: &[DiffId]) -> Option<Digest> {
     let (first, rest) = layers.split_first()?;
-    Some(rest.iter().fold(first.0, |chain, layer| sha256(format!("{chain} {layer}").as_bytes())))
-}
-
-/// The SHA-256 of bytes in memory.
-pub fn sha256(bytes: &[u8]) -> Digest {
-    Digest::from_bytes(Sha256::digest(bytes).into())
+    Some(
+        rest.iter().fold(first.0, |chain, layer| Digest::of(format!("{chain} {layer}").as_bytes())),
+    )
 }
 
 #[cfg(test)]
@@ -73,15 +69,15 @@ mod tests {
 
     #[test]
     fn chain_of_one_layer_is_the_layer() {
-        let one = DiffId(sha256(b"one"));
+        let one = DiffId(Digest::of(b"one"));
         assert_eq!(chain_id(&[one]), Some(one.0));
         assert_eq!(chain_id(&[]), None);
     }
 
     #[test]
     fn chain_hashes_the_texts() {
-        let (one, two) = (DiffId(sha256(b"one")), DiffId(sha256(b"two")));
-        let expected = sha256(format!("{one} {two}").as_bytes());
+        let (one, two) = (DiffId(Digest::of(b"one")), DiffId(Digest::of(b"two")));
+        let expected = Digest::of(format!("{one} {two}").as_bytes());
         assert_eq!(chain_id(&[one, two]), Some(expected));
     }
 }

@@ -34,7 +34,7 @@ mod store;
 pub use config::{History, ImageConfig, RootFs, RunConfig};
 pub use durable::{Writes, seal, unseal};
 pub use error::{Error, ErrorKind, chain};
-pub use ids::{DiffId, ImageId, chain_id, sha256};
+pub use ids::{DiffId, ImageId, chain_id};
 pub use image::Image;
 pub use options::{
     Credentials, Limits, Options, Patience, Platform, Pruned, PullOptions, PushOptions, Pushed,

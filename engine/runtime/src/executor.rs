@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use rustix::process::DumpableBehavior;
 
+use crate::joining;
 use crate::privileges::{self, Identity};
 use crate::seccomp::{self, Program};
 use crate::spec::capabilities::bits;
@@ -31,6 +32,8 @@ pub(crate) struct ProgramExecutor {
     pub(crate) status: RawFd,
     /// The calls that the program may make; `None`: all.
     pub(crate) filter: Option<Program>,
+    /// Files of cgroups to be entered first.
+    pub(crate) doors: Vec<RawFd>,
     /// To be entered last: libcontainer brings a further process into all namespaces but this.
     pub(crate) user_namespace: Option<RawFd>,
 }
@@ -45,6 +48,9 @@ impl Executor for ProgramExecutor {
             // SAFETY: ends this cloned process without running the helper's clean-up in it.
             unsafe { libc::_exit(i32::from(128 - u8::from(number == NOT_FOUND) - number)) }
         };
+        if let Err(error) = joining::enter(&self.doors) {
+            failed(OTHER, format!("entering the container's cgroups: {error}"));
+        }
         if rustix::net::send(status, b"ready\n", SendFlags::NOSIGNAL).is_err() {
             failed(OTHER, "the shim has gone".to_owned());
         }

@@ -33,6 +33,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use crate::device_filter;
 use crate::executor::ProgramExecutor;
+use crate::joining::{self, Doors};
 use crate::limits;
 use crate::privileges;
 use crate::seccomp::Program;
@@ -136,10 +137,16 @@ fn perform(options: &Options, status: &OwnedFd) -> Result<i32> {
         Some(stage) => Some(stage.users().context("opening the user namespace")?),
         None => None,
     };
-    let joined = users.as_ref().filter(|_| options.verb == "exec");
+    let is_exec = options.verb == "exec";
+    let joined = users.as_ref().filter(|_| is_exec);
+    let doors = match is_exec {
+        true => Doors::open(&cgroups()?).context("opening the container's cgroups")?,
+        false => None,
+    };
     let executor = ProgramExecutor {
         status: status.as_raw_fd(),
         filter: filter()?,
+        doors: doors.as_ref().map(Doors::numbers).unwrap_or_default(),
         user_namespace: joined.map(AsRawFd::as_raw_fd),
     };
     let builder = ContainerBuilder::new(options.id.clone(), SyscallType::default())
@@ -151,7 +158,12 @@ fn perform(options: &Options, status: &OwnedFd) -> Result<i32> {
         .context("checking the container id")?;
     match options.verb.as_str() {
         "run" => run(options, builder, stage.as_ref()),
-        "exec" => exec(options, builder, stage.as_ref()),
+        "exec" => {
+            if doors.is_some() {
+                joining::hide_hierarchies().context("hiding the host's cgroups")?;
+            }
+            exec(options, builder, stage.as_ref())
+        }
         verb => bail!("unknown verb {verb}"),
     }
 }

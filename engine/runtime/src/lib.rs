@@ -7,6 +7,7 @@
 //!
 //! * [`spec`]: what Docker's options mean as an OCI runtime specification (pure but for [`spec::Facts`]).
 //! * [`stage`], [`idmap`]: how a container in a user namespace gets at its files.
+//! * `joining`: how a further process comes into the container's cgroups.
 //! * [`limits`]: limits as lines in the files of cgroups.
 //! * [`seccomp`]: which system calls a container may make, as a program for the kernel.
 //! * [`helper`]: the verbs `run`, `exec` and `delete`, and how they report to the shim.
@@ -15,6 +16,7 @@ mod device_filter;
 mod executor;
 pub mod helper;
 pub mod idmap;
+mod joining;
 pub mod limits;
 mod notes;
 pub mod privileges;

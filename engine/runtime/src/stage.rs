@@ -102,7 +102,7 @@ impl Stage {
     /// For a further process of a container that has been made: libcontainer only asks whether the root's
     /// path exists, and, where kernel parameters of the network were set, whether that is the host's.
     pub(crate) fn pretend(&self) -> io::Result<()> {
-        separate()?;
+        make_room()?;
         let network = self.mounts.iter().enumerate().find(|(_, staged)| staged.network);
         // The namespace of a container that was joined has no file any more when that one has ended.
         let network = network.and_then(|(index, staged)| Some((index, copy(staged).ok()?)));
@@ -117,7 +117,7 @@ impl Stage {
 
     /// Mount everything, in a mount namespace that only this process and its children have.
     pub(crate) fn set(&self) -> io::Result<()> {
-        separate()?;
+        make_room()?;
         let user = self.users()?;
         let mut trees = Vec::with_capacity(self.mounts.len());
         for staged in &self.mounts {
@@ -142,9 +142,13 @@ impl Stage {
     }
 }
 
-/// Get a mount namespace of one's own.
-fn separate() -> io::Result<()> {
+fn make_room() -> io::Result<()> {
     fs::create_dir_all(DIRECTORY)?;
+    separate()
+}
+
+/// Get a mount namespace of one's own.
+pub(crate) fn separate() -> io::Result<()> {
     // SAFETY: this process has one thread.
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS)? };
     let flags = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;

@@ -21,7 +21,7 @@ mod weather;
 
 pub use binaries::Binaries;
 pub use cli::Cli;
-pub use disk::fill_disk;
+pub use disk::{fill_disk, mount as mount_disk, unmount as unmount_disk};
 pub use http::{Response, get, request};
 pub use inside::{Inside, Remains, signal};
 pub use memory::{ProcessMemory, memory};

@@ -1,8 +1,9 @@
 //! `cargo xtask bench`: our engine beside dockerd and podman, in the same run, on this machine.
 //!
 //! Each engine has a network namespace and a data folder of its own and the same registry beside
-//! it. Operations alternate between the engines, so that a busy moment of the machine hits both.
+//! it; all write to one file system that was made for them. Operations alternate between the engines, so that a busy moment of the machine hits both.
 
+mod disk;
 mod engine;
 mod engines;
 mod measure;
@@ -59,7 +60,8 @@ pub fn run(options: &Options) -> Result<()> {
         tempfile::tempdir_in(crate::target()).context("cannot make a folder to measure in")?;
     let mut table = table::Table::default();
     if KNOWN[..5].iter().any(|what| options.wants(what)) {
-        engines::compare(options, &binaries, &peer, work.path(), &mut table)?;
+        let disk = disk::Disk::make(work.path())?;
+        engines::compare(options, &binaries, &peer, disk.path(), &mut table)?;
     }
     if KNOWN[..5].iter().all(|what| options.wants(what)) {
         write(options, &table)?;
@@ -112,7 +114,8 @@ fn programs(options: &Options) -> Result<Binaries> {
 fn write(options: &Options, table: &table::Table) -> Result<()> {
     let text = format!(
         "# Engines side by side\n\n`cargo xtask bench engine --runs {}{}`, {}, {}. Each engine in \
-         namespaces of its own with a registry of its own, operations in turn, medians; CPU time is that \
+         namespaces of its own with a registry of its own, operations in turn, medians, on one \
+         new ext4 with a journal; CPU time is that \
          of the daemon, its helpers and its command line.\n\n{}\n![Each engine relative to dockerd](bench-engine.svg)\n",
         options.runs,
         options.profile.iter().map(|name| format!(" --profile {name}")).collect::<String>(),

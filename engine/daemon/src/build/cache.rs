@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use minke_common_model::digest::Hasher;
 use minke_engine_images::{DiffId, ImageConfig, ImageId, RemoveOptions, Store};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::{durable, stamp};
 
@@ -39,14 +39,14 @@ impl Key {
     }
 
     fn of(parts: &[&str], content: &[u8]) -> Key {
-        let mut digest = Sha256::new();
+        let mut digest = Hasher::new();
         digest.update((parts.len() as u64).to_le_bytes());
         for part in parts {
             digest.update((part.len() as u64).to_le_bytes());
             digest.update(part);
         }
         digest.update(content);
-        Key(hex::encode(digest.finalize()))
+        Key(digest.finish().hex())
     }
 }
 

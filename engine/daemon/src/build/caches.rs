@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use minke_common_dockerfile::{Mount, MountKind};
-use sha2::{Digest, Sha256};
+use minke_common_model::digest::Digest;
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 use crate::build::copy;
@@ -114,7 +114,7 @@ impl Stage<'_> {
     ) -> Result<Vec<Held>, String> {
         let mut wanted = Vec::new();
         for mount in mounts.iter().filter(|mount| mount.kind == MountKind::Cache) {
-            let name = hex::encode(Sha256::digest(self.cache_id(mount)?))[..32].to_owned();
+            let name = Digest::of(self.cache_id(mount)?).hex()[..32].to_owned();
             wanted.push(Wanted { name, mount, seed: self.seed(mount).await? });
         }
         wanted.sort_by(|a, b| a.name.cmp(&b.name));

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use minke_common_dockerfile::Glob;
 use minke_common_dockerfile::ignore::Ignore;
+use minke_common_model::digest::{Digest, Hasher};
 use rustix::fs::FileType;
-use sha2::{Digest, Sha256};
 
 use crate::build::archive::{self, Packing};
 use crate::build::hash;
@@ -180,11 +180,11 @@ pub(crate) fn mark_archives(items: &mut [Item]) -> Result<(), String> {
 }
 
 /// One digest of everything that will be written, with the names it will have.
-pub(crate) fn digest(items: &[Item], manner: &Manner, names: bool) -> Result<[u8; 32], String> {
-    let mut all = Sha256::new();
+pub(crate) fn digest(items: &[Item], manner: &Manner, names: bool) -> Result<Digest, String> {
+    let mut all = Hasher::new();
     for item in items {
         if let Some(known) = &item.known {
-            all.update(Sha256::digest(known));
+            all.update(Digest::of(known).as_bytes());
             continue;
         }
         let one = hash::digest(&item.source(), manner)
@@ -195,9 +195,9 @@ pub(crate) fn digest(items: &[Item], manner: &Manner, names: bool) -> Result<[u8
             all.update(name);
         }
         all.update([u8::from(item.packing.is_some())]);
-        all.update(one);
+        all.update(one.as_bytes());
     }
-    Ok(all.finalize().into())
+    Ok(all.finish())
 }
 
 fn missing(error: &std::io::Error) -> String {

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
+use minke_common_model::digest::Hasher;
 
 /// Longest download, in bytes.
 const MAX_BYTES: u64 = 4 << 30;
@@ -34,7 +34,7 @@ pub(crate) async fn fetch(url: &str, to: &Path, checksum: Option<&str>) -> Resul
     let answer = client.get(url).send().await.and_then(reqwest::Response::error_for_status);
     let mut answer = answer.map_err(|e| failed(&e.without_url()))?;
     let mut file = std::fs::File::create_new(to).map_err(|e| failed(&e))?;
-    let mut digest = Sha256::new();
+    let mut digest = Hasher::new();
     let mut total = 0u64;
     loop {
         let piece = tokio::time::timeout(STALL, answer.chunk()).await;
@@ -47,7 +47,7 @@ pub(crate) async fn fetch(url: &str, to: &Path, checksum: Option<&str>) -> Resul
         digest.update(&piece);
         file.write_all(&piece).map_err(|e| failed(&e))?;
     }
-    let found = format!("sha256:{}", hex::encode(digest.finalize()));
+    let found = digest.finish().to_string();
     match checksum {
         Some(wanted) if !wanted.eq_ignore_ascii_case(&found) => {
             Err(format!("ADD {url}: the checksum is {found}; expected {wanted}"))

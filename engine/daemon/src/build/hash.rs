@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 
+use minke_common_model::digest::{Digest, Hasher as Sha256};
 use rustix::fs::{FileType, Stat, fgetxattr};
-use sha2::{Digest, Sha256};
 
 use crate::build::copy::CAPABILITY;
 use crate::build::owners::Owner;
@@ -92,7 +92,7 @@ impl Visitor for Hasher<'_> {
 }
 
 /// A digest of what copying this would write, whatever the name it gets.
-pub(crate) fn digest(from: &From<'_>, manner: &Manner) -> io::Result<[u8; 32]> {
+pub(crate) fn digest(from: &From<'_>, manner: &Manner) -> io::Result<Digest> {
     let mut hasher = Hasher { manner, digest: Sha256::new() };
     let found = rustix::fs::fstat(from.tree.find(&from.path)?)?;
     if FileType::from_raw_mode(found.st_mode) == FileType::Directory {
@@ -105,7 +105,7 @@ pub(crate) fn digest(from: &From<'_>, manner: &Manner) -> io::Result<[u8; 32]> {
         hasher.head(b'F', "", &found);
         hasher.content(&mut file, &found)?;
     }
-    Ok(hasher.digest.finalize().into())
+    Ok(hasher.digest.finish())
 }
 
 #[cfg(test)]
@@ -121,7 +121,7 @@ mod tests {
         std::fs::write(path, text).unwrap();
     }
 
-    fn key(root: &Path, manner: &Manner) -> [u8; 32] {
+    fn key(root: &Path, manner: &Manner) -> Digest {
         let tree = Tree::open(root).unwrap();
         digest(&From { tree: &tree, path: String::new() }, manner).unwrap()
     }

@@ -93,7 +93,7 @@ impl Stage<'_> {
             Ok::<_, String>((RunBind::Tree { lower, dirs, path, target, read_only }, digest))
         };
         let (bind, digest) = self.build.blocking(work).await?;
-        out.inputs.push(format!("bind {place} {read_only} {}", hex::encode(digest)));
+        out.inputs.push(format!("bind {place} {read_only} {}", digest.hex()));
         out.binds.push(bind);
         Ok(())
     }

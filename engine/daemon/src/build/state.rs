@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use minke_common_dockerfile::expand;
+use minke_common_model::digest::Digest;
 use minke_engine_images::{History, ImageConfig, ImageId};
-use sha2::{Digest, Sha256};
 
 use crate::build::cache::{Key, note_key};
 
@@ -164,8 +164,8 @@ impl State {
 
     /// The beginning of the id that an image of this state has.
     pub(crate) fn short_id(&self) -> String {
-        let digest = serde_json::to_vec(&self.config).map(Sha256::digest).unwrap_or_default();
-        hex::encode(&digest[..6])
+        let config = serde_json::to_vec(&self.config).unwrap_or_default();
+        Digest::of(&config).hex()[..12].to_owned()
     }
 }
 

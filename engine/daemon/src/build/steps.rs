@@ -100,12 +100,12 @@ impl Stage<'_> {
         let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
         let linked = add.flags.link;
         let word = if linked { format!("{keyword} --link") } else { keyword.to_owned() };
-        let key = self.state.key.then(&word, &inputs, &digest);
+        let key = self.state.key.then(&word, &inputs, digest.as_bytes());
         let text = self.describe(add, keyword, &dest);
         if self.reuse(&key, &text).await? {
             return Ok(());
         }
-        let link = Key::base(None, "linked").then(&word, &inputs, &digest);
+        let link = Key::base(None, "linked").then(&word, &inputs, digest.as_bytes());
         if linked && self.reuse_linked(&link, &key, &text).await? {
             return Ok(());
         }

@@ -265,3 +265,21 @@ fn users_capabilities_and_roots() {
         assert_eq!(cli(&named).ok(), "me\n10.1.2.3\tyou\nnameserver 10.9.8.7\nsearch lan\n");
     }
 }
+
+#[test]
+fn an_exec_is_in_every_cgroup_of_its_container() {
+    let site = Site::new();
+    let start = ["run", "-d", "--name", "box", "--cgroupns", "host", "--pids-limit", "20"];
+    site.docker(&[&start[..], &["busybox", "sleep", "1000"]].concat()).ok();
+    let main = site.docker(&["exec", "box", "cat", "/proc/1/cgroup"]).ok();
+    assert!(main.contains("/minke/"), "{main}");
+    for options in [&[][..], &["--user", "1000:1000"], &["--privileged"]] {
+        let words = [&["exec"], options, &["box", "cat", "/proc/self/cgroup"]].concat();
+        assert_eq!(site.docker(&words).ok(), main, "{options:?}");
+    }
+    // Its children are counted with the others.
+    let many = "for i in $(seq 30); do sleep 5 & done";
+    let refused = site.docker(&["exec", "box", "sh", "-c", many]);
+    assert!(refused.stderr.contains("can't fork"), "{refused:?}");
+    site.docker(&["rm", "-f", "box"]).ok();
+}

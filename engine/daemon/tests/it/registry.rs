@@ -9,7 +9,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use sha2::{Digest, Sha256};
+use minke_common_model::digest::Digest;
 
 use crate::support::{Site, clis, image_config, image_layer};
 
@@ -18,7 +18,7 @@ pub type Content = BTreeMap<String, (String, Vec<u8>)>;
 
 /// The SHA-256 of some bytes as an image's parts are called.
 pub fn digest(bytes: &[u8]) -> String {
-    format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
+    Digest::of(bytes).to_string()
 }
 
 /// Puts an image of these layers, as they are, into a registry.

@@ -4,8 +4,7 @@
 
 use std::io::{self, Read};
 
-use minke_common_model::digest::Digest;
-use sha2::{Digest as _, Sha256};
+use minke_common_model::digest::{Digest, Hasher};
 
 use crate::layer::LayerError;
 
@@ -17,7 +16,7 @@ pub struct Stream<R> {
     buffer: Box<[u8]>,
     start: usize,
     end: usize,
-    hasher: Sha256,
+    hasher: Hasher,
     given: u64,
     received: u64,
     limit: u64,
@@ -31,7 +30,7 @@ impl<R: Read> Stream<R> {
             buffer: vec![0; BUFFER].into_boxed_slice(),
             start: 0,
             end: 0,
-            hasher: Sha256::new(),
+            hasher: Hasher::new(),
             given: 0,
             received: 0,
             limit,
@@ -87,7 +86,7 @@ impl<R: Read> Stream<R> {
     /// Reads what is left and returns the digest and the length of all, and the source.
     pub fn finish(mut self) -> Result<(Digest, u64, R), LayerError> {
         while !self.piece(u64::MAX)?.is_empty() {}
-        Ok((Digest::from_bytes(self.hasher.finalize().into()), self.given, self.source))
+        Ok((self.hasher.finish(), self.given, self.source))
     }
 
     fn fill(&mut self) -> Result<(), LayerError> {
@@ -115,7 +114,6 @@ impl<R: Read> Stream<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::sha256;
 
     #[test]
     fn hashes_all_and_gives_all() {
@@ -128,7 +126,7 @@ mod tests {
         assert_eq!(taken, bytes[512..200_512]);
         assert_eq!(stream.offset(), 200_512);
         let (digest, length, _) = stream.finish().unwrap();
-        assert_eq!((digest, length), (sha256(&bytes), 300_000));
+        assert_eq!((digest, length), (Digest::of(&bytes), 300_000));
     }
 
     #[test]

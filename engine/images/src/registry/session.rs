@@ -14,7 +14,6 @@ use minke_common_model::image_reference::ImageReference;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 
-use crate::ids::sha256;
 use crate::options::{Credentials, Patience};
 use crate::registry::auth::{self, Answer, Authorization};
 use crate::registry::documents::{Descriptor, Document, media};
@@ -180,7 +179,7 @@ impl Session {
         let url = self.url(&format!("manifests/{name}"));
         let request = |client: &Client| client.get(&url).header(ACCEPT, media::ACCEPT);
         let (headers, bytes) = self.small(&what, &request, MAX_DOCUMENT).await?;
-        let digest = sha256(&bytes);
+        let digest = Digest::of(&bytes);
         let said = headers.get("docker-content-digest").and_then(|value| value.to_str().ok());
         let said = said.and_then(|text| text.parse().ok());
         if let Some(expected) = reference.digest().copied().or(said)
@@ -202,7 +201,7 @@ impl Session {
         }
         let url = self.url(&format!("blobs/{}", blob.digest));
         let (_, bytes) = self.small(&what, &|client| client.get(&url), blob.size).await?;
-        let found = sha256(&bytes);
+        let found = Digest::of(&bytes);
         if found != blob.digest {
             return Err(RegistryError::Digest { what, expected: blob.digest, found });
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use minke_common_model::digest::Digest;
+use minke_common_model::digest::{Digest, Hasher};
 use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE};
 use reqwest::{Body, Client, Response, StatusCode, Url};
 
@@ -215,20 +215,20 @@ impl Session {
 /// Reads chunks on a blocking thread, hashing them on the way.
 struct ChunkReader {
     source: UploadSource,
-    hasher: sha2::Sha256,
+    hasher: Hasher,
     sent: u64,
 }
 
 impl ChunkReader {
     fn new(source: UploadSource) -> Self {
-        Self { source, hasher: sha2::Digest::new(), sent: 0 }
+        Self { source, hasher: Hasher::new(), sent: 0 }
     }
 
     async fn chunk(mut self) -> Result<(Bytes, Self), RegistryError> {
         let read = tokio::task::spawn_blocking(move || {
             let mut chunk = Vec::with_capacity(CHUNK);
             (&mut self.source).take(CHUNK as u64).read_to_end(&mut chunk)?;
-            sha2::Digest::update(&mut self.hasher, &chunk);
+            self.hasher.update(&chunk);
             Ok((Bytes::from(chunk), self))
         });
         match read.await {
@@ -238,7 +238,6 @@ impl ChunkReader {
     }
 
     fn digest(&self) -> Digest {
-        let hasher = self.hasher.clone();
-        Digest::from_bytes(sha2::Digest::finalize(hasher).into())
+        self.hasher.clone().finish()
     }
 }

@@ -17,7 +17,7 @@ use serde_json::json;
 
 use crate::config::ImageConfig;
 use crate::error::{Error, chain};
-use crate::ids::{DiffId, ImageId, sha256};
+use crate::ids::{DiffId, ImageId};
 use crate::layer::{self, Rebuilt, VIEW};
 use crate::options::Platform;
 use crate::progress::{ProgressEvent, Sink, short_id};
@@ -121,7 +121,7 @@ impl Inner {
         sink: &Sink,
     ) -> Result<Loaded, Error> {
         let bytes = archive.small(&image.config)?;
-        let id = ImageId(sha256(&bytes));
+        let id = ImageId(Digest::of(&bytes));
         let config: ImageConfig = serde_json::from_slice(&bytes)
             .map_err(|error| Error::Config { id: id.0, why: error.to_string() })?;
         let diff_ids = config.rootfs.diff_ids.clone();
@@ -226,7 +226,7 @@ impl Unpacked {
         let mut descriptor = entry.clone();
         for _ in 0..2 {
             let bytes = self.small(&blob_path(&descriptor.digest))?;
-            if sha256(&bytes) != descriptor.digest {
+            if Digest::of(&bytes) != descriptor.digest {
                 return Err(Error::Archive(format!("{} is damaged", descriptor.digest)));
             }
             match Document::parse(&bytes, &descriptor.media_type)? {
@@ -278,7 +278,7 @@ impl<W: Write> Saver<'_, W> {
             for name in names {
                 let mut entry = json!({
                     "mediaType": media::OCI_MANIFEST,
-                    "digest": sha256(&manifest),
+                    "digest": Digest::of(&manifest),
                     "size": manifest.len(),
                 });
                 if let Some(name) = name {
@@ -330,7 +330,7 @@ impl<W: Write> Saver<'_, W> {
             "layers": layers,
         });
         let manifest = manifest.to_string().into_bytes();
-        self.blob(&sha256(&manifest), &manifest)?;
+        self.blob(&Digest::of(&manifest), &manifest)?;
         let saved = SavedImage {
             config: blob_path(&id.0),
             repo_tags: Some(tags.iter().map(ImageReference::familiar).collect()),

@@ -7,12 +7,11 @@ use std::sync::Arc;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use minke_common_model::digest::Digest;
-use sha2::{Digest as _, Sha256};
+use minke_common_model::digest::{Digest, Hasher};
 
 use crate::config::ImageConfig;
 use crate::error::Error;
-use crate::ids::{DiffId, ImageId, sha256};
+use crate::ids::{DiffId, ImageId};
 use crate::layer::{self, LayerError};
 use crate::registry::media;
 use crate::store::info::BlobInfo;
@@ -72,7 +71,7 @@ impl Store {
         let made = blocking(move || {
             let bytes = serde_json::to_vec(&*config)
                 .map_err(|error| Error::io("writing", inner.sub("images"), error.into()))?;
-            let id = ImageId(sha256(&bytes));
+            let id = ImageId(Digest::of(&bytes));
             inner.install_image(id, &bytes, config, |index| {
                 let known = parent.filter(|parent| *parent != id);
                 if let (Some(parent), Some(record)) = (known, index.images.get_mut(&id)) {
@@ -180,7 +179,7 @@ struct Compressed {
 
 struct Hashing {
     file: io::BufWriter<std::fs::File>,
-    hasher: Sha256,
+    hasher: Hasher,
     count: u64,
 }
 
@@ -201,7 +200,7 @@ impl Compressed {
     fn create(path: PathBuf) -> Result<Self, Error> {
         let file = std::fs::File::create(&path).map_err(|e| Error::io("creating", &path, e))?;
         let file = io::BufWriter::with_capacity(128 << 10, file);
-        let hashing = Hashing { file, hasher: Sha256::new(), count: 0 };
+        let hashing = Hashing { file, hasher: Hasher::new(), count: 0 };
         Ok(Self { path, encoder: GzEncoder::new(hashing, Compression::new(LEVEL)) })
     }
 
@@ -211,7 +210,7 @@ impl Compressed {
         self.encoder.try_finish().map_err(failed)?;
         let hashing = self.encoder.get_mut();
         hashing.flush().map_err(failed)?;
-        let digest = Digest::from_bytes(hashing.hasher.clone().finalize().into());
+        let digest = hashing.hasher.clone().finish();
         let size = hashing.count;
         std::fs::rename(&self.path, blobs.join(digest.hex())).map_err(failed)?;
         let media_type = media::DOCKER_LAYER.to_owned();

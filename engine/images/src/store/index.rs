@@ -117,11 +117,12 @@ fn parse(bytes: &[u8]) -> Option<Index> {
 
 #[cfg(test)]
 mod tests {
+    use minke_common_model::digest::Digest;
+
     use super::*;
-    use crate::ids::sha256;
 
     fn sample() -> Index {
-        let id = ImageId(sha256(b"image"));
+        let id = ImageId(Digest::of(b"image"));
         let mut index = Index::default();
         index.images.insert(id, ImageRecord { last_tagged: 7, ..ImageRecord::default() });
         index.tags.insert("busybox:latest".parse().unwrap(), id);

@@ -18,8 +18,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use minke_common_model::digest::Digest;
-use sha2::{Digest as _, Sha256};
+use minke_common_model::digest::{Digest, Hasher};
 use tokio::sync::mpsc;
 
 use crate::progress::{ProgressEvent, Sink};
@@ -143,7 +142,7 @@ pub(crate) fn keep(coming: Coming) -> io::Result<(Keeping, Follower)> {
         told: Instant::now(),
     };
     let watched = Arc::clone(&shared);
-    let keeper = Keeper { coming, shared, hasher: Sha256::new(), length: 0, told: Instant::now() };
+    let keeper = Keeper { coming, shared, hasher: Hasher::new(), length: 0, told: Instant::now() };
     let thread = std::thread::Builder::new().name("images-keep".to_owned()).stack_size(STACK);
     let thread = thread.spawn(move || keeper.run())?;
     Ok((Keeping { thread, shared: watched }, follower))
@@ -152,7 +151,7 @@ pub(crate) fn keep(coming: Coming) -> io::Result<(Keeping, Follower)> {
 struct Keeper {
     coming: Coming,
     shared: Arc<Shared>,
-    hasher: Sha256,
+    hasher: Hasher,
     length: u64,
     told: Instant,
 }
@@ -165,7 +164,7 @@ impl Keeper {
             extent.ended = true;
             extent.failure = number;
         });
-        let digest = Digest::from_bytes(self.hasher.finalize().into());
+        let digest = self.hasher.finish();
         Came { digest, length: self.length, failure, is_short: false }
     }
 

@@ -17,7 +17,7 @@ use rustix::fs::{FlockOperation, flock};
 use crate::config::ImageConfig;
 use crate::durable::Ledger;
 use crate::error::Error;
-use crate::ids::{DiffId, ImageId, sha256};
+use crate::ids::{DiffId, ImageId};
 use crate::layer::{MANIFEST, Manifest};
 use crate::options::Options;
 use crate::store::commit::boot_id;
@@ -165,7 +165,7 @@ pub(crate) fn read_config(path: &Path, id: &ImageId) -> io::Result<(Vec<u8>, Ima
     use std::io::Read;
     let mut bytes = Vec::new();
     File::open(path)?.take(MAX_CONFIG).read_to_end(&mut bytes)?;
-    if sha256(&bytes) != id.0 {
+    if Digest::of(&bytes) != id.0 {
         return Err(io::Error::other("its digest differs"));
     }
     let config = serde_json::from_slice(&bytes)?;

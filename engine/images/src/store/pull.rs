@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::config::ImageConfig;
 use crate::error::Error;
-use crate::ids::{DiffId, ImageId, sha256};
+use crate::ids::{DiffId, ImageId};
 use crate::layer::{self, LayerError};
 use crate::options::{Platform, PullOptions};
 use crate::progress::{ProgressEvent, Sink, short_id};
@@ -225,7 +225,7 @@ impl Store {
                 return Err(Error::Platform { wanted: wanted.to_string(), offered });
             }
         }
-        Ok((ImageId(sha256(&bytes)), bytes, config))
+        Ok((ImageId(Digest::of(&bytes)), bytes, config))
     }
 
     async fn layer(

@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use minke_common_model::digest::Digest;
 use minke_common_model::image_reference::ImageReference;
 
 use crate::error::Error;
-use crate::ids::{DiffId, sha256};
+use crate::ids::DiffId;
 use crate::layer::Rebuilt;
 use crate::options::{PushOptions, Pushed};
 use crate::progress::{ProgressEvent, Sink, short_id};
@@ -70,7 +71,7 @@ impl Store {
         }
         let (media_type, manifest) = manifest(config, &blobs)?;
         session.put_manifest(tag, media_type, &manifest).await?;
-        let digest = sha256(&manifest);
+        let digest = Digest::of(&manifest);
         self.name_pushed(&reference, &image.id, digest).await?;
         let manifest_size = manifest.len() as u64;
         sink(ProgressEvent::message(format!("{tag}: digest: {digest} size: {manifest_size}")));
@@ -97,7 +98,7 @@ impl Store {
                 Access::Push,
                 patience,
             )?;
-            match probe.has_blob(&sha256(b"")).await {
+            match probe.has_blob(&Digest::of(b"")).await {
                 Ok(_) => {
                     return Ok(Session::new(
                         clients,
@@ -204,7 +205,7 @@ impl Store {
         &self,
         reference: &ImageReference,
         id: &crate::ids::ImageId,
-        digest: minke_common_model::digest::Digest,
+        digest: Digest,
     ) -> Result<(), Error> {
         let (inner, id, name) = (Arc::clone(&self.inner), *id, reference.with_digest(digest));
         blocking(move || {

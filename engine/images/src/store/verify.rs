@@ -7,8 +7,7 @@ use std::fs::File;
 use std::io::Read;
 use std::sync::Arc;
 
-use minke_common_model::digest::Digest;
-use sha2::{Digest as _, Sha256};
+use minke_common_model::digest::{Digest, Hasher};
 
 use crate::error::{Error, chain};
 use crate::ids::{DiffId, ImageId};
@@ -253,13 +252,13 @@ fn is_want(error: &LayerError) -> bool {
 
 fn hash_file(path: &std::path::Path) -> std::io::Result<Digest> {
     let mut file = File::open(path)?;
-    let mut hasher = Sha256::new();
+    let mut hasher = Hasher::new();
     let mut buffer = vec![0; READ];
     loop {
         let read = file.read(&mut buffer)?;
         if read == 0 {
             let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
-            return Ok(Digest::from_bytes(hasher.finalize().into()));
+            return Ok(hasher.finish());
         }
         hasher.update(&buffer[..read]);
     }

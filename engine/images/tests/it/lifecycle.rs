@@ -7,9 +7,10 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
+use minke_common_model::digest::Digest;
 use minke_engine_images::{
     DiffId, Error, ErrorKind, ImageConfig, ImageId, Options, PushOptions, RemoveOptions, Removed,
-    RootFs, Store, Use, sha256,
+    RootFs, Store, Use,
 };
 
 use crate::pull::{assert_bare, count, layer, options, store};
@@ -230,7 +231,7 @@ async fn layers_that_are_made_hold_until_they_are_used() {
     assert!(fs::symlink_metadata(view.join("gone")).unwrap().file_type().is_char_device());
     let mut tar = Vec::new();
     store.rebuild(&made.diff_id).unwrap().read_to_end(&mut tar).unwrap();
-    assert_eq!(sha256(&tar), made.diff_id.0);
+    assert_eq!(Digest::of(&tar), made.diff_id.0);
     let again = store.commit_layer(changes.path()).await.unwrap();
     assert_eq!(again.diff_id, made.diff_id, "the same directory makes the same layer");
     let empty = store.commit_layer(tempfile::tempdir().unwrap().path()).await.unwrap();
@@ -301,7 +302,7 @@ impl Drop for Overlay {
 
 /// What `docker save` of old wrote.
 fn docker_archive(layer: &[u8]) -> Vec<u8> {
-    let config = serde_json::to_vec(&config("loaded", &[DiffId(sha256(layer))])).unwrap();
+    let config = serde_json::to_vec(&config("loaded", &[DiffId(Digest::of(layer))])).unwrap();
     let manifest = serde_json::json!([{"Config": "config.json", "RepoTags": ["loaded:1"],
         "Layers": ["one/layer.tar"]}]);
     Tar::default()

@@ -5,9 +5,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use minke_common_model::digest::Digest;
 use minke_engine_images::{
     DiffId, Error, ErrorKind, ImageId, Options, Part, Patience, Platform, ProgressEvent,
-    PullOptions, Store, chain, sha256,
+    PullOptions, Store, chain,
 };
 use serde_json::json;
 
@@ -295,7 +296,7 @@ async fn a_layer_with_another_diff_id_is_refused() {
     registry.put_image("app", "good", "amd64", &[(good, Packing::Gzip)]);
     // A configuration that names one layer, a manifest that brings another.
     let config = json!({"architecture": "amd64", "os": "linux",
-        "rootfs": {"type": "layers", "diff_ids": [sha256(b"something else")]}});
+        "rootfs": {"type": "layers", "diff_ids": [Digest::of(b"something else")]}});
     let config = config.to_string().into_bytes();
     let size = config.len();
     let config = registry.put_blob("app", config);

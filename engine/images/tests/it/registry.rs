@@ -11,7 +11,6 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 use minke_common_model::digest::Digest;
-use minke_engine_images::sha256;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -153,7 +152,7 @@ impl Registry {
     }
 
     pub fn put_blob(&self, repository: &str, bytes: Vec<u8>) -> Digest {
-        let digest = sha256(&bytes);
+        let digest = Digest::of(&bytes);
         let mut inner = self.lock();
         inner.blobs.insert(digest, bytes);
         inner.placed.push((repository.to_owned(), digest));
@@ -162,7 +161,7 @@ impl Registry {
 
     pub fn put_manifest(&self, repository: &str, tag: &str, kind: &str, value: &Value) -> Digest {
         let bytes = value.to_string().into_bytes();
-        let digest = sha256(&bytes);
+        let digest = Digest::of(&bytes);
         let mut inner = self.lock();
         for name in [tag.to_owned(), digest.to_string()] {
             let entry = (kind.to_owned(), bytes.clone());
@@ -179,7 +178,7 @@ impl Registry {
         architecture: &str,
         layers: &[(Vec<u8>, Packing)],
     ) -> Placed {
-        let diff_ids: Vec<Digest> = layers.iter().map(|(tar, _)| sha256(tar)).collect();
+        let diff_ids: Vec<Digest> = layers.iter().map(|(tar, _)| Digest::of(tar)).collect();
         let config = json!({
             "architecture": architecture, "os": "linux",
             "created": "2026-01-02T03:04:05Z",
@@ -436,7 +435,7 @@ async fn manifest(
         let kind = header(request.headers(), "content-type").unwrap();
         let bytes = axum::body::to_bytes(request.into_body(), 4 << 20).await.unwrap().to_vec();
         let mut inner = registry.lock();
-        for name in [name.to_owned(), sha256(&bytes).to_string()] {
+        for name in [name.to_owned(), Digest::of(&bytes).to_string()] {
             inner.manifests.insert((repository.to_owned(), name), (kind.clone(), bytes.clone()));
         }
         return StatusCode::CREATED.into_response();
@@ -444,7 +443,7 @@ async fn manifest(
     let found = registry.lock().manifests.get(&(repository.to_owned(), name.to_owned())).cloned();
     match found {
         Some((kind, bytes)) => {
-            let digest = sha256(&bytes).to_string();
+            let digest = Digest::of(&bytes).to_string();
             let mut answer = content(registry, bytes, &kind, None, fault, request.method());
             answer.headers_mut().insert("docker-content-digest", digest.parse().unwrap());
             answer
@@ -494,7 +493,7 @@ async fn upload(registry: &Registry, repository: &str, name: &str, request: Requ
             held.extend_from_slice(&bytes);
             let whole = std::mem::take(held);
             let digest: Digest = value("digest").unwrap().parse().unwrap();
-            if sha256(&whole) != digest {
+            if Digest::of(&whole) != digest {
                 return StatusCode::BAD_REQUEST.into_response();
             }
             inner.blobs.insert(digest, whole);

@@ -6,8 +6,9 @@ use std::io::{Read, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use minke_common_model::digest::Digest;
+use minke_engine_images::Limits;
 use minke_engine_images::layer::{self, LayerError, Rebuilt};
-use minke_engine_images::{Limits, sha256};
 use proptest::prelude::*;
 use tar::EntryType;
 
@@ -16,7 +17,7 @@ use crate::tars::{Fields, Tar, noise};
 fn unpack(tar: &[u8]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let (unpacked, _) = layer::unpack(tar, dir.path(), &Limits::default()).unwrap();
-    assert_eq!(unpacked.footer.diff_id.0, sha256(tar));
+    assert_eq!(unpacked.footer.diff_id.0, Digest::of(tar));
     assert_eq!(unpacked.footer.tar_bytes, tar.len() as u64);
     dir
 }
@@ -135,7 +136,7 @@ proptest! {
             Err(LayerError::Parent(_) | LayerError::LinkTarget { .. } | LayerError::Escape(_)) => {}
             Err(error) => prop_assert!(false, "{}", minke_engine_images::chain(&error)),
             Ok((unpacked, _)) => {
-                prop_assert_eq!(unpacked.footer.diff_id.0, sha256(&tar));
+                prop_assert_eq!(unpacked.footer.diff_id.0, Digest::of(&tar));
                 prop_assert!(rebuild(dir.path()) == tar, "the rebuilt tar differs");
                 let footer = layer::check(dir.path());
                 prop_assert!(footer.is_ok(), "{}", minke_engine_images::chain(&footer.unwrap_err()));
@@ -315,7 +316,7 @@ fn truncate(path: &Path) {
 #[test]
 fn version_1_rebuilds() {
     let fixture = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/manifest-v1");
-    let expected = sha256(&sample());
+    let expected = Digest::of(&sample());
     if std::env::var_os("MINKE_WRITE_FIXTURES").is_some() {
         let dir = unpack(&sample());
         fs::create_dir_all(fixture.parent().unwrap()).unwrap();

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use sha2::{Digest, Sha256};
+use minke_common_model::digest::Digest;
 
 /// Its name.
 pub const IMAGE: &str = "busybox:latest";
@@ -119,7 +119,7 @@ pub fn image_layer() -> Vec<u8> {
 
 /// The configuration of the image with this layer.
 pub fn image_config(layer: &[u8]) -> Vec<u8> {
-    let diff_id = hex::encode(Sha256::digest(layer));
+    let diff_id = Digest::of(layer).hex();
     format!(
         r#"{{"architecture":"{}","os":"linux","created":"2024-01-02T03:04:05Z",
         "config":{{"Env":["PATH=/bin"],"Cmd":["sh"],"Labels":{{"made-by":"test"}}}},

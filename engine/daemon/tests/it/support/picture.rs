@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::io::Read;
 
+use minke_common_model::digest::Digest;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 /// What of a configuration is compared; the rest is times and names of the program that wrote it.
 const KEYS: [&str; 12] = [
@@ -45,7 +45,7 @@ impl Picture {
         let manifest: Value = serde_json::from_slice(&files["manifest.json"]).unwrap();
         let of = |name: &Value| &files[name.as_str().unwrap()];
         let config: Value = serde_json::from_slice(of(&manifest[0]["Config"])).unwrap();
-        let base_id = format!("sha256:{}", hex::encode(Sha256::digest(base)));
+        let base_id = Digest::of(base).to_string();
         let layers = manifest[0]["Layers"].as_array().unwrap();
         let own = config["rootfs"]["diff_ids"].as_array().unwrap();
         assert_eq!(layers.len(), own.len());
@@ -187,7 +187,7 @@ fn what(entry: &mut tar::Entry<'_, &[u8]>) -> String {
 fn content(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) if text.len() <= SHOWN => format!("{text:?}"),
-        _ => format!("{} bytes, {}", bytes.len(), &hex::encode(Sha256::digest(bytes))[..16]),
+        _ => format!("{} bytes, {}", bytes.len(), &Digest::of(bytes).hex()[..16]),
     }
 }
 
