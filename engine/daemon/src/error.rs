@@ -135,9 +135,11 @@ fn network_status(error: &NetworkError) -> StatusCode {
         NetworkError::InUse { .. }
         | NetworkError::AlreadyAttached { .. }
         | NetworkError::NotAttached { .. }
+        | NetworkError::BridgeInUse { .. }
         | NetworkError::SubnetInUse { .. } => StatusCode::FORBIDDEN,
         NetworkError::Ambiguous { .. }
         | NetworkError::AddressOutside { .. }
+        | NetworkError::NoBridge(_)
         | NetworkError::Invalid { .. } => StatusCode::BAD_REQUEST,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     }

@@ -15,6 +15,8 @@ mod socket;
 use std::time::Duration;
 
 use anyhow::Context;
+use axum::http::StatusCode;
+use axum::http::header::{CONNECTION, HeaderValue};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use minke_engine_rest as rest;
 use tokio::signal::unix::{SignalKind, signal};
@@ -156,12 +158,19 @@ async fn connection(accepted: Accepted, gate: Gate) {
     let farewell = stream.farewell().ok().flatten();
     let service = hyper::service::service_fn(move |request| {
         let gate = gate.clone();
-        async move { Ok::<_, std::convert::Infallible>(api::answer(request, gate).await) }
+        async move {
+            let mut answer = api::answer(request, gate).await;
+            if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, std::convert::Infallible>(answer)
+        }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
-        .keep_alive(false)
+        // Without, hyper would say `close` where an upgrade must say `upgrade`.
+        .keep_alive(head.header("upgrade").is_some())
         .half_close(farewell.is_some())
         .serve_connection(TokioIo::new(Rewind::new(bytes, stream)), service)
         .with_upgrades();

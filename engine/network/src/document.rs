@@ -121,6 +121,9 @@ pub struct NetworkRecord {
     pub name: String,
     /// Name of the bridge.
     pub bridge: String,
+    /// The host had the bridge before: it stays when the network goes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub borrowed: bool,
     /// Its addresses.
     pub subnet: Subnet,
     /// The bridge's own address.
@@ -240,10 +243,21 @@ pub struct Port {
 }
 
 impl NetworkRecord {
+    /// The link of the host that is there for this network alone.
+    pub(crate) fn own_link(&self) -> Option<&str> {
+        (self.parent.is_none() && !self.borrowed).then_some(&*self.bridge)
+    }
+
     /// What Docker calls the network's driver.
     pub fn driver(&self) -> &'static str {
         self.parent.as_ref().map_or("bridge", |parent| parent.kind.word())
     }
+}
+
+/// Makes sure that what was made or removed in a directory stays so.
+pub(crate) fn sync_directory(path: &Path) -> Result<(), NetworkError> {
+    let failed = |source| NetworkError::File { action: "syncing", path: path.into(), source };
+    fs::File::open(path).and_then(|directory| directory.sync_all()).map_err(failed)
 }
 
 /// Replace a file so that after a power cut the old or the new text is there.

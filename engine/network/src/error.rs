@@ -24,6 +24,10 @@ pub enum NetworkError {
     NotAttached { container: String, network: String },
     #[error("Pool overlaps with other one on this address space: {subnet} and {other}")]
     SubnetInUse { subnet: String, other: String },
+    #[error("the bridge {bridge} is that of network {network}")]
+    BridgeInUse { bridge: String, network: String },
+    #[error("{0} is a link of the host and no bridge")]
+    NoBridge(String),
     #[error("no subnet is free among {0} that were tried")]
     NoFreeSubnet(usize),
     #[error("this kernel has no {kind}: {source}")]

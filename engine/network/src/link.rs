@@ -169,7 +169,7 @@ impl Links {
         self.handle.link().set(message).execute().await.map_err(failed("setting up", name))
     }
 
-    /// Make a bridge unless it is there.
+    /// Make a bridge unless it is there. Another link of that name is left alone.
     pub(crate) async fn ensure_bridge(
         &self,
         name: &str,
@@ -181,7 +181,11 @@ impl Links {
             Err(error) if !is_errno(&error, rustix::io::Errno::EXIST) => {
                 Err(failed("making bridge", name)(error))
             }
-            _ => self.need(name).await,
+            Ok(()) => self.need(name).await,
+            Err(_) => match self.list().await?.into_iter().find(|link| link.name == name) {
+                Some(link) if link.bridge => Ok(link.index),
+                _ => Err(NetworkError::NoBridge(name.to_owned())),
+            },
         }
     }
 

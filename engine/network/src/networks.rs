@@ -120,8 +120,10 @@ impl Networks {
             describe::check_mode(parent)?;
             sharing::try_out(&links, parent, &record.id).await?;
         }
-        self.store(&record)?;
-        let made = self.make(&record, &links).await;
+        let made = match self.store(&record).and_then(|()| self.keep(&record.id)) {
+            Ok(()) => self.make(&record, &links).await,
+            error => error,
+        };
         let made = match made {
             Ok(()) => firewall::apply(&self.rebuild_script()).await,
             error => error,
@@ -129,8 +131,8 @@ impl Networks {
         if let Err(error) = made {
             // A network that cannot be made must not come back at the next start.
             let _ = self.erase(&record.id);
-            if record.parent.is_none() {
-                let _ = links.delete(&record.bridge).await;
+            if let Some(link) = record.own_link() {
+                let _ = links.delete(link).await;
             }
             return Err(error);
         }
@@ -209,8 +211,8 @@ impl Networks {
         }
         self.erase(&record.id)?;
         firewall::apply(&self.rebuild_script()).await?;
-        if record.parent.is_none() {
-            Links::here()?.delete(&record.bridge).await?;
+        if let Some(link) = record.own_link() {
+            Links::here()?.delete(link).await?;
         }
         Ok(record)
     }
@@ -317,6 +319,13 @@ impl Networks {
         Ok(())
     }
 
+    /// Make a record that is new outlive a power cut. Later versions of it need not: what they say of
+    /// containers is found out again.
+    fn keep(&self, id: &str) -> Result<(), NetworkError> {
+        document::sync_directory(&self.shared.directory.join(id))?;
+        document::sync_directory(&self.shared.directory)
+    }
+
     /// Forget a record on disk and in memory.
     fn erase(&self, id: &str) -> Result<(), NetworkError> {
         self.records().remove(id);
@@ -325,7 +334,7 @@ impl Networks {
             Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
                 Err(NetworkError::File { action: "removing", path, source })
             }
-            _ => Ok(()),
+            _ => document::sync_directory(&self.shared.directory),
         }
     }
 }

@@ -42,8 +42,8 @@
 //!   come (with a terminal only `Stdout`), `Stdin` and `StdinEnd` go, and last comes `Exited`, after
 //!   all output. `Attach` is allowed before `Start`: nothing is missed.
 //! * A client that does not read: its queue is bounded. While it is full the session is not read
-//!   (back-pressure, as with a pipe); if such a client takes nothing for 2 s it gets cut off, and the
-//!   container goes on. A slow client slows its container down, a stuck one cannot stop it.
+//!   (back-pressure, as with a pipe), and goes on when the client reads or hangs up: nothing is lost.
+//!   The end of a process waits for no client.
 //! * `StdinEnd`, or the end of the connection, closes the stdin of an exec; of the main process only
 //!   if `stdin_once` is set. Terminals are never closed by it.
 //! * `Resize` before the terminal exists is kept and applied before the process runs.

@@ -106,9 +106,13 @@ impl Files {
         self.batch = Vec::new();
     }
 
-    /// Move the files on by one and begin a new one.
+    /// Move the files on by one and begin a new one. The new one is made first: where there is no room for
+    /// it, none of the old ones goes.
     fn rotate(&mut self) -> io::Result<File> {
         let path = &self.config.path;
+        let new = with_ending(path, ".new");
+        let _ = fs::remove_file(&new);
+        let fresh = File::options().read(true).append(true).create_new(true).open(&new)?;
         let keep = self.config.max_files - 1;
         let both = |number: u32| [numbered(path, number), packed(path, number)];
         if keep > 0 {
@@ -124,7 +128,7 @@ impl Files {
         } else {
             fs::remove_file(path)?;
         }
-        let fresh = File::options().read(true).append(true).create_new(true).open(path)?;
+        fs::rename(&new, path)?;
         if let Some(packing) = &mut self.packing {
             packing.number += 1;
         }
@@ -241,6 +245,28 @@ mod tests {
         for (place, line) in seen.iter().enumerate() {
             assert!(line.contains(&format!("\"line {}\\n\"", first + place)), "{line}");
         }
+    }
+
+    #[test]
+    fn without_room_for_a_new_file_no_old_one_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(dir.path(), 200, 3);
+        let mut log = LogFile::open(&config).unwrap();
+        let mut write = |numbers: std::ops::Range<u64>| {
+            numbers.for_each(|number| log.write(0, format!("line {number}\n").as_bytes(), number));
+        };
+        write(0..9);
+        let old = |number| fs::read_to_string(numbered(&config.path, number)).unwrap();
+        let before = [old(1), old(2)];
+        // Nothing can be made where the new file is made.
+        let place = with_ending(&config.path, ".new");
+        fs::create_dir_all(place.join("full")).unwrap();
+        write(9..30);
+        assert_eq!([old(1), old(2)], before);
+        assert!(fs::read_to_string(&config.path).unwrap().contains("line 29"));
+        fs::remove_dir_all(&place).unwrap();
+        write(30..31);
+        assert!(old(1).contains("line 29") && old(2) == before[0]);
     }
 
     #[test]

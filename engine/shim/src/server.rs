@@ -187,7 +187,7 @@ impl Server {
 
     /// How long nothing needs to be done if nothing happens.
     fn timeout(&self) -> Option<Duration> {
-        let mut ends: Vec<Instant> = self.clients.iter().filter_map(Client::stalled_at).collect();
+        let mut ends: Vec<Instant> = Vec::new();
         if self.phase == Phase::Created && self.clients.is_empty() {
             ends.push(self.alone_since + LONELY);
         }
@@ -390,10 +390,8 @@ impl Server {
         }
         let now = Instant::now();
         for place in 0..self.clients.len() {
-            let client = &mut self.clients[place];
-            client.dead |= client.stalled_at().is_some_and(|end| end <= now);
             // Stdin that was waiting may be taken now, and requests behind it.
-            if client.blocked {
+            if self.clients[place].blocked {
                 self.take_requests(place);
             }
             let client = &self.clients[place];

@@ -3,6 +3,7 @@
 mod support;
 
 use std::fs;
+use std::time::Duration;
 
 use minke_engine_runtime::spec::{self, ExecSpec};
 use minke_engine_shim::protocol::{Failure, Request, Response, Size, Status, Streams};
@@ -256,26 +257,46 @@ fn a_child_that_an_exec_leaves_does_not_hold_its_end_up() {
 }
 
 #[test]
-fn a_stalled_client_does_not_stop_the_container_and_others_miss_nothing() {
+fn a_client_that_pauses_misses_nothing_and_nor_do_others() {
+    let mut container = Container::new("seq 1 400000");
+    container.open();
+    let mut pausing = container.client();
+    pausing.attach("");
+    let mut reading = container.client();
+    reading.attach("");
+    assert!(matches!(container.client().ask(&Request::Start), Response::Started { .. }));
+    let other = std::thread::spawn(move || reading.collect());
+    // The container waits for it, however long.
+    std::thread::sleep(Duration::from_secs(3));
+    assert!(!other.is_finished());
+    let (out, _, exit) = pausing.collect();
+    assert_eq!((out.lines().count(), exit.code), (400_000, 0));
+    assert_eq!(other.join().unwrap().0, out);
+    assert!(container.finish().error.is_none());
+    assert_eq!(container.logged("stdout"), out);
+}
+
+#[test]
+fn a_client_that_never_reads_holds_its_container_up_until_one_of_them_goes() {
     let mut container = Container::new("seq 1 400000");
     container.open();
     let mut stalled = container.client();
     stalled.attach("");
-    let mut reading = container.client();
-    reading.attach("");
     assert!(matches!(container.client().ask(&Request::Start), Response::Started { .. }));
-    let (out, _, exit) = reading.collect();
-    assert_eq!(exit.code, 0);
-    assert_eq!(out.lines().count(), 400_000);
-    assert!(out.ends_with("\n400000\n"));
-    assert!(container.finish().error.is_none());
-    assert_eq!(container.logged("stdout"), out);
-    // It was cut off: its stream ends without an exit.
-    let mut last = None;
-    while let Some(response) = stalled.try_next() {
-        last = Some(response);
-    }
-    assert!(!matches!(last, Some(Response::Exited(_))));
+    std::thread::sleep(Duration::from_secs(1));
+    drop(stalled);
+    assert_eq!(container.finish().exit.code, 0);
+    assert_eq!(container.logged("stdout").lines().count(), 400_000);
+
+    let mut container = Container::new("seq 1 400000");
+    container.open();
+    let mut stalled = container.client();
+    stalled.attach("");
+    assert!(matches!(container.client().ask(&Request::Start), Response::Started { .. }));
+    std::thread::sleep(Duration::from_secs(1));
+    let kill = Request::Signal { session: String::new(), signal: 9 };
+    assert_eq!(container.client().ask(&kill), Response::Ok);
+    assert_eq!(container.finish().exit.code, 137);
 }
 
 #[test]
@@ -350,7 +371,7 @@ fn a_killed_shim_is_noticed_and_its_container_can_be_removed() {
     let directories = cgroup::listed(&container.shim_dir());
     let pids: Vec<i32> = directories.iter().flat_map(|d| cgroup::pids(d)).collect();
     assert!(!pids.is_empty(), "the container outlived its shim until it is cleaned up");
-    cgroup::kill_and_remove(&directories, std::time::Duration::from_secs(5)).unwrap();
+    cgroup::kill_and_remove(&directories, Duration::from_secs(5)).unwrap();
     assert!(directories.iter().all(|directory| !directory.exists()));
     // And the same container can be run again in the same place.
     container.run();

@@ -4,6 +4,8 @@ use axum::body::Body;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{Path, State};
 use axum::http::Response;
+use futures_util::stream::SplitStream;
+use futures_util::{Sink, SinkExt, StreamExt};
 use minke_engine_shim::protocol::{CHUNK, Request, Response as ShimResponse, Streams};
 
 use super::params::Params;
@@ -13,7 +15,7 @@ use crate::daemon::Daemon;
 use crate::error::{Error, Result};
 use crate::logs::{Follower, Query};
 use crate::serve::hijack::DetachKeys;
-use crate::shim::Connection;
+use crate::shim::{Connection, Reader, Writer};
 
 /// Longest message of a client, bytes.
 const LONGEST: usize = 1 << 20;
@@ -68,7 +70,7 @@ pub(super) async fn attach(
         match connection {
             Some(connection) => {
                 let keys = tty.then_some(keys);
-                if pump(&mut socket, connection, stdin, keys).await {
+                if pump(socket, connection, stdin, keys).await {
                     let attributes = container.attributes();
                     daemon.events.publish("container", "detach", &container.id, attributes);
                 }
@@ -112,51 +114,66 @@ async fn wait_for_start(
 
 /// Moves bytes until the end; whether the client typed the keys that detach.
 async fn pump(
-    socket: &mut WebSocket,
+    socket: WebSocket,
     connection: Connection,
     stdin: bool,
     mut keys: Option<DetachKeys>,
 ) -> bool {
     let Connection { mut reader, mut writer } = connection;
+    let (mut to_client, mut from_client) = socket.split();
+    // Neither waits for the other: a client may read only when all that it has sent is taken.
+    let detached = tokio::select! {
+        () = output(&mut reader, &mut to_client) => false,
+        detached = input(&mut from_client, &mut writer, stdin, &mut keys) => detached,
+    };
+    let _ = to_client.send(Message::Close(None)).await;
+    detached
+}
+
+/// Hands output on until it ends or the client is gone.
+async fn output(reader: &mut Reader, client: &mut (impl Sink<Message> + Unpin)) {
     loop {
-        // Both arms are cancel-safe: a message or a frame is taken whole or not at all.
-        tokio::select! {
-            response = reader.next() => match response {
-                Ok(Some(ShimResponse::Stdout(bytes) | ShimResponse::Stderr(bytes))) => {
-                    if socket.send(Message::Binary(bytes.into())).await.is_err() {
-                        return false;
-                    }
-                }
-                Ok(Some(ShimResponse::Exited(_)) | None) | Err(_) => {
-                    let _ = socket.send(Message::Close(None)).await;
-                    return false;
-                }
-                Ok(Some(_)) => {}
-            },
-            message = socket.recv() => {
-                let mut bytes = match message {
-                    Some(Ok(Message::Binary(bytes))) => bytes.to_vec(),
-                    Some(Ok(Message::Text(text))) => text.as_bytes().to_vec(),
-                    Some(Ok(Message::Close(_)) | Err(_)) | None => return false,
-                    Some(Ok(_)) => continue,
-                };
-                if !stdin {
-                    continue;
-                }
-                let mut detached = false;
-                if let Some(keys) = &mut keys {
-                    (bytes, detached) = keys.feed(&bytes);
-                }
-                for piece in bytes.chunks(CHUNK) {
-                    if writer.send(&Request::Stdin(piece.to_vec())).await.is_err() {
-                        break;
-                    }
-                }
-                if detached {
-                    let _ = socket.send(Message::Close(None)).await;
-                    return true;
+        match reader.next().await {
+            Ok(Some(ShimResponse::Stdout(bytes) | ShimResponse::Stderr(bytes))) => {
+                if client.send(Message::Binary(bytes.into())).await.is_err() {
+                    return;
                 }
             }
+            Ok(Some(ShimResponse::Exited(_)) | None) | Err(_) => return,
+            Ok(Some(_)) => {}
+        }
+    }
+}
+
+/// Passes messages on until the client is gone (false) or types the keys (true).
+async fn input(
+    client: &mut SplitStream<WebSocket>,
+    session: &mut Writer,
+    stdin: bool,
+    keys: &mut Option<DetachKeys>,
+) -> bool {
+    loop {
+        let mut bytes = match client.next().await {
+            Some(Ok(Message::Binary(bytes))) => bytes.to_vec(),
+            Some(Ok(Message::Text(text))) => text.as_bytes().to_vec(),
+            Some(Ok(Message::Close(_)) | Err(_)) | None => return false,
+            Some(Ok(_)) => continue,
+        };
+        if !stdin {
+            continue;
+        }
+        let mut detached = false;
+        if let Some(keys) = keys {
+            (bytes, detached) = keys.feed(&bytes);
+        }
+        for piece in bytes.chunks(CHUNK) {
+            if session.send(&Request::Stdin(piece.to_vec())).await.is_err() {
+                // The session is at its end: its last output is still on the way.
+                return std::future::pending().await;
+            }
+        }
+        if detached {
+            return true;
         }
     }
 }

@@ -75,6 +75,16 @@ pub(crate) struct Phase {
 }
 
 impl Container {
+    /// Resolves when the container has come to an end once more than now.
+    pub(crate) fn next_end(&self) -> impl Future<Output = ()> + use<> {
+        let mut phase = self.phase.subscribe();
+        let before = phase.borrow().exits;
+        async move {
+            // An error: it was removed.
+            let _ = phase.wait_for(|now| now.exits != before).await;
+        }
+    }
+
     pub(crate) fn new(dir: PathBuf, config: ConfigDocument, state: StateDocument) -> Container {
         let phase = Phase {
             running: state.status.counts_as_running(),

@@ -265,7 +265,8 @@ async fn attach(daemon: &Daemon, call: &mut Call, name: &str) -> Result<()> {
     let terminal = Terminal { raw: tty, stdin: streams.stdin, keys: tty.then_some(keys) };
     let rest = std::mem::take(&mut call.rest);
     let mut connection = connection;
-    if pump(&mut call.stream, rest, &mut connection, terminal).await == Outcome::Detached {
+    let over = container.next_end();
+    if pump(&mut call.stream, rest, &mut connection, terminal, over).await == Outcome::Detached {
         daemon.events.publish("container", "detach", &container.id, container.attributes());
     }
     Ok(())
@@ -353,7 +354,11 @@ async fn start_exec(daemon: &Daemon, call: &mut Call, id: &str) -> Result<()> {
     let terminal = Terminal { raw, stdin: streams.stdin, keys };
     let rest = std::mem::take(&mut call.rest);
     let outcome = match taken {
-        Ok(()) => pump(&mut call.stream, rest, &mut connection, terminal).await,
+        Ok(()) => {
+            // An exec's shim goes on, and waits for whoever reads.
+            let over = std::future::pending();
+            pump(&mut call.stream, rest, &mut connection, terminal, over).await
+        }
         Err(_) => Outcome::Gone,
     };
     match outcome {

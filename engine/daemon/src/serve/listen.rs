@@ -7,6 +7,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use rustls::pki_types::pem::PemObject;
@@ -18,6 +19,11 @@ use tokio_rustls::TlsAcceptor;
 
 use super::socket::Socket;
 use crate::options::{EngineOptions, TcpOptions, TlsFiles};
+
+/// After so long without a word, a TCP client is asked whether it is there.
+const QUIET: Duration = Duration::from_secs(60);
+/// What was sent to it may go unheard for so long.
+const UNHEARD: Duration = Duration::from_secs(120);
 
 /// The open listeners.
 pub(super) struct Listeners {
@@ -53,10 +59,20 @@ impl Listeners {
                 let (stream, _) = accepted?;
                 // Small frames of terminals must not wait for one another.
                 stream.set_nodelay(true)?;
+                end_when_unheard(&stream)?;
                 Ok(Accepted::Tcp(stream, acceptor.clone()))
             }
         }
     }
+}
+
+/// A client whose network is gone would hold up what it is attached to.
+fn end_when_unheard(stream: &TcpStream) -> io::Result<()> {
+    use rustix::net::sockopt;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, QUIET)?;
+    sockopt::set_tcp_keepintvl(stream, QUIET / 4)?;
+    Ok(sockopt::set_tcp_user_timeout(stream, UNHEARD.as_millis() as u32)?)
 }
 
 impl Accepted {

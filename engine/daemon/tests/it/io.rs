@@ -1,6 +1,7 @@
 //! Terminals, attach and logs.
 
 use std::io::{BufRead, BufReader, Write};
+use std::time::Duration;
 
 use crate::support::{Site, clis, wait_until};
 
@@ -34,6 +35,31 @@ fn the_end_of_input_ends_input_and_not_output() {
         let outcome = site.command(&docker, &words, &vec![b'x'; 300_000]);
         assert_eq!(outcome.ok(), "300000\nstill here\n");
     }
+}
+
+#[test]
+fn output_waits_for_a_reader_that_pauses() {
+    let site = Site::new();
+    let docker = &clis()[0];
+    site.cli(docker, &["run", "-d", "--name", "box", "busybox", "sleep", "1000"]).ok();
+    let zeros = ["dd", "if=/dev/zero", "bs=1M", "count=20"];
+    for words in [&["run", "--rm", "busybox"][..], &["exec", "box"]] {
+        let mut child = site.spawn(docker, &[words, &zeros].concat());
+        std::thread::sleep(Duration::from_secs(4));
+        let mut stdout = child.stdout.take().unwrap();
+        let read = std::io::copy(&mut stdout, &mut std::io::sink()).unwrap();
+        assert_eq!((read, child.wait().unwrap().code()), (20 << 20, Some(0)), "{words:?}");
+    }
+    // What is left when the process ends is read later too.
+    let last = ["run", "--name", "left", "busybox", "dd", "if=/dev/zero", "bs=1k", "count=1500"];
+    let mut child = site.spawn(docker, &last);
+    let exited = ["inspect", "-f", "{{.State.Status}}", "left"];
+    wait_until("its end", || (site.cli(docker, &exited).stdout == "exited\n").then_some(()));
+    std::thread::sleep(Duration::from_secs(7));
+    let mut stdout = child.stdout.take().unwrap();
+    assert_eq!(std::io::copy(&mut stdout, &mut std::io::sink()).unwrap(), 1500 << 10);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    site.cli(docker, &["rm", "-f", "box", "left"]).ok();
 }
 
 #[test]

@@ -44,4 +44,5 @@ mod users;
 mod verify;
 mod volume_options;
 mod volumes;
+mod websocket;
 mod writes;

@@ -138,3 +138,37 @@ fn a_free_port_is_chosen_and_shown() {
     let said = wait_until("the chosen port", || site.say_of_port("127.0.0.1", port));
     assert_eq!(said, "chosen");
 }
+
+#[test]
+fn a_bridge_that_the_host_has_is_used_and_left_and_other_links_are_refused() {
+    let mut site = Site::new();
+    let ip = |site: &Site, words: &[&str]| site.command_of("ip", words, b"");
+    ip(&site, &["link", "add", "br0", "type", "bridge"]).ok();
+    ip(&site, &["link", "add", "ve0", "type", "veth", "peer", "name", "ve1"]).ok();
+    let create = |site: &Site, bridge: &str, name: &str| {
+        let option = format!("com.docker.network.bridge.name={bridge}");
+        site.docker(&["network", "create", "-o", &option, name])
+    };
+    for link in ["lo", "ve0"] {
+        let refused = create(&site, link, "wrong");
+        assert!(refused.code == 1 && refused.stderr.contains("no bridge"), "{refused:?}");
+        assert!(!ip(&site, &["addr", "show", "dev", link]).ok().contains("192.168"));
+    }
+    create(&site, "br0", "theirs").ok();
+    let refused = create(&site, "br0", "second");
+    assert!(refused.stderr.contains("is that of network theirs"), "{refused:?}");
+    let words = ["run", "--rm", "--network", "theirs", "busybox", "ip", "route"];
+    assert!(site.docker(&words).ok().contains("default"));
+    // Neither the network's end nor an engine's end takes away what is not ours.
+    site.kill_engine();
+    site.start_engine();
+    site.docker(&["network", "rm", "theirs"]).ok();
+    ip(&site, &["link", "show", "br0"]).ok();
+    create(&site, "br1", "ours").ok();
+    ip(&site, &["link", "show", "br1"]).ok();
+    site.docker(&["network", "rm", "ours"]).ok();
+    assert_ne!(ip(&site, &["link", "show", "br1"]).code, 0);
+    for link in ["br0", "ve0"] {
+        ip(&site, &["link", "del", link]).ok();
+    }
+}

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::{Networks, milliseconds_now, random_id};
 use crate::document::{self, NetworkOptions, NetworkRecord, Parent, Pool6, Wanted6};
 use crate::ipam::{self, Address, Prefix, Subnet, Subnet6};
-use crate::link::{HostRoutes, Links};
+use crate::link::{HostLink, HostRoutes, Links};
 use crate::{NetworkError, names};
 
 /// A subnet that is taken, and by what.
@@ -55,10 +55,12 @@ impl Networks {
             Some(_) => String::new(),
             None => bridge_name(options.bridge, &id)?,
         };
+        let borrowed = self.check_bridge(&bridge, &host)?;
         Ok(NetworkRecord {
             version: document::VERSION,
             name: options.name,
             bridge,
+            borrowed,
             subnet,
             gateway,
             ip_range: options.ip_range,
@@ -79,6 +81,19 @@ impl Networks {
             endpoints: BTreeMap::new(),
             id,
         })
+    }
+
+    /// Whether the host has the bridge already. One bridge is one network's.
+    fn check_bridge(&self, bridge: &str, host: &[HostLink]) -> Result<bool, NetworkError> {
+        let records = self.records();
+        if let Some(other) = records.values().find(|it| !bridge.is_empty() && it.bridge == bridge) {
+            let (bridge, network) = (bridge.to_owned(), other.name.clone());
+            return Err(NetworkError::BridgeInUse { bridge, network });
+        }
+        match host.iter().find(|link| link.name == bridge) {
+            Some(link) if !link.bridge => Err(NetworkError::NoBridge(bridge.to_owned())),
+            found => Ok(found.is_some()),
+        }
     }
 
     /// The subnet that was asked for, or a free one.

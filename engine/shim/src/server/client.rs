@@ -2,14 +2,11 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
 
 use minke_engine_shim::protocol::{Response, Streams, encode_output};
 
 /// While a client has this much to read, nothing more is read from its session, bytes.
 const QUEUE_LIMIT: usize = 256 * 1024;
-/// How long a client with a full queue may take nothing.
-pub(super) const STALL_LIMIT: Duration = Duration::from_secs(2);
 
 /// One client.
 pub(super) struct Client {
@@ -30,7 +27,6 @@ pub(super) struct Client {
     pub(super) dead: bool,
     /// Its requests wait until its session has taken stdin.
     pub(super) blocked: bool,
-    progress: Instant,
 }
 
 impl Client {
@@ -47,7 +43,6 @@ impl Client {
             ended: false,
             dead: false,
             blocked: false,
-            progress: Instant::now(),
         }
     }
 
@@ -60,20 +55,12 @@ impl Client {
         self.queued() >= QUEUE_LIMIT
     }
 
-    /// When it will be cut off if it goes on like this.
-    pub(super) fn stalled_at(&self) -> Option<Instant> {
-        self.is_full().then(|| self.progress + STALL_LIMIT)
-    }
-
     pub(super) fn send(&mut self, response: &Response) {
         response.encode(&mut self.output);
         self.flush();
     }
 
     pub(super) fn send_output(&mut self, stderr: bool, bytes: &[u8]) {
-        if self.queued() == 0 {
-            self.progress = Instant::now();
-        }
         encode_output(&mut self.output, stderr, bytes);
         self.flush();
     }
@@ -83,10 +70,7 @@ impl Client {
         while self.queued() > 0 && !self.dead {
             match (&self.stream).write(&self.output[self.sent..]) {
                 Ok(0) => self.dead = true,
-                Ok(count) => {
-                    self.sent += count;
-                    self.progress = Instant::now();
-                }
+                Ok(count) => self.sent += count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => self.dead = true,

@@ -11,6 +11,10 @@ use minke_engine_shim::protocol::{Exit, Failure, Response, Status};
 
 use super::{DRAIN_LIMIT, Phase, Server, session};
 
+/// Reads of an output whose process is gone: far more than a pipe holds, but no child that it left can
+/// go on for ever.
+const LAST_READS: u32 = 256;
+
 impl Server {
     /// A process is gone: take what it has left to say, then report its end.
     pub(super) fn drain(&mut self, place: usize) {
@@ -20,17 +24,20 @@ impl Server {
         }
         let main = place == 0;
         let late = at.elapsed() >= DRAIN_LIMIT;
-        let mut quiet = true;
+        // What a process leaves in its pipes fits there, so a client with a full queue gets it too: its end
+        // waits for nobody.
         for which in 0..2 {
-            while !self.is_held_up(&self.sessions[place]) && self.forward_output(place, which) {}
-            quiet &= !self.is_held_up(&self.sessions[place]);
+            let mut reads = 0;
+            while reads < LAST_READS && self.forward_output(place, which) {
+                reads += 1;
+            }
         }
         let session = &self.sessions[place];
         // A pipe holds all that was written before the end, so an exec's is drained once it is quiet,
         // though a child that it left may hold it open. A terminal hands on with a delay and says at
         // its end that it is one; so do the pipes of a container without processes.
         let patient = (main || session.tty) && !late;
-        if (session.has_output() && patient) || !quiet {
+        if session.has_output() && patient {
             return;
         }
         let oom = main && cgroup::oom_killed(&self.cgroups());

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::{BufMut, BytesMut};
 use minke_engine_shim::protocol::{CHUNK, Request, Response};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -11,6 +12,8 @@ use crate::shim::{Connection, Reader, Writer};
 
 /// How often it is looked whether a client that has ended its input is still there.
 const LOOK: Duration = Duration::from_secs(2);
+/// Output that waits here for a slow client, bytes; then the session waits.
+const MAX_WAITING: usize = 1 << 20;
 
 /// How the bytes are to be treated.
 pub(crate) struct Terminal {
@@ -36,18 +39,24 @@ pub(crate) enum Outcome {
 /// A chunk of output in Docker's frame.
 pub(crate) fn frame(stderr: bool, bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(8 + bytes.len());
-    out.extend_from_slice(&[if stderr { 2 } else { 1 }, 0, 0, 0]);
-    out.extend_from_slice(&(bytes.len() as u32).to_be_bytes());
-    out.extend_from_slice(bytes);
+    put_frame(&mut out, stderr, bytes);
     out
 }
 
-/// Moves bytes until the end.
+fn put_frame(out: &mut impl BufMut, stderr: bool, bytes: &[u8]) {
+    out.put_slice(&[if stderr { 2 } else { 1 }, 0, 0, 0]);
+    out.put_u32(bytes.len() as u32);
+    out.put_slice(bytes);
+}
+
+/// Moves bytes until the end. `over` resolves when the session's process has ended, if that is known before
+/// all output has come.
 pub(crate) async fn pump(
     client: &mut Socket,
     early: Vec<u8>,
     connection: &mut Connection,
     mut terminal: Terminal,
+    over: impl Future<Output = ()>,
 ) -> Outcome {
     let Connection { reader, writer } = connection;
     let Ok(probe) = client.probe() else { return Outcome::Gone };
@@ -56,24 +65,53 @@ pub(crate) async fn pump(
     // Input is dropped when output ends and the other way round: neither holds anything that the
     // other side would miss then.
     tokio::select! {
-        outcome = output(reader, &mut to_client, raw) => outcome,
+        outcome = output(reader, &mut to_client, raw, over) => outcome,
         outcome = input(from_client, probe, early, writer, &mut terminal) => outcome,
     }
 }
 
-async fn output(reader: &mut Reader, client: &mut (impl AsyncWrite + Unpin), raw: bool) -> Outcome {
+/// Hands output on to a client that may be slow. While much waits for it, the session waits too; once
+/// that is over, its shim will not wait, so what is left is taken in.
+async fn output(
+    reader: &mut Reader,
+    client: &mut (impl AsyncWrite + Unpin),
+    raw: bool,
+    over: impl Future<Output = ()>,
+) -> Outcome {
+    let mut over = std::pin::pin!(over);
+    let (mut is_over, mut outcome) = (false, None);
+    let mut waiting = BytesMut::new();
     loop {
-        let (stderr, bytes) = match reader.next().await {
-            Ok(Some(Response::Stdout(bytes))) => (false, bytes),
-            Ok(Some(Response::Stderr(bytes))) => (true, bytes),
-            Ok(Some(Response::Exited(exit))) => return Outcome::Exited(i64::from(exit.code)),
-            Ok(Some(_)) => continue,
-            Ok(None) | Err(_) => return Outcome::Gone,
-        };
-        let bytes = if raw { bytes } else { frame(stderr, &bytes) };
-        if client.write_all(&bytes).await.is_err() {
-            return Outcome::Gone;
+        if let (Some(outcome), true) = (outcome, waiting.is_empty()) {
+            return outcome;
         }
+        let takes_in = outcome.is_none() && (is_over || waiting.len() < MAX_WAITING);
+        // All arms are cancel-safe: bytes stay in the connection's buffer or in `waiting`.
+        tokio::select! {
+            response = reader.next(), if takes_in => match response {
+                Ok(Some(Response::Stdout(bytes))) => put(&mut waiting, raw, false, &bytes),
+                Ok(Some(Response::Stderr(bytes))) => put(&mut waiting, raw, true, &bytes),
+                Ok(Some(Response::Exited(exit))) => {
+                    outcome = Some(Outcome::Exited(i64::from(exit.code)));
+                }
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => outcome = Some(Outcome::Gone),
+            },
+            written = client.write_buf(&mut waiting), if !waiting.is_empty() => {
+                if !matches!(written, Ok(1..)) {
+                    return Outcome::Gone;
+                }
+            }
+            () = &mut over, if !is_over => is_over = true,
+        }
+    }
+}
+
+fn put(waiting: &mut BytesMut, raw: bool, stderr: bool, bytes: &[u8]) {
+    if raw {
+        waiting.put_slice(bytes);
+    } else {
+        put_frame(waiting, stderr, bytes);
     }
 }
 
