@@ -1,5 +1,7 @@
 //! Bodies of requests, never more of one than its limit.
 
+use std::time::Duration;
+
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, header};
 use futures_util::StreamExt;
@@ -14,6 +16,22 @@ pub(crate) const SMALL: usize = 64 * 1024;
 pub(crate) const REPORT: usize = 1024 * 1024;
 /// Bytes of a row: an image's build log may have 1.5 MB and its error message 300 kB, escaped in JSON.
 pub(crate) const ROW: usize = 8 * 1024 * 1024;
+
+/// Bytes of a body that nobody wants which are still taken in, and for how long.
+const UNWANTED: u64 = 256 * 1024 * 1024;
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Takes in a body that is refused: a client that is still sending would not read the answer.
+pub(crate) async fn discard(body: Body) {
+    let mut stream = body.into_data_stream();
+    let all = async {
+        let mut left = UNWANTED;
+        while let (Some(Ok(chunk)), 1..) = (stream.next().await, left) {
+            left = left.saturating_sub(chunk.len() as u64);
+        }
+    };
+    let _ = tokio::time::timeout(PATIENCE, all).await;
+}
 
 /// Reads the whole body.
 pub(crate) async fn bytes(body: Body, limit: usize) -> Result<Bytes, ApiError> {

@@ -68,6 +68,7 @@ pub(crate) async fn version_7(
 async fn read_row(headers: &HeaderMap, body: Body) -> Result<Map<String, Value>, ApiError> {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     if kind.is_some_and(|kind| kind.starts_with("multipart/")) {
+        body::discard(body).await;
         let text = "files cannot be uploaded to this server yet: send a row as application/json";
         return Err(ApiError::UnsupportedMedia(text.to_owned()));
     }

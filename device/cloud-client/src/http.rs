@@ -85,6 +85,8 @@ impl CloudHttp {
             .connect_timeout(Duration::from_secs(30))
             .pool_idle_timeout(Duration::from_secs(60))
             .pool_max_idle_per_host(2)
+            // A connection that waits is not worth a packet: one that has died is made anew.
+            .tcp_keepalive(None)
             .redirect(reqwest::redirect::Policy::limited(3))
             .build()
             .map_err(HttpError::Client)?;

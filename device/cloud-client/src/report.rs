@@ -27,8 +27,10 @@ const MIN_INTERVAL: Duration = Duration::from_secs(10);
 /// that the device lives, they are most of what an idle device sends.
 const METRICS: Intervals =
     Intervals { alone: Duration::from_secs(300), connected: Duration::from_secs(60 * 60) };
-/// Reports that may go at once, before the average counts.
-const BURST: f64 = 3.0;
+/// Reports that may go soon, before the average counts: the end of an update is one of them.
+const BURST: f64 = 4.0;
+/// Between two of those: what happens meanwhile is said together.
+const APART: Duration = Duration::from_secs(1);
 
 /// Numbers that always move.
 const MOVING: [&str; 12] = [
@@ -98,7 +100,7 @@ fn without_progress(value: &Value) -> Value {
     }
 }
 
-/// When a report may go: a change at once while there is burst left, never more than one in
+/// When a report may go: a change soon while there is burst left, never more than one in
 /// [`MIN_INTERVAL`] on average.
 #[derive(Debug)]
 struct Pace {
@@ -125,7 +127,7 @@ impl Pace {
         match weight {
             Weight::Metrics => METRICS.next(last, tunnel),
             Weight::Progress => at(last + MIN_INTERVAL),
-            Weight::Change if self.burst >= 1.0 => at(now),
+            Weight::Change if self.burst >= 1.0 => at(now.max(last + APART)),
             Weight::Change => at(now + MIN_INTERVAL.mul_f64(1.0 - self.burst)),
         }
     }

@@ -24,12 +24,21 @@ pub(crate) struct Programs {
 impl Programs {
     /// Finds `minke-shim` by `MINKE_SHIM` or beside this program.
     pub(crate) fn find() -> Result<Programs> {
-        let runtime = std::env::current_exe().map_err(Error::file("finding", "/proc/self/exe"))?;
+        let own = std::env::current_exe().map_err(Error::file("finding", "/proc/self/exe"))?;
+        let runtime = replaced(own);
         let shim = match std::env::var_os("MINKE_SHIM") {
             Some(path) => PathBuf::from(path),
             None => beside(&runtime, "minke-shim"),
         };
         Ok(Programs { runtime, shim })
+    }
+}
+
+/// The kernel's name for a program whose file was replaced means what is there now.
+fn replaced(program: PathBuf) -> PathBuf {
+    match program.to_str().and_then(|path| path.strip_suffix(" (deleted)")) {
+        Some(now) if !program.exists() && Path::new(now).exists() => now.into(),
+        _ => program,
     }
 }
 
@@ -125,5 +134,24 @@ pub(crate) fn gather(container: &ContainerSpec) -> Result<Facts> {
         Err(error) => {
             Err(Error::System { doing: "preparing the container".to_owned(), source: error.into() })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_was_replaced_is_found_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("it");
+        let gone = dir.path().join("it (deleted)");
+        assert_eq!(replaced(gone.clone()), gone);
+        std::fs::write(&program, "").unwrap();
+        assert_eq!(replaced(gone.clone()), program);
+        assert_eq!(replaced(program.clone()), program);
+        // A file may be called so.
+        std::fs::write(&gone, "").unwrap();
+        assert_eq!(replaced(gone.clone()), gone);
     }
 }

@@ -50,8 +50,8 @@ pub fn now_and_then() {
 /// Tells the kernel what to do with the program's code.
 fn advise_code(advice: Advice) -> std::io::Result<()> {
     let maps = std::fs::read_to_string("/proc/self/maps")?;
-    let program = std::env::current_exe()?;
-    for (start, length) in maps.lines().filter_map(|line| code(line, &program.to_string_lossy())) {
+    let here = advise_code as *const () as usize;
+    if let Some((start, length)) = maps.lines().find_map(|line| code(line, here)) {
         // SAFETY: the range is a mapping of this process that nobody can write to, with a file behind it:
         // no advice changes what is read there.
         unsafe { madvise(start as *mut c_void, length, advice)? };
@@ -59,16 +59,18 @@ fn advise_code(advice: Advice) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Start and length of a line of `/proc/self/maps`, if it is unwritable code of `program`. Data that is
-/// only read does not count: it may have been written before it was protected.
-fn code(line: &str, program: &str) -> Option<(usize, usize)> {
+/// Start and length of a line of `/proc/self/maps`, if it is unwritable code with a file behind it, and the
+/// function at `here` is in it. Data that is only read does not count: it may have been written before it
+/// was protected. The file's name does not either: a program that was replaced has another one.
+fn code(line: &str, here: usize) -> Option<(usize, usize)> {
     let mut words = line.split_ascii_whitespace();
     let (start, end) = words.next()?.split_once('-')?;
     let rights = words.next()?;
-    let file = words.nth(3)?;
+    let inode = words.nth(2)?;
     let (start, end) =
         (usize::from_str_radix(start, 16).ok()?, usize::from_str_radix(end, 16).ok()?);
-    (rights == "r-xp" && file == program).then(|| (start, end - start))
+    let holds = rights == "r-xp" && inode != "0" && (start..end).contains(&here);
+    holds.then(|| (start, end - start))
 }
 
 #[cfg(test)]
@@ -77,27 +79,30 @@ mod tests {
 
     #[test]
     fn only_code_of_the_program_is_given_back() {
-        let line = |rights: &str, file: &str| {
-            format!("00400000-00402000 {rights} 00001000 fe:00 123                        {file}")
+        let line = |rights: &str, inode: &str, file: &str| {
+            format!(
+                "00400000-00402000 {rights} 00001000 fe:00 {inode}                        {file}"
+            )
         };
-        assert_eq!(code(&line("r-xp", "/bin/it"), "/bin/it"), Some((0x0040_0000, 0x2000)));
-        for other in
-            [line("r--p", "/bin/it"), line("rwxp", "/bin/it"), line("r-xp", "/lib/libc.so")]
-        {
-            assert_eq!(code(&other, "/bin/it"), None, "{other}");
+        let found = Some((0x0040_0000, 0x2000));
+        for file in ["/bin/it", "/bin/it (deleted)", "/a b/it"] {
+            assert_eq!(code(&line("r-xp", "123", file), 0x0040_1000), found, "{file}");
         }
-        assert_eq!(code("00400000-00402000 r-xp 00000000 00:00 0", ""), None);
-        assert_eq!(code("", "/bin/it"), None);
+        for other in
+            [line("r--p", "123", "/bin/it"), line("rwxp", "123", "/bin/it"), line("r-xp", "0", "")]
+        {
+            assert_eq!(code(&other, 0x0040_1000), None, "{other}");
+        }
+        assert_eq!(code(&line("r-xp", "123", "/lib/other"), 0x0040_2000), None);
+        assert_eq!(code("", 0), None);
     }
 
     #[test]
     fn the_programs_own_code_is_found() {
         let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-        let program = std::env::current_exe().unwrap();
-        let program = program.to_string_lossy();
-        let own = maps.lines().filter_map(|line| code(line, &program)).next().unwrap();
         let here = code as *const () as usize;
-        assert!((own.0..own.0 + own.1).contains(&here), "{own:x?} {here:x}");
+        let (start, length) = maps.lines().find_map(|line| code(line, here)).unwrap();
+        assert!((start..start + length).contains(&here), "{start:x} {length:x} {here:x}");
     }
 
     #[test]

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use minke_common_model::config_variables::DeviceConfig;
 use minke_common_model::ids::{AppUuid, Commit};
-use minke_common_model::target_state::DeviceTarget;
 use minke_device_cloud_client::{ConfigFile, Target as Fetched};
 use tokio::sync::{Notify, watch};
 use tracing::warn;
@@ -53,6 +52,7 @@ impl Targeting {
     }
 
     fn take(&mut self, fetched: &Fetched) {
+        // Before anything is done about them.
         let releases = releases(Some(fetched));
         for (app, commit) in &releases {
             if self.told.get(app) != Some(commit) {
@@ -64,7 +64,6 @@ impl Targeting {
         self.facts.name = fetched.device.name.clone();
         self.facts.api_endpoint = config_json.endpoint().map(str::to_owned);
         self.facts.device_key = config_json.device_api_key.clone();
-        self.announce(&fetched.device);
         let mut built = build_target(&self.facts, &fetched.device);
         for (app, reason) in &fetched.rejected {
             self.refuse(app, reason);
@@ -96,19 +95,6 @@ impl Targeting {
         self.view.send_replace(Arc::new(view));
         self.planned.send_replace(Some(Arc::new(built.target)));
         self.wake.notify_one();
-    }
-
-    /// Says which releases are new in the target, before anything is done about them.
-    fn announce(&self, device: &DeviceTarget) {
-        let before = self.view.borrow().clone();
-        for (uuid, app) in &device.apps {
-            let known = before.device.apps.get(uuid).map(|app| &app.releases);
-            for commit in app.releases.keys() {
-                if !known.is_some_and(|releases| releases.contains_key(commit)) {
-                    self.narrator.say(format!("Applying release {commit}"));
-                }
-            }
-        }
     }
 
     fn refuse(&self, app: &str, reason: &str) {
