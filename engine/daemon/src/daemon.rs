@@ -90,7 +90,7 @@ impl Daemon {
             programs: Programs::find()?,
             images,
             networks,
-            volumes: Volumes::open(&data.join("volumes"))?,
+            volumes: Volumes::open(&data)?,
             containers: Registry::default(),
             events: Events::new(),
             filters: Filters::default(),

@@ -1,8 +1,8 @@
 //! Damage in the documents of containers, volumes and networks.
 //!
 //! The image store can fetch what is damaged. A container's documents are nowhere else, but a running
-//! engine knows what is in them; a volume's document says little that its name does not. A network's has
-//! no checksum: only what cannot be read at all shows.
+//! engine knows what is in them; a volume's is written again where its options are known for certain. A
+//! network's has no checksum: only what cannot be read at all shows.
 
 use std::path::{Path, PathBuf};
 
@@ -63,7 +63,7 @@ impl Kept<'_> {
     fn write_volume(&self, name: &str) -> Result<()> {
         match self.daemon {
             Some(daemon) => daemon.volumes.write_again(name),
-            None => Volumes::open(&self.data.join("volumes"))?.write_again(name),
+            None => Volumes::open(self.data)?.write_again(name),
         }
     }
 }

@@ -2,18 +2,23 @@
 //!
 //! `volumes/<name>/volume.json` says what it is, `volumes/<name>/_data` holds it. Invariants: a volume
 //! goes only when it is asked for by name, by prune, or with the container that it was made for
-//! (anonymous ones); a directory without a document is a leftover of a crash.
+//! (anonymous ones). A removal begins with a rename to a name with a dot in front, and a creation that was
+//! cut off has put nothing into `_data`: everything else without a document is a volume that has lost it.
 
+mod again;
 mod copy;
 mod mounted;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use minke_engine_client::wire::{CreateVolume, Volume};
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::error::{Error, Result};
 use crate::{durable, ids, names, stamp};
@@ -28,6 +33,11 @@ pub(crate) struct Volumes {
     directory: PathBuf,
     /// One change at a time. By volume, the containers for which something is mounted on it.
     change: Mutex<BTreeMap<String, BTreeSet<String>>>,
+    /// Volumes that are being made ready for a container, which may take long.
+    busy: Mutex<BTreeSet<String>>,
+    ready: Condvar,
+    /// How many removed volumes still have files.
+    leaving: watch::Sender<usize>,
 }
 
 /// A volume as it is stored.
@@ -41,21 +51,52 @@ pub(crate) struct VolumeDocument {
 }
 
 impl Volumes {
-    /// Opens the directory and removes what a crash left.
-    pub(crate) fn open(directory: &Path) -> Result<Volumes> {
-        for path in entries(directory)? {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            if name.starts_with('.') || !path.join("volume.json").exists() {
+    /// Opens the volumes of a data directory, and removes what a crash left. A volume that has lost its
+    /// document, to a repair of the file system say, gets another.
+    pub(crate) fn open(data: &Path) -> Result<Volumes> {
+        let directory = data.join("volumes");
+        let volumes = Volumes {
+            directory,
+            change: Mutex::default(),
+            busy: Mutex::default(),
+            ready: Condvar::new(),
+            leaving: watch::Sender::new(0),
+        };
+        for path in entries(&volumes.directory)? {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if name.starts_with('.') {
                 fs::remove_dir_all(&path).map_err(Error::file("removing", &path))?;
+                continue;
+            }
+            match path.join("volume.json").try_exists() {
+                Ok(true) => continue,
+                Ok(false) if remove_empty(&path.join("_data")).is_ok() => {
+                    fs::remove_dir_all(&path).map_err(Error::file("removing", &path))?;
+                    continue;
+                }
+                Ok(false) => match volumes.write_again(&name) {
+                    Ok(()) => tracing::warn!(volume = name, "a lost document was written again"),
+                    Err(error) => {
+                        let error = error.message();
+                        tracing::error!(volume = name, error, "a volume has no document");
+                    }
+                },
+                Err(error) => {
+                    tracing::error!(volume = name, %error, "a volume's document cannot be reached");
+                }
             }
         }
-        Ok(Volumes { directory: directory.to_owned(), change: Mutex::default() })
+        Ok(volumes)
     }
 
     /// Every volume, by name.
     pub(crate) fn list(&self) -> Result<Vec<VolumeDocument>> {
         let mut found = Vec::new();
-        for path in entries(&self.directory)? {
+        let hidden = |path: &PathBuf| {
+            path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+        };
+        // What is hidden is on its way out.
+        for path in entries(&self.directory)?.into_iter().filter(|path| !hidden(path)) {
             match durable::read_json(&path.join("volume.json")) {
                 Ok(document) => found.extend(document),
                 // The others are to be seen all the same.
@@ -115,52 +156,96 @@ impl Volumes {
         Ok((document, true))
     }
 
-    /// Writes the document of a volume again whose own is damaged. What it holds was never touched; its
-    /// labels are lost, and nobody knows when it was made.
+    /// Writes the document of a volume again whose own is damaged or lost. What the volume holds was never
+    /// touched; its labels are lost, and nobody knows when it was made.
     pub(crate) fn write_again(&self, name: &str) -> Result<()> {
         names::check_volume(name)?;
-        let _change = self.change.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let _change = self.lock();
+        let path = self.directory.join(name);
+        let containers = self.directory.with_file_name("containers");
+        let (labels, options) = again::known(&path, &again::mounts_of(&containers, name))?;
         let document = VolumeDocument {
             version: 1,
             name: name.to_owned(),
             created_at: stamp::now(),
-            labels: BTreeMap::new(),
-            options: BTreeMap::new(),
+            labels,
+            options,
         };
-        durable::write_json(&self.directory.join(name).join("volume.json"), &document)
+        durable::write_json(&path.join("volume.json"), &document)
     }
 
-    /// Removes a volume with all it holds. The caller has checked that nobody uses it.
-    pub(crate) fn remove(&self, name: &str) -> Result<()> {
-        self.get(name)?;
+    /// Removes a volume. When this returns it is gone for good; its files go on a thread of their own, whose
+    /// end the result waits for. The caller has checked that nobody uses it.
+    pub(crate) fn remove(&self, name: &str) -> Result<JoinHandle<()>> {
+        // Nothing in its document is needed: a volume can be removed whose document is damaged.
+        if let Err(missing @ Error::NotFound(_)) = self.get(name) {
+            return Err(missing);
+        }
         let mut change = self.lock();
         mounted::unmount(&self.data(name))?;
         change.remove(name);
         let path = self.directory.join(name);
-        let gone = self.directory.join(format!(".{name}.removed"));
+        // Another of this name may be removed before the files of this one are gone.
+        let gone = self.directory.join(format!(".{}.removed", ids::random()));
         fs::rename(&path, &gone).map_err(Error::file("removing", &path))?;
         durable::sync_directory(&self.directory)?;
-        fs::remove_dir_all(&gone).map_err(Error::file("removing", &gone))
+        self.leaving.send_modify(|count| *count += 1);
+        let leaving = self.leaving.clone();
+        Ok(tokio::task::spawn_blocking(move || {
+            if let Err(error) = fs::remove_dir_all(&gone) {
+                tracing::warn!(path = %gone.display(), %error, "a volume's files are left over");
+            }
+            leaving.send_modify(|count| *count -= 1);
+        }))
+    }
+
+    /// Waits until the files of all volumes removed so far are gone: for whoever needs their room.
+    pub(crate) async fn settled(&self) {
+        // The sender is here: it cannot be gone.
+        let _ = self.leaving.subscribe().wait_for(|count| *count == 0).await;
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, BTreeSet<String>>> {
         self.change.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes a volume's content ready for a container: what its options name is mounted.
-    pub(crate) fn hold(&self, name: &str, container: &str) -> Result<()> {
+    /// Makes a volume's content ready for a container: what its options name is mounted, then `fill` has its
+    /// turn. Both may take long: this is for threads that may wait. One container at a time; the next one
+    /// finds a volume that is mounted and filled.
+    pub(crate) fn hold(
+        &self,
+        name: &str,
+        container: &str,
+        fill: impl FnOnce(&Path) -> io::Result<()>,
+    ) -> Result<()> {
+        let _busy = self.take(name);
+        let data = self.data(name);
+        fs::create_dir_all(&data).map_err(Error::file("making", &data))?;
         let options = match self.get(name) {
-            Err(Error::NotFound(_)) => return Ok(()),
+            Err(Error::NotFound(_)) => BTreeMap::new(),
             volume => volume?.options,
         };
-        let Some(source) = mounted::read(&options)? else { return Ok(()) };
-        let mut held = self.lock();
-        let data = self.data(name);
-        if !mounted::is_mounted(&data) {
-            source.mount(&data)?;
+        if let Some(source) = mounted::read(&options)? {
+            // It counts before the mount is there, which nobody takes down then.
+            self.lock().entry(name.to_owned()).or_default().insert(container.to_owned());
+            if !mounted::is_mounted(&data)
+                && let Err(error) = source.mount(&data)
+            {
+                if let Some(containers) = self.lock().get_mut(name) {
+                    containers.remove(container);
+                }
+                return Err(error);
+            }
         }
-        held.entry(name.to_owned()).or_default().insert(container.to_owned());
-        Ok(())
+        fill(&data).map_err(Error::file("filling the volume", &data))
+    }
+
+    /// Waits until no other thread makes this volume ready.
+    fn take<'a>(&'a self, name: &'a str) -> Busy<'a> {
+        let busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.ready.wait_while(busy, |busy| busy.contains(name));
+        waited.unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
+        Busy { volumes: self, name }
     }
 
     /// A container needs its volumes no longer. What was mounted for it is taken down, unless another
@@ -207,6 +292,19 @@ impl Volumes {
     }
 }
 
+/// A volume that is being made ready.
+struct Busy<'a> {
+    volumes: &'a Volumes,
+    name: &'a str,
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.volumes.busy.lock().unwrap_or_else(PoisonError::into_inner).remove(self.name);
+        self.volumes.ready.notify_all();
+    }
+}
+
 impl VolumeDocument {
     /// Whether it was made without a name.
     pub(crate) fn is_anonymous(&self) -> bool {
@@ -217,6 +315,14 @@ impl VolumeDocument {
 fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(directory).map_err(Error::file("reading", directory))?;
     Ok(entries.flatten().map(|entry| entry.path()).collect())
+}
+
+/// Removes a directory that is not there or empty; no other, nor one on which something is mounted.
+fn remove_empty(directory: &Path) -> io::Result<()> {
+    match fs::remove_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
 }
 
 /// Bytes that a directory's files take.
@@ -240,28 +346,63 @@ mod tests {
         CreateVolume { name: name.to_owned(), ..CreateVolume::default() }
     }
 
-    #[test]
-    fn a_volume_stays_until_removed_and_leftovers_go() {
-        let dir = tempfile::tempdir().unwrap();
-        let volumes = Volumes::open(dir.path()).unwrap();
+    /// A data directory without anything.
+    fn data() -> tempfile::TempDir {
+        let data = tempfile::tempdir().unwrap();
+        for name in ["volumes", "containers"] {
+            fs::create_dir(data.path().join(name)).unwrap();
+        }
+        data
+    }
+
+    #[tokio::test]
+    async fn a_volume_stays_until_removed_and_leftovers_go() {
+        let data = data();
+        let dir = data.path().join("volumes");
+        let volumes = Volumes::open(data.path()).unwrap();
         assert!(volumes.create(&named("data")).unwrap().1);
         assert!(!volumes.create(&named("data")).unwrap().1);
         fs::write(volumes.data("data").join("file"), "x").unwrap();
-        fs::create_dir(dir.path().join("half-made")).unwrap();
-        fs::create_dir(dir.path().join(".gone.removed")).unwrap();
-        let volumes = Volumes::open(dir.path()).unwrap();
+        fs::create_dir_all(dir.join("half-made/_data")).unwrap();
+        fs::create_dir(dir.join("less")).unwrap();
+        fs::create_dir(dir.join(".gone.removed")).unwrap();
+        fs::copy(dir.join("data/volume.json"), dir.join(".gone.removed/volume.json")).unwrap();
         assert_eq!(volumes.list().unwrap().len(), 1);
-        assert_eq!(entries(dir.path()).unwrap().len(), 1);
+        let volumes = Volumes::open(data.path()).unwrap();
+        assert_eq!(volumes.list().unwrap().len(), 1);
+        assert_eq!(entries(&dir).unwrap().len(), 1);
         assert!(volumes.data("data").join("file").exists());
-        volumes.remove("data").unwrap();
+        let gone = volumes.remove("data").unwrap();
         assert!(matches!(volumes.get("data"), Err(Error::NotFound(_))));
-        assert!(entries(dir.path()).unwrap().is_empty());
+        gone.await.unwrap();
+        assert!(entries(&dir).unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_volume_that_has_lost_its_document_keeps_its_data_and_gets_another() {
+        let data = data();
+        let volumes = Volumes::open(data.path()).unwrap();
+        volumes.create(&named("keep")).unwrap();
+        fs::write(volumes.data("keep").join("file"), "x").unwrap();
+        fs::remove_file(data.path().join("volumes/keep/volume.json")).unwrap();
+        let volumes = Volumes::open(data.path()).unwrap();
+        assert_eq!(volumes.get("keep").unwrap().name, "keep");
+        assert_eq!(fs::read_to_string(volumes.data("keep").join("file")).unwrap(), "x");
+        // A document that cannot be looked at is not one that is missing.
+        let path = data.path().join("volumes/keep/volume.json");
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("volume.json", &path).unwrap();
+        let volumes = Volumes::open(data.path()).unwrap();
+        assert!(volumes.data("keep").join("file").exists());
+        volumes.remove("keep").unwrap().await.unwrap();
+        volumes.settled().await;
+        assert!(entries(&data.path().join("volumes")).unwrap().is_empty());
     }
 
     #[test]
     fn names_cannot_lead_out_and_foreign_drivers_are_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let volumes = Volumes::open(dir.path()).unwrap();
+        let data = data();
+        let volumes = Volumes::open(data.path()).unwrap();
         assert!(volumes.create(&named("../x")).is_err());
         assert!(matches!(volumes.get("../x"), Err(Error::NotFound(_))));
         let nfs = CreateVolume { driver: "nfs".to_owned(), ..named("data") };

@@ -193,6 +193,7 @@ pub(super) async fn create(
     let options = PullOptions { auth: credentials(&headers)?, platform, ..daemon.pull_options() };
     transfer(move |lines| async move {
         daemon.removals.settled().await;
+        daemon.volumes.settled().await;
         let wanted = match all {
             true => {
                 let tags = daemon.images.tags(&whole, &options).await;
@@ -267,6 +268,7 @@ pub(super) async fn load(
     let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(8);
     transfer(move |lines| async move {
         daemon.removals.settled().await;
+        daemon.volumes.settled().await;
         let mut feed = tokio::spawn(async move {
             let mut pieces = body.into_data_stream();
             let mut wanted = true;

@@ -65,17 +65,20 @@ pub(super) async fn remove(
     params: Params,
 ) -> Result<StatusCode> {
     match daemon.volumes.get(&name) {
-        Ok(_) => {}
         Err(Error::NotFound(_)) if params.flag("force") => return Ok(StatusCode::NO_CONTENT),
-        Err(error) => return Err(error),
+        Err(error @ Error::NotFound(_)) => return Err(error),
+        // Also one whose document is damaged: there may be no other way to get rid of it.
+        _ => {}
     }
     let users = daemon.volume_users(&name);
     if !users.is_empty() {
         let users = users.join(", ");
         return Err(Error::Conflict(format!("remove {name}: volume is in use - [{users}]")));
     }
-    daemon.volumes.remove(&name)?;
+    let gone = daemon.volumes.remove(&name)?;
     daemon.events.publish("volume", "destroy", &name, driver());
+    // Whoever removes a volume may need its room.
+    gone.await.map_err(Error::system("removing the volume's files"))?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -88,16 +91,20 @@ pub(super) async fn prune(State(daemon): State<Daemon>, params: Params) -> Resul
     for volume in daemon.volumes.list()? {
         // Volumes with names are somebody's data: they go only if all are asked for.
         let named = !volume.is_anonymous() && !all;
-        if named
-            || !filters.labels_pass(&volume.labels)
-            || !daemon.volume_users(&volume.name).is_empty()
-        {
+        let in_use = || !daemon.volume_users(&volume.name).is_empty();
+        if named || !filters.labels_pass(&volume.labels) || in_use() {
             continue;
         }
-        let size = disk_usage(&daemon.volumes.data(&volume.name));
-        if daemon.volumes.remove(&volume.name).is_ok() {
+        let data = daemon.volumes.data(&volume.name);
+        let size = tokio::task::spawn_blocking(move || disk_usage(&data)).await;
+        // A container may have come to it meanwhile.
+        if in_use() {
+            continue;
+        }
+        if let Ok(gone) = daemon.volumes.remove(&volume.name) {
             daemon.events.publish("volume", "destroy", &volume.name, driver());
-            pruned.space_reclaimed += size as i64;
+            gone.await.map_err(Error::system("removing the volume's files"))?;
+            pruned.space_reclaimed += size.unwrap_or_default() as i64;
             pruned.volumes_deleted.get_or_insert_default().push(volume.name);
         }
     }

@@ -167,7 +167,7 @@ pub(super) fn remove_anonymous(daemon: &Daemon, mounts: &[MountDocument]) {
     let names = volumes.map(|mount| &mount.volume).filter(|name| is_anonymous(name));
     for name in names.filter(|name| daemon.volume_users(name).is_empty()) {
         match daemon.volumes.remove(name) {
-            Ok(()) => {
+            Ok(_) => {
                 let driver = Attributes::from([("driver".to_owned(), "local".to_owned())]);
                 daemon.events.publish("volume", "destroy", name, driver);
             }

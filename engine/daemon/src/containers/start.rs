@@ -84,7 +84,7 @@ async fn bring_up(daemon: &Daemon, container: &Arc<Container>, again: bool) -> R
     mount_rootfs(daemon, container).await?;
     let network = join_networks(daemon, container).await?;
     write_files(daemon, container, &network)?;
-    fill_volumes(daemon, container)?;
+    fill_volumes(daemon, container).await?;
     shm::mount(daemon, container)?;
     map_rootfs(daemon, container).await?;
     let spec = prepare::spec(daemon, container)?;
@@ -404,7 +404,14 @@ fn write_files(daemon: &Daemon, container: &Container, network: &Joined) -> Resu
 }
 
 /// Makes missing bind sources, and fills new volumes from the image at the first start.
-fn fill_volumes(daemon: &Daemon, container: &Container) -> Result<()> {
+async fn fill_volumes(daemon: &Daemon, container: &Arc<Container>) -> Result<()> {
+    let (daemon, container) = (daemon.clone(), container.clone());
+    // A server may be slow to answer, and what an image has for a volume may be large.
+    let filled = tokio::task::spawn_blocking(move || fill_volumes_now(&daemon, &container));
+    filled.await.map_err(Error::system("filling volumes"))?
+}
+
+fn fill_volumes_now(daemon: &Daemon, container: &Container) -> Result<()> {
     let (mounts, first): (Vec<MountDocument>, bool) = {
         let cell = container.lock();
         (cell.config.mounts.clone(), cell.state.started_at == 0)
@@ -418,13 +425,11 @@ fn fill_volumes(daemon: &Daemon, container: &Container) -> Result<()> {
                 }
             }
             MountKind::Volume => {
-                let data = daemon.volumes.data(&mount.volume);
-                std::fs::create_dir_all(&data).map_err(Error::file("making", &data))?;
-                daemon.volumes.hold(&mount.volume, &container.id)?;
-                if first && !mount.no_copy && mount.subpath.is_empty() {
-                    volumes::fill_from_image(&container.rootfs(), &mount.target, &data)
-                        .map_err(Error::file("filling the volume", &data))?;
-                }
+                let fill = first && !mount.no_copy && mount.subpath.is_empty();
+                daemon.volumes.hold(&mount.volume, &container.id, |data| match fill {
+                    true => volumes::fill_from_image(&container.rootfs(), &mount.target, data),
+                    false => Ok(()),
+                })?;
             }
             MountKind::Bind | MountKind::Tmpfs => {}
         }

@@ -13,6 +13,7 @@ pub(crate) async fn leave_nothing(daemon: &Daemon) {
         }
     }
     daemon.removals.settled().await;
+    daemon.volumes.settled().await;
     super::adopt::remove_strays(daemon, |_| false);
     for mount in rootfs::mounts_below(&daemon.options.data) {
         if let Err(error) = rootfs::unmount_all(&mount) {

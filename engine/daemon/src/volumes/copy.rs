@@ -43,7 +43,9 @@ pub(crate) fn fill_from_image(rootfs: &Path, target: &str, volume: &Path) -> io:
     Copier::default().directory(&source, volume)?;
     // The mark must not be gone from the disk before the content is there.
     rustix::fs::syncfs(File::open(volume)?)?;
-    fs::remove_file(&mark)
+    fs::remove_file(&mark)?;
+    // Nor may it come back after a power cut: the next container would fill over what this one writes.
+    File::open(mark.parent().unwrap_or(volume))?.sync_all()
 }
 
 /// Name of the mark.
