@@ -21,7 +21,7 @@ pub(crate) async fn connect(
     record: &NetworkRecord,
     asked: EndpointSettings,
 ) -> Result<()> {
-    let _lifecycle = container.lifecycle.lock().await;
+    let _turn = container.turn("connected").await?;
     let (known, own) = {
         let cell = container.lock();
         let mode = cell.config.host_config.network();
@@ -90,7 +90,7 @@ pub(crate) async fn disconnect(
     record: &NetworkRecord,
     force: bool,
 ) -> Result<()> {
-    let _lifecycle = container.lifecycle.lock().await;
+    let _turn = container.turn("disconnected").await?;
     let known = container.lock().config.networks.contains_key(&record.name);
     if !known {
         let (container, network) = (container.name(), record.name.clone());

@@ -115,7 +115,7 @@ pub(crate) async fn kill(daemon: &Daemon, container: &Arc<Container>, signal: &s
     let signal = signals::parse(signal, signals::KILL)?;
     let status = container.status();
     if status == Status::Restarting && matches!(signal, signals::KILL | signals::TERM) {
-        let _lifecycle = container.lifecycle.lock().await;
+        let _turn = container.turn("killed").await?;
         container.lock().stopping = true;
         container.change_state(|state| state.manually_stopped = true)?;
         return give_up_restart(container);
@@ -167,7 +167,7 @@ fn give_up_restart(container: &Container) -> Result<()> {
 
 /// Stops a container if it runs, and starts it.
 pub(crate) async fn restart(daemon: &Daemon, container: &Arc<Container>, how: Stop) -> Result<()> {
-    let _lifecycle = container.lifecycle.lock().await;
+    let _turn = container.turn("restarted").await?;
     if container.status().counts_as_running() {
         // Its auto-removal would race the start.
         stop_locked(daemon, container, how, false).await?;
@@ -204,7 +204,7 @@ async fn wait_killed(container: &Container) -> Result<()> {
 
 /// Stops every process of a container where it is.
 pub(crate) async fn pause(daemon: &Daemon, container: &Arc<Container>) -> Result<()> {
-    let _lifecycle = container.lifecycle.lock().await;
+    let _turn = container.turn("paused").await?;
     match container.status() {
         Status::Running => {}
         Status::Paused => {
@@ -220,7 +220,7 @@ pub(crate) async fn pause(daemon: &Daemon, container: &Arc<Container>) -> Result
 
 /// Lets a paused container go on.
 pub(crate) async fn unpause(daemon: &Daemon, container: &Arc<Container>) -> Result<()> {
-    let _lifecycle = container.lifecycle.lock().await;
+    let _turn = container.turn("unpaused").await?;
     if container.status() != Status::Paused {
         return Err(Error::Conflict(format!("container {} is not paused", container.id)));
     }
