@@ -87,6 +87,9 @@ async fn signal_and_tell(daemon: &Daemon, container: &Arc<Container>, signal: u8
     if !container.status().has_process() {
         return Ok(());
     }
+    if signal == signals::KILL {
+        thaw_in_any_case(container);
+    }
     if let Err(error) = send_signal(container, signal).await {
         // It may have ended just now, and that is not recorded yet.
         let recorded = async {
@@ -213,7 +216,9 @@ pub(crate) async fn pause(daemon: &Daemon, container: &Arc<Container>) -> Result
         _ => return Err(container.not_running()),
     }
     freeze(container).await?;
-    container.change_state(|state| state.status = Status::Paused)?;
+    container
+        .change_state(|state| state.status = Status::Paused)
+        .inspect_err(|_| thaw_in_any_case(container))?;
     daemon.events.publish("container", "pause", &container.id, container.attributes());
     Ok(())
 }
@@ -261,6 +266,16 @@ pub(super) async fn freeze(container: &Container) -> Result<()> {
 /// Lets the processes of a container go on.
 pub(super) fn thaw(container: &Container) -> Result<()> {
     set_frozen(&freezer(container)?, false)
+}
+
+/// Lets the processes of a container go on whatever its document says. A daemon may have died between
+/// the freezing and the document, or while it made an image; and what is frozen does not die on cgroups
+/// of version 1.
+pub(super) fn thaw_in_any_case(container: &Container) {
+    let Ok(freezer) = freezer(container) else { return };
+    if let Err(error) = set_frozen(&freezer, false) {
+        tracing::warn!(container = container.id, error = error.message(), "stays frozen");
+    }
 }
 
 fn freezer(container: &Container) -> Result<Freezer> {
