@@ -11,6 +11,7 @@ use minke_engine_client::wire::{
 use minke_engine_shim::protocol::Size;
 use serde_json::json;
 
+use super::filters::Filters;
 use super::params::{JsonBody, Params};
 use super::reply::{Pieces, json as reply, line};
 use crate::containers::container::{Container, Phase};
@@ -290,6 +291,16 @@ pub(super) async fn prune(State(daemon): State<Daemon>, params: Params) -> Resul
     let filters = params.filters()?;
     filters.check(&["label", "label!", "until"])?;
     let until = filters.until()?;
+    let pruned = detached(async move {
+        let pruned = remove_ended(&daemon, &filters, until).await;
+        daemon.removals.settled().await;
+        Ok(pruned)
+    });
+    Ok(reply(&pruned.await?))
+}
+
+/// Removes the containers that do not run and were made before `until`.
+async fn remove_ended(daemon: &Daemon, filters: &Filters, until: Option<i64>) -> Pruned {
     let passes = |container: &Container| {
         let cell = container.lock();
         until.is_none_or(|until| cell.config.created_at <= until)
@@ -301,11 +312,10 @@ pub(super) async fn prune(State(daemon): State<Daemon>, params: Params) -> Resul
             continue;
         }
         let size = volumes::disk_usage(&container.dir.join("upper"));
-        if erase::remove(&daemon, &container, Removal::default()).await.is_ok() {
+        if erase::remove(daemon, &container, Removal::default()).await.is_ok() {
             pruned.space_reclaimed += size as i64;
             pruned.containers_deleted.get_or_insert_default().push(container.id.clone());
         }
     }
-    daemon.removals.settled().await;
-    Ok(reply(&pruned))
+    pruned
 }

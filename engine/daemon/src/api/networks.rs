@@ -8,6 +8,7 @@ use minke_engine_client::wire::{
     ConnectNetwork, CreateNetwork, CreatedNetwork, DisconnectNetwork, Network, Pruned,
 };
 
+use super::containers::detached;
 use super::filters::{Filters, invalid};
 use super::params::{JsonBody, Params};
 use super::reply::json;
@@ -47,7 +48,8 @@ pub(super) async fn create(
     State(daemon): State<Daemon>,
     JsonBody(body): JsonBody<CreateNetwork>,
 ) -> Result<Response<Body>> {
-    let record = daemon.create_network(&body).await?;
+    let work = daemon.clone();
+    let record = detached(async move { work.create_network(&body).await }).await?;
     let warning = match daemon.networks.detect_forward_drop().await {
         Some(warning) => warning.to_string(),
         None => String::new(),
@@ -68,7 +70,7 @@ pub(super) async fn remove(
     State(daemon): State<Daemon>,
     Path(id): Path<String>,
 ) -> Result<StatusCode> {
-    daemon.remove_network(&id).await?;
+    detached(async move { daemon.remove_network(&id).await }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -92,7 +94,8 @@ pub(super) async fn connect(
     let record = bridge(daemon.find_network(&id)?)?;
     let container = daemon.containers.find(&body.container)?;
     let endpoint = body.endpoint_config.unwrap_or_default();
-    membership::connect(&daemon, &container, &record, endpoint).await?;
+    detached(async move { membership::connect(&daemon, &container, &record, endpoint).await })
+        .await?;
     Ok(StatusCode::OK)
 }
 
@@ -103,7 +106,7 @@ pub(super) async fn disconnect(
 ) -> Result<StatusCode> {
     let record = bridge(daemon.find_network(&id)?)?;
     let container = daemon.containers.find(&body.container)?;
-    membership::disconnect(&daemon, &container, &record, body.force).await?;
+    detached(async move { membership::disconnect(&daemon, &container, &record).await }).await?;
     Ok(StatusCode::OK)
 }
 
@@ -111,6 +114,13 @@ pub(super) async fn prune(State(daemon): State<Daemon>, params: Params) -> Resul
     let filters = params.filters()?;
     filters.check(&["label", "label!", "until"])?;
     let latest = filters.until()?.unwrap_or(i64::MAX);
+    let deleted =
+        detached(async move { Ok(remove_unused(&daemon, &filters, latest).await) }).await?;
+    Ok(json(&Pruned { networks_deleted: Some(deleted), ..Pruned::default() }))
+}
+
+/// Removes the networks that no container wants and that were made before `latest`; their names.
+async fn remove_unused(daemon: &Daemon, filters: &Filters, latest: i64) -> Vec<String> {
     let mut deleted = Vec::new();
     for record in daemon.networks.list() {
         let wanted = daemon
@@ -128,5 +138,5 @@ pub(super) async fn prune(State(daemon): State<Daemon>, params: Params) -> Resul
             deleted.push(record.name);
         }
     }
-    Ok(json(&Pruned { networks_deleted: Some(deleted), ..Pruned::default() }))
+    deleted
 }

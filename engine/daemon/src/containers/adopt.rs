@@ -14,7 +14,7 @@ use minke_engine_shim::{cgroup, identity};
 
 use super::container::Container;
 use super::document::{ConfigDocument, StateDocument, Status};
-use super::{create, exec, exit, health, remove, restart, start};
+use super::{create, exec, exit, health, remove, restart, start, stop};
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
 use crate::shim::Connection;
@@ -132,6 +132,9 @@ async fn take_over(daemon: &Daemon, container: &Arc<Container>) {
     match state {
         Some(state) if state.status == SessionStatus::Running => {
             let paused = container.status() == Status::Paused;
+            if !paused {
+                stop::thaw_in_any_case(container);
+            }
             let endpoints = known_endpoints(daemon, container);
             container.record_state(|document| {
                 document.status = if paused { Status::Paused } else { Status::Running };

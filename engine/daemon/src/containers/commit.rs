@@ -34,7 +34,7 @@ pub(crate) async fn commit(
     container: &Arc<Container>,
     how: Commit,
 ) -> Result<ImageId> {
-    let _lifecycle = container.lifecycle.lock().await;
+    let _turn = container.turn("committed").await?;
     let document = container.lock().config.clone();
     let base: ImageId =
         document.image_id.parse().map_err(Error::system("reading the image's id"))?;

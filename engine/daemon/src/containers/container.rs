@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use minke_engine_client::wire::HostNetwork;
 use minke_engine_shim::protocol::{Size, Streams};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{MutexGuard as Turn, oneshot, watch};
 use tokio::task::AbortHandle;
 
 use super::document::{ConfigDocument, StateDocument, Status};
@@ -119,6 +119,27 @@ impl Container {
 
     pub(crate) fn name(&self) -> String {
         self.lock().config.name.clone()
+    }
+
+    /// Takes its lifecycle lock for a change, which the error names (`started`). A container that goes
+    /// meanwhile is not changed any more: its directory would come back.
+    pub(crate) async fn turn(&self, change: &str) -> Result<Turn<'_, ()>> {
+        self.check_stays(change)?;
+        let turn = self.lifecycle.lock().await;
+        self.check_stays(change)?;
+        Ok(turn)
+    }
+
+    pub(super) fn check_stays(&self, change: &str) -> Result<()> {
+        if self.phase.borrow().removed {
+            return Err(Error::NotFound(format!("No such container: {}", self.id)));
+        }
+        if self.status() == Status::Removing {
+            return Err(Error::Conflict(format!(
+                "container is marked for removal and cannot be {change}"
+            )));
+        }
+        Ok(())
     }
 
     /// The shim's directory.

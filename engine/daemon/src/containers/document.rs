@@ -101,6 +101,7 @@ pub(crate) enum Status {
     Paused,
     /// Ended, and will be started again after the back-off.
     Restarting,
+    /// In memory alone: a removal that is cut off leaves it as it was, or gone.
     Removing,
     Exited,
     /// Could not be removed as a whole.

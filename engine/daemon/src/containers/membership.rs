@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use minke_engine_client::wire::{EndpointSettings, HostNetwork};
-use minke_engine_network::{NetworkError, NetworkRecord};
+use minke_engine_network::{Endpoint, NetworkError, NetworkRecord};
 
 use super::container::Container;
 use super::links;
@@ -21,7 +21,7 @@ pub(crate) async fn connect(
     record: &NetworkRecord,
     asked: EndpointSettings,
 ) -> Result<()> {
-    let _lifecycle = container.lifecycle.lock().await;
+    let _turn = container.turn("connected").await?;
     let (known, own) = {
         let cell = container.lock();
         let mode = cell.config.host_config.network();
@@ -44,23 +44,40 @@ pub(crate) async fn connect(
         let alone = container.lock().state.endpoints.is_empty();
         let options = attach_options(container, &record.id, &asked, alone, &mut Vec::new())?;
         let endpoint = daemon.networks.attach(options).await?;
-        if record.dns {
-            start::serve_names(daemon, container).await?;
+        if let Err(error) = settle_in(daemon, container, record, asked, endpoint).await {
+            // What failed is what the caller hears, not that it could not be undone as a whole.
+            let _ = take_out(daemon, container, record).await;
+            return Err(error);
         }
-        let shown = show_endpoint(&asked, record, &endpoint);
-        container.change_state(|state| {
-            state.endpoints.insert(record.name.clone(), shown);
+    } else {
+        container.change_config(|config| {
+            config.networks.insert(record.name.clone(), asked);
         })?;
-    }
-    container.change_config(|config| {
-        config.networks.insert(record.name.clone(), asked);
-    })?;
-    if container.status().has_process() {
-        let aliases = links::aliases(container.lock().config.networks.values());
-        daemon.networks.set_aliases(&container.id, &aliases).await?;
     }
     tell(daemon, container, record, "connect");
     Ok(())
+}
+
+/// Makes the rest of a running container know the network that it is in.
+async fn settle_in(
+    daemon: &Daemon,
+    container: &Container,
+    record: &NetworkRecord,
+    asked: EndpointSettings,
+    endpoint: Endpoint,
+) -> Result<()> {
+    if record.dns {
+        start::serve_names(daemon, container).await?;
+    }
+    let shown = show_endpoint(&asked, record, &endpoint);
+    container.change_state(|state| {
+        state.endpoints.insert(record.name.clone(), shown);
+    })?;
+    container.change_config(|config| {
+        config.networks.insert(record.name.clone(), asked);
+    })?;
+    let aliases = links::aliases(container.lock().config.networks.values());
+    Ok(daemon.networks.set_aliases(&container.id, &aliases).await?)
 }
 
 /// What of an endpoint may be asked for; what only answers hold is dropped, as Docker does.
@@ -88,29 +105,34 @@ pub(crate) async fn disconnect(
     daemon: &Daemon,
     container: &Arc<Container>,
     record: &NetworkRecord,
-    force: bool,
 ) -> Result<()> {
-    let _lifecycle = container.lifecycle.lock().await;
+    let _turn = container.turn("disconnected").await?;
     let known = container.lock().config.networks.contains_key(&record.name);
-    if !known {
+    let attached = daemon.networks.get(&record.id)?.endpoints.contains_key(&container.id);
+    // A daemon that died halfway leaves it with only one side knowing.
+    if !known && !attached {
         let (container, network) = (container.name(), record.name.clone());
         return Err(NetworkError::NotAttached { container, network }.into());
     }
-    if container.status().has_process() {
-        match daemon.networks.detach(&container.id, &record.id).await {
-            Ok(()) => {}
-            Err(NetworkError::NotAttached { .. }) if force => {}
-            Err(error) => return Err(error.into()),
-        }
+    take_out(daemon, container, record).await?;
+    tell(daemon, container, record, "disconnect");
+    Ok(())
+}
+
+/// Takes a container out of a network, as far as it is in it.
+async fn take_out(daemon: &Daemon, container: &Container, record: &NetworkRecord) -> Result<()> {
+    match daemon.networks.detach(&container.id, &record.id).await {
+        Ok(()) | Err(NetworkError::NotAttached { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
+    if container.lock().state.endpoints.contains_key(&record.name) {
         container.change_state(|state| {
             state.endpoints.remove(&record.name);
         })?;
     }
     container.change_config(|config| {
         config.networks.remove(&record.name);
-    })?;
-    tell(daemon, container, record, "disconnect");
-    Ok(())
+    })
 }
 
 /// Publishes that a container has entered (`connect`) or left (`disconnect`) a network.

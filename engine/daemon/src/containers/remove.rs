@@ -76,8 +76,10 @@ pub(crate) async fn remove(
         stop::kill_locked(daemon, container).await?;
     }
     let attributes = container.attributes();
+    let status = std::mem::replace(&mut container.lock().state.status, Status::Removing);
     let turn = daemon.removals.turn().await;
-    let gone = take_away(daemon, container, how.volumes)?;
+    let gone = take_away(daemon, container, how.volumes)
+        .inspect_err(|_| container.lock().state.status = status)?;
     if how.volumes {
         let mounts = container.lock().config.mounts.clone();
         remove_anonymous(daemon, &mounts);

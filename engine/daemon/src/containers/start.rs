@@ -30,15 +30,9 @@ use crate::{damage, durable, rootfs, stamp, users, volumes};
 
 /// Starts a container for somebody who asked for it.
 pub(crate) async fn start(daemon: &Daemon, container: &Arc<Container>) -> Result<()> {
-    let _lifecycle = container.lifecycle.lock().await;
-    match container.status() {
-        Status::Running | Status::Paused => return Err(Error::NotModified),
-        Status::Removing | Status::Dead => {
-            return Err(Error::Conflict(
-                "container is marked for removal and cannot be started".to_owned(),
-            ));
-        }
-        Status::Created | Status::Exited | Status::Restarting => {}
+    let _turn = container.turn("started").await?;
+    if container.status().has_process() {
+        return Err(Error::NotModified);
     }
     container.lock().tasks.end_all();
     start_locked(daemon, container, false).await

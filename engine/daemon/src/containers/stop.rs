@@ -87,6 +87,9 @@ async fn signal_and_tell(daemon: &Daemon, container: &Arc<Container>, signal: u8
     if !container.status().has_process() {
         return Ok(());
     }
+    if signal == signals::KILL {
+        thaw_in_any_case(container);
+    }
     if let Err(error) = send_signal(container, signal).await {
         // It may have ended just now, and that is not recorded yet.
         let recorded = async {
@@ -115,7 +118,7 @@ pub(crate) async fn kill(daemon: &Daemon, container: &Arc<Container>, signal: &s
     let signal = signals::parse(signal, signals::KILL)?;
     let status = container.status();
     if status == Status::Restarting && matches!(signal, signals::KILL | signals::TERM) {
-        let _lifecycle = container.lifecycle.lock().await;
+        let _turn = container.turn("killed").await?;
         container.lock().stopping = true;
         container.change_state(|state| state.manually_stopped = true)?;
         return give_up_restart(container);
@@ -167,7 +170,7 @@ fn give_up_restart(container: &Container) -> Result<()> {
 
 /// Stops a container if it runs, and starts it.
 pub(crate) async fn restart(daemon: &Daemon, container: &Arc<Container>, how: Stop) -> Result<()> {
-    let _lifecycle = container.lifecycle.lock().await;
+    let _turn = container.turn("restarted").await?;
     if container.status().counts_as_running() {
         // Its auto-removal would race the start.
         stop_locked(daemon, container, how, false).await?;
@@ -204,7 +207,7 @@ async fn wait_killed(container: &Container) -> Result<()> {
 
 /// Stops every process of a container where it is.
 pub(crate) async fn pause(daemon: &Daemon, container: &Arc<Container>) -> Result<()> {
-    let _lifecycle = container.lifecycle.lock().await;
+    let _turn = container.turn("paused").await?;
     match container.status() {
         Status::Running => {}
         Status::Paused => {
@@ -213,14 +216,16 @@ pub(crate) async fn pause(daemon: &Daemon, container: &Arc<Container>) -> Result
         _ => return Err(container.not_running()),
     }
     freeze(container).await?;
-    container.change_state(|state| state.status = Status::Paused)?;
+    container
+        .change_state(|state| state.status = Status::Paused)
+        .inspect_err(|_| thaw_in_any_case(container))?;
     daemon.events.publish("container", "pause", &container.id, container.attributes());
     Ok(())
 }
 
 /// Lets a paused container go on.
 pub(crate) async fn unpause(daemon: &Daemon, container: &Arc<Container>) -> Result<()> {
-    let _lifecycle = container.lifecycle.lock().await;
+    let _turn = container.turn("unpaused").await?;
     if container.status() != Status::Paused {
         return Err(Error::Conflict(format!("container {} is not paused", container.id)));
     }
@@ -261,6 +266,16 @@ pub(super) async fn freeze(container: &Container) -> Result<()> {
 /// Lets the processes of a container go on.
 pub(super) fn thaw(container: &Container) -> Result<()> {
     set_frozen(&freezer(container)?, false)
+}
+
+/// Lets the processes of a container go on whatever its document says. A daemon may have died between
+/// the freezing and the document, or while it made an image; and what is frozen does not die on cgroups
+/// of version 1.
+pub(super) fn thaw_in_any_case(container: &Container) {
+    let Ok(freezer) = freezer(container) else { return };
+    if let Err(error) = set_frozen(&freezer, false) {
+        tracing::warn!(container = container.id, error = error.message(), "stays frozen");
+    }
 }
 
 fn freezer(container: &Container) -> Result<Freezer> {

@@ -20,7 +20,7 @@ pub(crate) async fn rename(daemon: &Daemon, container: &Arc<Container>, name: &s
         return Err(Error::Invalid("Neither old nor new names may be empty".to_owned()));
     }
     names::check_container(name)?;
-    let _lifecycle = container.lifecycle.lock().await;
+    let _turn = container.turn("renamed").await?;
     let old = container.name();
     daemon.containers.take_name(name, &container.id)?;
     if let Err(error) = container.change_config(|config| name.clone_into(&mut config.name)) {
@@ -44,7 +44,7 @@ pub(crate) async fn rename(daemon: &Daemon, container: &Arc<Container>, name: &s
 
 /// Takes a link to another container away; it is gone from the next start on.
 pub(crate) async fn remove_link(container: &Container, alias: &str) -> Result<()> {
-    let _lifecycle = container.lifecycle.lock().await;
+    let _turn = container.turn("changed").await?;
     let is_it = |link: &str| links::alias(link) == alias;
     if !container.lock().config.host_config.links.iter().any(|link| is_it(link)) {
         return Err(Error::NotFound(format!("No such link: {}/{alias}", container.name())));
@@ -58,7 +58,7 @@ pub(crate) async fn update(
     container: &Arc<Container>,
     body: UpdateContainer,
 ) -> Result<()> {
-    let _lifecycle = container.lifecycle.lock().await;
+    let _turn = container.turn("updated").await?;
     let (mut resources, auto_remove) = {
         let cell = container.lock();
         let host = &cell.config.host_config;

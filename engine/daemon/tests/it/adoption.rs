@@ -1,6 +1,7 @@
 //! A container, its port and its names outlive the daemon; a new daemon takes over.
 
 use minke_engine_client::WaitFor;
+use minke_engine_shim::cgroup::{self, Freezer};
 use minke_engine_shim::identity;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -149,6 +150,37 @@ fn a_killed_shim_takes_its_container_with_it_and_nothing_stays() {
     assert_eq!(site.remains(), Vec::<String>::new());
 }
 
+/// Makes a container stand still as a daemon does that then dies without having said so.
+fn freeze(site: &Site, name: &str) {
+    let id = site.docker(&["inspect", "-f", "{{.Id}}", name]).ok();
+    let shim = site.data().join("containers").join(id.trim()).join("shim");
+    let directories = cgroup::listed(&shim);
+    let freezer = directories.iter().find_map(|directory| Freezer::of(directory)).unwrap();
+    freezer.set(true).unwrap();
+    wait_until("a still container", || freezer.is_frozen().then_some(()));
+}
+
+#[test]
+fn what_stands_still_and_is_not_known_to_be_paused_goes_on_and_can_be_killed() {
+    let mut site = Site::new();
+    for name in ["box", "killed", "removed"] {
+        site.docker(&["run", "-d", "--name", name, "busybox", "sleep", "1000"]).ok();
+    }
+    site.docker(&["run", "-d", "--name", "paused", "busybox", "sleep", "1000"]).ok();
+    site.docker(&["pause", "paused"]).ok();
+    site.kill_engine();
+    freeze(&site, "box");
+    site.start_engine();
+    assert_eq!(site.docker(&["exec", "box", "echo", "alive"]).ok(), "alive\n");
+    let status = site.docker(&["inspect", "-f", "{{.State.Status}}", "paused"]).ok();
+    assert_eq!(status, "paused\n", "what was paused stays so");
+    // The same under the daemon that knows nothing of it.
+    freeze(&site, "killed");
+    site.docker(&["kill", "killed"]).ok();
+    freeze(&site, "removed");
+    site.docker(&["rm", "-f", "removed"]).ok();
+}
+
 #[test]
 fn execs_and_their_codes_outlive_the_daemon() {
     let mut site = Site::new();
@@ -183,13 +215,12 @@ fn a_stopped_container_stays_stopped_and_a_reboot_starts_what_should_run() {
     // A reboot: every process gone, and another boot id in what is known.
     for entry in std::fs::read_dir(site.data().join("containers")).unwrap() {
         let dir = entry.unwrap().path();
-        let directories = minke_engine_shim::cgroup::listed(&dir.join("shim"));
+        let directories = cgroup::listed(&dir.join("shim"));
         let shim = std::fs::read_to_string(dir.join("shim/shim.pid")).unwrap();
         if let Some((pid, _)) = identity::parse(&shim).filter(|_| identity::is_alive(&shim)) {
             kill_process(Pid::from_raw(pid as i32).unwrap(), Signal::KILL).unwrap();
         }
-        minke_engine_shim::cgroup::kill_and_remove(&directories, std::time::Duration::from_secs(5))
-            .unwrap();
+        cgroup::kill_and_remove(&directories, std::time::Duration::from_secs(5)).unwrap();
         let path = dir.join("state.json");
         let text = std::fs::read_to_string(&path).unwrap();
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();

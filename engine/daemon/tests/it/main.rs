@@ -40,6 +40,7 @@ mod soak;
 mod support;
 mod sysctls;
 mod tcp;
+mod turns;
 mod users;
 mod verify;
 mod volume_options;

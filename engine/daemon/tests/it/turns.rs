@@ -1,0 +1,89 @@
+//! Calls that meet each other at one container, and calls whose client does not wait for the answer.
+
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::{Site, ask, wait_until};
+
+#[test]
+fn a_start_behind_a_removal_starts_nothing() {
+    let site = Site::new();
+    for round in 0..4 {
+        site.docker(&["run", "-d", "--name", "box", "busybox", "sleep", "1000"]).ok();
+        let begin = || loop {
+            let answer = ask(&site, "POST", "/containers/box/start", None);
+            match answer.status {
+                // It runs; or it is on its way out, or gone.
+                204 | 304 | 409 => {}
+                404 => return,
+                _ => panic!("round {round}: {} {}", answer.status, answer.text),
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(begin);
+            }
+            let removed = ask(&site, "DELETE", "/containers/box?force=1", None);
+            assert_eq!(removed.status, 204, "round {round}: {}", removed.text);
+        });
+        assert_eq!(site.remains(), Vec::<String>::new(), "round {round}");
+        assert_eq!(std::fs::read_dir(site.data().join("containers")).unwrap().count(), 0);
+    }
+}
+
+/// Asks for something and goes away after some milliseconds.
+fn ask_and_leave(site: &Site, path: &str, body: &Value, after: u64) {
+    let body = body.to_string();
+    let length = body.len();
+    let head = "Host: x\r\nContent-Type: application/json\r\n";
+    let call = format!("POST {path} HTTP/1.1\r\n{head}Content-Length: {length}\r\n\r\n{body}");
+    let mut stream = UnixStream::connect(site.socket()).unwrap();
+    stream.write_all(call.as_bytes()).unwrap();
+    std::thread::sleep(Duration::from_millis(after));
+    drop(stream);
+    // Nothing tells whether it has begun, and what has not begun need not.
+    std::thread::sleep(Duration::from_millis(60));
+}
+
+#[test]
+fn who_leaves_while_a_container_comes_into_a_network_or_out_of_it_leaves_nothing_halfway() {
+    let site = Site::new();
+    let id = site.docker(&["network", "create", "net"]).ok();
+    site.docker(&["run", "-d", "--name", "box", "busybox", "sleep", "1000"]).ok();
+    let network = || {
+        let shown = ask(&site, "GET", &format!("/networks/{}", id.trim()), None).json();
+        !shown["Containers"].as_object().unwrap().is_empty()
+    };
+    let container = || {
+        let shown = ask(&site, "GET", "/containers/box/json", None).json();
+        !shown["NetworkSettings"]["Networks"]["net"].is_null()
+    };
+    let body = json!({ "Container": "box" });
+    for after in (0..16).step_by(3) {
+        for (word, inside) in [("connect", true), ("disconnect", false)] {
+            let path = format!("/networks/net/{word}");
+            ask_and_leave(&site, &path, &body, after);
+            wait_until("both sides saying the same", || (network() == container()).then_some(()));
+            let again = ask(&site, "POST", &path, Some(&body));
+            assert!([200, 403].contains(&again.status), "{word}: {}", again.text);
+            assert_eq!((network(), container()), (inside, inside), "{word} after {after} ms");
+        }
+    }
+    site.docker(&["network", "rm", "net"]).ok();
+}
+
+#[test]
+fn a_connection_that_fails_halfway_can_be_tried_again() {
+    let site = Site::new();
+    site.docker(&["network", "create", "net"]).ok();
+    site.docker(&["run", "-d", "--name", "box", "busybox", "sleep", "1000"]).ok();
+    let bad = json!({ "Container": "box", "EndpointConfig": { "Links": ["other:no name"] } });
+    let failed = ask(&site, "POST", "/networks/net/connect", Some(&bad));
+    assert_eq!(failed.status, 400, "{}", failed.text);
+    site.docker(&["network", "connect", "net", "box"]).ok();
+    site.docker(&["network", "disconnect", "net", "box"]).ok();
+    site.docker(&["network", "rm", "net"]).ok();
+}
