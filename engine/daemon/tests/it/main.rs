@@ -45,5 +45,6 @@ mod users;
 mod verify;
 mod volume_options;
 mod volumes;
+mod waits;
 mod websocket;
 mod writes;
