@@ -5,6 +5,7 @@
 
 pub(super) mod inside;
 mod pack;
+mod unpack;
 
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -26,7 +27,7 @@ use crate::containers::traces;
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
 use inside::{Place, in_root};
-use pack::Unpacking;
+use unpack::Unpacking;
 
 /// Bytes that may come after the end of an archive: tar pads to 10 KiB, other programs to more.
 const MOST_AFTER_END: usize = 1 << 20;
@@ -67,8 +68,8 @@ pub(super) async fn head(
     let container = daemon.containers.find(&id)?;
     let path = wanted_path(&params)?;
     let place = Place::find(&daemon, &container, &path).await?;
-    let inner = place.path.clone();
-    let stat = in_root(&place, move || pack::stat(&inner)).await;
+    let (inner, asked) = (place.path.clone(), path.clone());
+    let stat = in_root(&place, move || pack::stat(&inner, asked.as_ref())).await;
     let mut response = Response::new(Body::empty());
     set_stat(&mut response, &stat.map_err(|error| failed(&path, &container, error))?);
     Ok(response)
@@ -88,8 +89,8 @@ pub(super) async fn get(
     let container = daemon.containers.find(&id)?;
     let path = wanted_path(&params)?;
     let place = Place::find(&daemon, &container, &path).await?;
-    let inner = place.path.clone();
-    let stat = in_root(&place, move || pack::stat(&inner)).await;
+    let (inner, asked) = (place.path.clone(), path.clone());
+    let stat = in_root(&place, move || pack::stat(&inner, asked.as_ref())).await;
     let stat = stat.map_err(|error| failed(&path, &container, error))?;
     let pieces = Pieces::of(|sender| async move {
         let writer = ChannelWriter { sender: Arc::new(sender) };
@@ -154,7 +155,7 @@ pub(super) async fn put(
         owner: own.filter(|user| !user.is_empty()),
     };
     let reader = ChannelReader::new(receiver);
-    let result = in_root(&place, move || pack::unpack(&inner, reader, &how)).await;
+    let result = in_root(&place, move || unpack::unpack(&inner, reader, &how)).await;
     match &result {
         // It ends with the body, or when the client goes away.
         Ok(()) => drop(feed.await),

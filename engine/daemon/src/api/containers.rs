@@ -1,5 +1,7 @@
 //! `/containers`.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::header::CONTENT_LENGTH;
@@ -23,25 +25,36 @@ use crate::containers::{
     create as make, remove as erase, start as run, stop as halt, update as alter, view,
 };
 use crate::daemon::Daemon;
+use crate::damage;
 use crate::error::{Error, Result};
 use crate::serve::hijack::DetachKeys;
-use crate::{damage, volumes};
 
 pub(super) async fn list(State(daemon): State<Daemon>, params: Params) -> Result<Response<Body>> {
     let wanted = Wanted::read(&daemon, params.filters()?)?;
     let limit = params.number::<i64>("limit")?.filter(|limit| *limit > 0);
     let all = params.flag("all") || limit.is_some() || wanted.wants_stopped();
-    let size = params.flag("size");
-    let mut rows = Vec::new();
-    for container in daemon.containers.all() {
-        if (all || container.status().counts_as_running()) && wanted.takes(&daemon, &container) {
-            rows.push(view::summary(&daemon, &container, size));
-        }
-    }
+    let is_wanted = |container: &Arc<Container>| {
+        (all || container.status().counts_as_running()) && wanted.takes(&daemon, container)
+    };
+    let mut containers = daemon.containers.all();
+    containers.retain(is_wanted);
     if let Some(limit) = limit {
-        rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        containers.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     }
+    let sizes = match params.flag("size") {
+        true => sizes(&containers).await?.into_iter().map(Some).collect(),
+        false => vec![None; containers.len()],
+    };
+    let rows = containers.iter().zip(sizes);
+    let rows: Vec<_> = rows.map(|(one, size)| view::summary(&daemon, one, size)).collect();
     Ok(reply(&rows))
+}
+
+/// What the own files of containers take.
+async fn sizes(containers: &[Arc<Container>]) -> Result<Vec<i64>> {
+    let containers = containers.to_vec();
+    let measured = tokio::task::spawn_blocking(move || view::sizes(&containers));
+    measured.await.map_err(Error::system("measuring containers"))
 }
 
 pub(super) async fn create(
@@ -64,7 +77,11 @@ pub(super) async fn inspect(
     params: Params,
 ) -> Result<Response<Body>> {
     let container = daemon.containers.find(&id)?;
-    let mut details = view::details(&daemon, &container, params.flag("size"));
+    let size = match params.flag("size") {
+        true => sizes(std::slice::from_ref(&container)).await?.pop(),
+        false => None,
+    };
+    let mut details = view::details(&daemon, &container, size);
     if params.before((1, 45)) {
         // Its own short id was among the names that were asked for.
         let networks = details.network_settings.networks.iter_mut();
@@ -292,7 +309,7 @@ pub(super) async fn prune(State(daemon): State<Daemon>, params: Params) -> Resul
     filters.check(&["label", "label!", "until"])?;
     let until = filters.until()?;
     let pruned = detached(async move {
-        let pruned = remove_ended(&daemon, &filters, until).await;
+        let pruned = remove_ended(&daemon, &filters, until).await?;
         daemon.removals.settled().await;
         Ok(pruned)
     });
@@ -300,7 +317,11 @@ pub(super) async fn prune(State(daemon): State<Daemon>, params: Params) -> Resul
 }
 
 /// Removes the containers that do not run and were made before `until`.
-async fn remove_ended(daemon: &Daemon, filters: &Filters, until: Option<i64>) -> Pruned {
+async fn remove_ended(
+    daemon: &Daemon,
+    filters: &Filters,
+    until: Option<i64>,
+) -> Result<Pruned> {
     let passes = |container: &Container| {
         let cell = container.lock();
         until.is_none_or(|until| cell.config.created_at <= until)
@@ -311,11 +332,11 @@ async fn remove_ended(daemon: &Daemon, filters: &Filters, until: Option<i64>) ->
         if container.status().counts_as_running() || !passes(&container) {
             continue;
         }
-        let size = volumes::disk_usage(&container.dir.join("upper"));
+        let size = sizes(std::slice::from_ref(&container)).await?.pop().unwrap_or_default();
         if erase::remove(daemon, &container, Removal::default()).await.is_ok() {
-            pruned.space_reclaimed += size as i64;
+            pruned.space_reclaimed += size;
             pruned.containers_deleted.get_or_insert_default().push(container.id.clone());
         }
     }
-    pruned
+    Ok(pruned)
 }

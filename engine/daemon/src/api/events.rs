@@ -1,18 +1,20 @@
 //! `/events`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::Response;
 use minke_engine_client::wire::Event;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::mpsc;
 
 use super::filters::{Filters, label_matches};
 use super::params::Params;
 use super::reply::{Pieces, line};
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
+use crate::events::Listener;
 use crate::stamp;
 
 const KNOWN: [&str; 14] = [
@@ -43,13 +45,13 @@ pub(super) async fn events(State(daemon): State<Daemon>, params: Params) -> Resu
             stamp::rfc3339(until)
         )));
     }
-    let (kept, receiver) = daemon.events.listen();
-    let replay: Vec<Event> = match since {
+    let (kept, listener) = daemon.events.listen();
+    let replay: Vec<Arc<Event>> = match since {
         0 => Vec::new(),
         since => kept.into_iter().filter(|event| event.time_nano >= since).collect(),
     };
     let watch = Watch { filters, until };
-    Ok(Pieces::of(|sender| watch.run(replay, receiver, sender)).answer("application/json"))
+    Ok(Pieces::of(|sender| watch.run(replay, listener, sender)).answer("application/json"))
 }
 
 struct Watch {
@@ -61,8 +63,8 @@ struct Watch {
 impl Watch {
     async fn run(
         self,
-        replay: Vec<Event>,
-        mut receiver: broadcast::Receiver<Event>,
+        replay: Vec<Arc<Event>>,
+        mut listener: Listener,
         sender: mpsc::Sender<Bytes>,
     ) {
         for event in replay {
@@ -79,17 +81,17 @@ impl Watch {
         loop {
             // Both arms are cancel-safe.
             let event = tokio::select! {
-                event = receiver.recv() => event,
+                event = listener.next() => event,
                 () = &mut end => return,
             };
             match event {
-                Ok(event) => {
+                Some(event) => {
                     if !self.tell(&event, &sender).await {
                         return;
                     }
                 }
                 // A listener that is this slow is cut off: it asks again with `since`.
-                Err(_) => return,
+                None => return,
             }
         }
     }

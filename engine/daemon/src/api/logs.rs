@@ -43,7 +43,8 @@ pub(super) async fn logs(
     }
     let phase = container.phase.subscribe();
     let follow = params.flag("follow") && phase.borrow().running;
-    let follower = Follower::open(&container.log_path(), query, follow.then_some(phase))
+    let follower = Follower::open_newest(&container.log_path(), query, follow.then_some(phase))
+        .await
         .map_err(Error::file("reading the log", container.log_path()))?;
     let form = Form { tty, timestamps: params.flag("timestamps"), details: params.flag("details") };
     let pieces = Pieces::of(|sender| send(follower, form, sender));

@@ -227,7 +227,8 @@ pub(super) async fn disk_usage(
         }
         if wanted("container") {
             let containers = daemon.containers.all();
-            let rows = containers.iter().map(|container| view::summary(&daemon, container, true));
+            let rows = containers.iter().zip(view::sizes(&containers));
+            let rows = rows.map(|(one, size)| view::summary(&daemon, one, Some(size)));
             answer["Containers"] = json!(rows.collect::<Vec<_>>());
         }
         if wanted("volume") {

@@ -1,6 +1,7 @@
 //! Containers as the API shows them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use minke_engine_client::wire::{
     ContainerDetails, ContainerState, ContainerSummary, EndpointSettings, GraphDriver, HostNetwork,
@@ -15,8 +16,12 @@ use super::ports;
 use crate::daemon::Daemon;
 use crate::{stamp, volumes};
 
-/// The answer of inspect.
-pub(crate) fn details(daemon: &Daemon, container: &Container, size: bool) -> ContainerDetails {
+/// The answer of inspect; `size` is what the container's own files take, if that was asked for.
+pub(crate) fn details(
+    daemon: &Daemon,
+    container: &Container,
+    size: Option<i64>,
+) -> ContainerDetails {
     let cell = container.lock();
     let document = &cell.config;
     let config = &document.config;
@@ -77,8 +82,8 @@ pub(crate) fn details(daemon: &Daemon, container: &Container, size: bool) -> Con
                 ("MergedDir".to_owned(), path("rootfs")),
             ]),
         },
-        size_rw: size.then(|| size_rw(container)),
-        size_root_fs: size.then(|| size_rw(container) + image_size(daemon, &document.image_id)),
+        size_rw: size,
+        size_root_fs: size.map(|size| size + image_size(daemon, &document.image_id)),
         mounts: document.mounts.iter().map(|mount| mount_point(daemon, mount)).collect(),
         config: config.clone(),
         network_settings: network_settings(daemon, container, &cell),
@@ -182,8 +187,12 @@ fn network_settings(daemon: &Daemon, container: &Container, cell: &Cell) -> Netw
     }
 }
 
-/// A row of a list.
-pub(crate) fn summary(daemon: &Daemon, container: &Container, size: bool) -> ContainerSummary {
+/// A row of a list; `size` as in [`details`].
+pub(crate) fn summary(
+    daemon: &Daemon,
+    container: &Container,
+    size: Option<i64>,
+) -> ContainerSummary {
     let cell = container.lock();
     let document = &cell.config;
     let config = &document.config;
@@ -202,8 +211,8 @@ pub(crate) fn summary(daemon: &Daemon, container: &Container, size: bool) -> Con
         command: command.join(" "),
         created: document.created_at / 1_000_000_000,
         ports: port_list(&cell),
-        size_rw: size.then(|| size_rw(container)),
-        size_root_fs: size.then(|| size_rw(container) + image_size(daemon, &document.image_id)),
+        size_rw: size,
+        size_root_fs: size.map(|size| size + image_size(daemon, &document.image_id)),
         labels: config.labels.clone(),
         state: cell.state.status.word().to_owned(),
         status: status_line(&cell, stamp::now()),
@@ -267,8 +276,10 @@ fn status_line(cell: &Cell, now: i64) -> String {
     }
 }
 
-fn size_rw(container: &Container) -> i64 {
-    i64::try_from(volumes::disk_usage(&container.dir.join("upper"))).unwrap_or(i64::MAX)
+/// What the own files of containers take. They are all looked at: this is for a thread that may wait.
+pub(crate) fn sizes(containers: &[Arc<Container>]) -> Vec<i64> {
+    let uppers = containers.iter().map(|container| container.dir.join("upper"));
+    uppers.map(|upper| i64::try_from(volumes::disk_usage(&upper)).unwrap_or(i64::MAX)).collect()
 }
 
 fn image_size(daemon: &Daemon, id: &str) -> i64 {

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use minke_engine_shim::log::Format;
 use rustix::fs::inotify;
@@ -18,6 +19,8 @@ use crate::containers::container::Phase;
 
 /// How much is read at once.
 const BLOCK: usize = 64 * 1024;
+/// How often a log is looked at that the kernel tells nothing of.
+const POLL: Duration = Duration::from_millis(200);
 
 /// A reader of one container's log.
 pub(crate) struct Follower {
@@ -35,34 +38,53 @@ pub(crate) struct Follower {
 }
 
 struct Live {
-    changes: AsyncFd<OwnedFd>,
+    /// There are only so many of these for a user (128 by default), and others want some too: a follower
+    /// that gets none looks now and then.
+    changes: Option<AsyncFd<OwnedFd>>,
     phase: watch::Receiver<Phase>,
     ended: bool,
 }
 
 impl Follower {
-    /// A reader of the log at `log`; with `phase` it goes on until the container is at its end.
+    /// A reader of the whole log at `log`; with `phase` it goes on until the container is at its end.
     pub(crate) fn open(
         log: &Path,
         query: Query,
         phase: Option<watch::Receiver<Phase>>,
     ) -> io::Result<Follower> {
         // Watching begins before reading: nothing that is written in between is missed.
-        let live = match phase {
-            Some(phase) => Some(Live { changes: watch_directory(log)?, phase, ended: false }),
-            None => None,
-        };
-        let format = super::format_of(log);
+        let live = phase.map(|phase| Live::begin(log, phase));
+        Follower::begin(log, query, live, part::newest_first(log, None)?, Begin::At(0))
+    }
+
+    /// The same, for the newest lines alone if the query asks for them: those have to be found first.
+    pub(crate) async fn open_newest(
+        log: &Path,
+        query: Query,
+        phase: Option<watch::Receiver<Phase>>,
+    ) -> io::Result<Follower> {
+        let Some(count) = query.tail else { return Follower::open(log, query, phase) };
+        let live = phase.map(|phase| Live::begin(log, phase));
         let mut parts = part::newest_first(log, None)?;
         let mut begin = Begin::At(0);
-        if let Some(count) = query.tail {
-            if let Some((index, place)) = tail::position(&mut parts, format, &query, count)? {
-                parts.truncate(index + 1);
-                begin = place;
-            }
-            // Finding the place has moved the files.
-            parts.iter_mut().try_for_each(Part::rewind)?;
+        let format = super::format_of(log);
+        if let Some((index, place)) = tail::position(&mut parts, format, &query, count).await? {
+            parts.truncate(index + 1);
+            begin = place;
         }
+        // Finding the place has moved the files.
+        parts.iter_mut().try_for_each(Part::rewind)?;
+        Follower::begin(log, query, live, parts, begin)
+    }
+
+    /// A reader of these files, newest first, from a place in the oldest.
+    fn begin(
+        log: &Path,
+        query: Query,
+        live: Option<Live>,
+        mut parts: Vec<Part>,
+        begin: Begin,
+    ) -> io::Result<Follower> {
         while query.since > 0
             && parts.len() > 1
             && parts.last().is_some_and(|p| p.ended_before(query.since))
@@ -79,7 +101,7 @@ impl Follower {
             (Begin::After(lines), _) => lines,
             (Begin::At(_), None) => 0,
         };
-        let log = log.to_owned();
+        let (log, format) = (log.to_owned(), super::format_of(log));
         Ok(Follower { query, log, format, current, newer, skip, buffer: Vec::new(), live })
     }
 
@@ -88,7 +110,11 @@ impl Follower {
         loop {
             let lines = self.read_some()?;
             match lines {
-                Some(lines) if lines.is_empty() => continue,
+                Some(lines) if lines.is_empty() => {
+                    // Nothing in a whole block is wanted, and there may be thousands of them.
+                    tokio::task::yield_now().await;
+                    continue;
+                }
                 Some(lines) => return Ok(Some(lines)),
                 None => {}
             }
@@ -188,30 +214,46 @@ impl Follower {
 }
 
 impl Live {
+    fn begin(log: &Path, phase: watch::Receiver<Phase>) -> Live {
+        let changes = watch_directory(log);
+        if let Err(error) = &changes {
+            tracing::debug!(log = %log.display(), %error, "a log is looked at now and then");
+        }
+        Live { changes: changes.ok(), phase, ended: false }
+    }
+
     /// Waits until the log may have grown, the container has ended, or `until` has come.
     async fn wait(&mut self, until: i64) -> io::Result<()> {
         let left = match until {
-            0 => std::time::Duration::MAX,
-            until => std::time::Duration::from_nanos(
+            0 => Duration::MAX,
+            until => Duration::from_nanos(
                 until.saturating_sub(crate::stamp::now()).max(0).unsigned_abs() + 1_000_000,
             ),
         };
         // All arms are cancel-safe and none awaits in its body.
         tokio::select! {
-            ready = self.changes.readable() => {
-                let mut ready = ready?;
-                drain(ready.get_inner());
-                ready.clear_ready();
-            }
+            changed = changed(self.changes.as_ref()) => changed?,
             ended = self.phase.wait_for(|phase| !phase.running || phase.removed) => {
                 // What was written before the end is in the files by now: one more look, then out.
                 let _ = ended;
                 self.ended = true;
             }
-            () = tokio::time::sleep(left.min(std::time::Duration::from_secs(1 << 30))) => {}
+            () = tokio::time::sleep(left.min(Duration::from_secs(1 << 30))) => {}
         }
         Ok(())
     }
+}
+
+/// Waits until the directory of a log may have changed.
+async fn changed(changes: Option<&AsyncFd<OwnedFd>>) -> io::Result<()> {
+    let Some(changes) = changes else {
+        tokio::time::sleep(POLL).await;
+        return Ok(());
+    };
+    let mut ready = changes.readable().await?;
+    drain(ready.get_inner());
+    ready.clear_ready();
+    Ok(())
 }
 
 fn watch_directory(log: &Path) -> io::Result<AsyncFd<OwnedFd>> {
@@ -333,13 +375,64 @@ mod tests {
         // And from any place near the end.
         for count in [0, 1, 4, 7, 29, 59, 60, 99] {
             let query = Query { tail: Some(count as u64), ..all() };
-            let mut reader = Follower::open(&log, query, None).unwrap();
+            let mut reader = Follower::open_newest(&log, query, None).await.unwrap();
             let mut found = Vec::new();
             while let Some(lines) = reader.next().await.unwrap() {
                 found.extend(lines.into_iter().map(|line| line.text.trim_end().to_owned()));
             }
             assert_eq!(found, all_lines[60 - count.min(60)..], "the last {count}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_follower_that_the_kernel_tells_nothing_reads_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("c-json.log");
+        std::fs::write(&log, line("one")).unwrap();
+        let phase = watch::Sender::new(Phase { running: true, ..Phase::default() });
+        let mut follower = Follower::open(&log, all(), Some(phase.subscribe())).unwrap();
+        follower.live.as_mut().unwrap().changes = None;
+        assert_eq!(read(&mut follower, 1).await, ["one"]);
+        let mut file = std::fs::OpenOptions::new().append(true).open(&log).unwrap();
+        file.write_all(line("two").as_bytes()).unwrap();
+        assert_eq!(read(&mut follower, 1).await, ["two"]);
+        // A directory that cannot be watched is no reason to fail.
+        assert!(watch_directory(Path::new("/no/such/log")).is_err());
+        let missing = Path::new("/no/such/log");
+        assert!(Follower::open(missing, all(), Some(phase.subscribe())).is_ok());
+    }
+
+    /// Runs `work`; how often another task had its turn meanwhile.
+    async fn turns(work: impl Future<Output = ()>) -> u32 {
+        let count = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
+        let counted = count.clone();
+        let other = tokio::spawn(async move {
+            loop {
+                counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                tokio::task::yield_now().await;
+            }
+        });
+        work.await;
+        other.abort();
+        count.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    #[tokio::test]
+    async fn others_have_their_turn_while_a_large_log_is_passed_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("c-json.log");
+        std::fs::write(&log, line(&"x".repeat(1000)).repeat(3000)).unwrap();
+        let query = Query { stderr: true, ..Query::default() };
+        let newest = Query { tail: Some(5), ..query.clone() };
+        let forwards = turns(async {
+            let mut follower = Follower::open(&log, query, None).unwrap();
+            assert!(follower.next().await.unwrap().is_none());
+        });
+        assert!(forwards.await > 20);
+        let backwards = turns(async {
+            Follower::open_newest(&log, newest, None).await.unwrap();
+        });
+        assert!(backwards.await > 20);
     }
 
     #[tokio::test]
@@ -350,7 +443,7 @@ mod tests {
         assert!(missing.next().await.unwrap().is_none());
         std::fs::write(&log, [line("one"), line("two"), line("three")].concat()).unwrap();
         let query = Query { tail: Some(2), ..all() };
-        let mut follower = Follower::open(&log, query, None).unwrap();
+        let mut follower = Follower::open_newest(&log, query, None).await.unwrap();
         assert_eq!(read(&mut follower, 2).await, ["two", "three"]);
         assert!(follower.next().await.unwrap().is_none());
     }

@@ -1,4 +1,7 @@
 //! Where the newest lines of a log begin.
+//!
+//! Lines that are not wanted are passed over, so all of a large log may have to be read: between any two
+//! blocks others have their turn.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -25,7 +28,7 @@ pub(super) enum Begin {
 }
 
 /// The part (by index, newest first) where the newest `count` wanted lines begin, and the place in it.
-pub(super) fn position(
+pub(super) async fn position(
     parts: &mut [Part],
     format: Format,
     query: &Query,
@@ -37,7 +40,7 @@ pub(super) fn position(
             if missing == 0 {
                 return Ok(Some((index, Begin::At(file.metadata()?.len()))));
             }
-            let offset = backwards(file, format, query, &mut missing)?;
+            let offset = backwards(file, format, query, &mut missing).await?;
             match offset {
                 Some(offset) if missing == 0 => return Ok(Some((index, Begin::At(offset)))),
                 Some(_) => continue,
@@ -45,7 +48,7 @@ pub(super) fn position(
                 None => part.seek(0)?,
             }
         }
-        let found = wanted_lines(part, format, query)?;
+        let found = wanted_lines(part, format, query).await?;
         if found >= missing {
             return Ok(Some((index, Begin::After(found - missing))));
         }
@@ -55,19 +58,22 @@ pub(super) fn position(
 }
 
 /// How many wanted lines a packed part has. It has been read to its end then.
-fn wanted_lines(part: &mut Part, format: Format, query: &Query) -> io::Result<u64> {
-    let (mut buffer, mut found) = (Vec::new(), 0);
+async fn wanted_lines(part: &mut Part, format: Format, query: &Query) -> io::Result<u64> {
+    let (mut buffer, mut start, mut found) = (Vec::new(), 0, 0);
     loop {
-        match line::front(format, &buffer) {
+        match line::front(format, &buffer[start..]) {
             Next::Taken(line, length) => {
                 found += u64::from(line.is_some_and(|line| query.wants(&line)));
-                buffer.drain(..length);
+                start += length;
             }
             Next::Broken => return Ok(found),
             Next::Part => {
+                buffer.drain(..start);
+                start = 0;
                 if part.by_ref().take(BLOCK).read_to_end(&mut buffer)? == 0 {
                     return Ok(found);
                 }
+                tokio::task::yield_now().await;
             }
         }
     }
@@ -75,7 +81,7 @@ fn wanted_lines(part: &mut Part, format: Format, query: &Query) -> io::Result<u6
 
 /// Goes back through a file until `missing` is 0 or its beginning is reached; the place where it stopped,
 /// or `None` if that cannot be done from its end.
-fn backwards(
+async fn backwards(
     mut file: &File,
     format: Format,
     query: &Query,
@@ -112,6 +118,7 @@ fn backwards(
             // Not lines of ours: a record that is being written, or garbage.
             pending.clear();
         }
+        tokio::task::yield_now().await;
     }
     Ok(Some(0))
 }
@@ -131,29 +138,29 @@ mod tests {
             .collect()
     }
 
-    #[test]
-    fn the_newest_lines_are_found_across_files_and_blocks() {
+    #[tokio::test]
+    async fn the_newest_lines_are_found_across_files_and_blocks() {
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("a");
         std::fs::write(dir.path().join("a.1"), lines(0..100)).unwrap();
         std::fs::write(&log, lines(100..200)).unwrap();
         let both = Query { stdout: true, stderr: true, ..Query::default() };
-        let first = |query: &Query, count| {
+        let first = async |query: &Query, count| {
             let mut parts = newest_first(&log, None).unwrap();
-            let (index, begin) =
-                position(&mut parts, Format::JsonFile, query, count).unwrap().unwrap();
+            let found = position(&mut parts, Format::JsonFile, query, count).await;
+            let (index, begin) = found.unwrap().unwrap();
             let Begin::At(offset) = begin else { panic!("{begin:?}") };
             let path = if index == 0 { log.clone() } else { dir.path().join("a.1") };
             let text = std::fs::read_to_string(path).unwrap();
             let rest = &text[offset as usize..];
             rest.split("\"log\":\"").nth(1).map(|t| t.split(' ').next().unwrap().to_owned())
         };
-        assert_eq!(first(&both, 0), None);
-        assert_eq!(first(&both, 1).as_deref(), Some("199"));
-        assert_eq!(first(&both, 100).as_deref(), Some("100"));
-        assert_eq!(first(&both, 101).as_deref(), Some("99"));
-        assert_eq!(first(&both, 1000).as_deref(), Some("0"));
+        assert_eq!(first(&both, 0).await, None);
+        assert_eq!(first(&both, 1).await.as_deref(), Some("199"));
+        assert_eq!(first(&both, 100).await.as_deref(), Some("100"));
+        assert_eq!(first(&both, 101).await.as_deref(), Some("99"));
+        assert_eq!(first(&both, 1000).await.as_deref(), Some("0"));
         let out = Query { stdout: true, ..Query::default() };
-        assert_eq!(first(&out, 3).as_deref(), Some("194"));
+        assert_eq!(first(&out, 3).await.as_deref(), Some("194"));
     }
 }

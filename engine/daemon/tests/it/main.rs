@@ -10,6 +10,7 @@ mod builds;
 mod cli;
 mod clients;
 mod commands;
+mod copies;
 mod corners;
 mod corpus;
 mod crash;

@@ -127,3 +127,31 @@ fn a_driver_that_is_not_there_is_refused_where_a_volume_needs_it() {
     let inspected = ask(&site, "GET", &format!("/containers/{id}/json"), None).json();
     assert_eq!(inspected["HostConfig"]["VolumeDriver"], "elsewhere");
 }
+
+#[test]
+fn a_damaged_document_is_written_again_with_its_options_or_not_at_all() {
+    let site = Site::new();
+    let mount = "type=volume,source=mem,target=/mem,volume-opt=type=tmpfs,volume-opt=device=tmpfs";
+    site.docker(&["create", "--name", "box", "--mount", mount, "busybox", "mount"]).ok();
+    let options = ["--opt", "type=tmpfs", "--opt", "device=tmpfs"];
+    site.docker(&[&["volume", "create"][..], &options, &["lone"]].concat()).ok();
+    let damage = |name: &str| {
+        let path = site.data().join("volumes").join(name).join("volume.json");
+        std::fs::write(path, "minke-document 1 lost").unwrap();
+    };
+    damage("mem");
+    damage("lone");
+    let report = site.block_on(site.client().verify(true, |_| {})).unwrap();
+    let repaired = |name: &str| {
+        let mut parts = report.damaged.iter();
+        parts.find(|part| part.part == format!("file volumes/{name}/volume.json")).unwrap()
+    };
+    assert!(repaired("mem").repaired && !repaired("lone").repaired, "{report:?}");
+    assert!(repaired("lone").failure.as_ref().unwrap().contains("options"), "{report:?}");
+    let shown = site.docker(&["volume", "inspect", "-f", "{{.Options.type}}", "mem"]).ok();
+    assert_eq!(shown, "tmpfs\n");
+    assert!(site.docker(&["start", "-a", "box"]).ok().contains(" on /mem type tmpfs"));
+    // What cannot be repaired can be removed and made again.
+    assert_eq!(site.docker(&["volume", "rm", "lone"]).ok(), "lone\n");
+    site.docker(&["volume", "create", "lone"]).ok();
+}

@@ -84,3 +84,41 @@ fn a_directory_inside_a_volume_is_mounted_and_cannot_lead_out() {
     assert_ne!(list("out").code, 0, "the link leads to /etc of the volume, which is not there");
     assert!(list("../..").stderr.contains("subpath"));
 }
+
+#[test]
+fn a_volume_that_loses_its_document_while_no_engine_runs_is_kept() {
+    let mut site = Site::new();
+    let run = ["run", "--rm", "-v", "keep:/v", "busybox", "sh", "-c", "echo data > /v/file"];
+    site.docker(&run).ok();
+    site.docker(&["create", "--name", "box", "-v", "/anonymous", "busybox"]).ok();
+    site.stop_engine();
+    let all = site.data().join("volumes");
+    for volume in std::fs::read_dir(&all).unwrap().flatten() {
+        std::fs::write(volume.path().join("_data/more"), "").unwrap();
+        std::fs::remove_file(volume.path().join("volume.json")).unwrap();
+    }
+    site.start_engine();
+    let seen = site.docker(&["run", "--rm", "-v", "keep:/v", "busybox", "cat", "/v/file"]);
+    assert_eq!(seen.ok(), "data\n");
+    assert_eq!(site.docker(&["volume", "ls", "-q"]).ok().lines().count(), 2);
+    // That it has no name of its own is known from its container.
+    site.docker(&["rm", "-v", "box"]).ok();
+    assert_eq!(site.docker(&["volume", "ls", "-q"]).ok(), "keep\n");
+}
+
+#[test]
+fn containers_that_start_at_once_with_a_new_volume_all_see_it_filled() {
+    let site = Site::new();
+    for round in 0..3 {
+        let bind = format!("new{round}:/var/data");
+        let run = ["run", "--rm", "-v", &bind, "busybox", "cat", "/var/data/seed"];
+        let children: Vec<_> =
+            (0..4).map(|_| site.spawn(&crate::support::docker28(), &run)).collect();
+        for child in children {
+            let output = child.wait_with_output().unwrap();
+            assert_eq!(String::from_utf8_lossy(&output.stdout), "from the image\n", "{output:?}");
+        }
+    }
+    site.docker(&["volume", "prune", "-af"]).ok();
+    assert_eq!(std::fs::read_dir(site.data().join("volumes")).unwrap().count(), 0);
+}

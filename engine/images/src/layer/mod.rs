@@ -15,6 +15,7 @@
 mod beneath;
 mod check;
 mod entry;
+mod header;
 mod manifest;
 mod names;
 mod pack;
@@ -30,11 +31,13 @@ use std::path::PathBuf;
 
 pub use check::{check, check_gently};
 pub use entry::{Attribute, Entry, Kind, Mtime, Sparse, TarReader};
+pub use header::{Item, attributes};
 pub use manifest::{Change, Changed, Footer, Manifest, ManifestWriter, Record};
 pub use pack::{Packed, pack, pack_without};
 pub use rebuild::Rebuilt;
 pub use stamp::stamp;
 pub use stream::Stream;
+pub use style::{may_set, timestamps};
 pub use unpack::{Unpacked, unpack};
 
 /// Name of the manifest inside a layer's directory.

@@ -2,16 +2,17 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
-use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, Stat, fgetxattr, flistxattr, openat, readlinkat, statat,
+    AtFlags, Dir, FileType, Mode, OFlags, Stat, fgetxattr, openat, readlinkat, statat,
 };
-use tar::{EntryType, Header};
+use tar::EntryType;
 
 use crate::layer::entry::Attribute;
+use crate::layer::header::{Item, attributes, write_error};
 use crate::layer::style::OPAQUE_XATTR;
 use crate::layer::unpack::{OPAQUE, WHITEOUT, is_whiteout};
 use crate::layer::{LayerError, names};
@@ -46,10 +47,6 @@ pub fn pack_without(
     packer.into.write_all(&[0; 1024]).map_err(write_error)?;
     packer.into.flush().map_err(write_error)?;
     Ok(packer.packed)
-}
-
-fn write_error(source: io::Error) -> LayerError {
-    LayerError::Io { doing: "writing", path: "the layer's tar".into(), source }
 }
 
 struct Packer<'a, W> {
@@ -164,7 +161,7 @@ impl<W: Write> Packer<'_, W> {
         self.into.write_all(&[0; 512][..padding as usize]).map_err(write_error)
     }
 
-    /// One header, with an extended one in front if the old fields are too small.
+    /// One header; without `stat`, of a file of the overlay's own.
     fn header(
         &mut self,
         path: &[u8],
@@ -179,124 +176,19 @@ impl<W: Write> Packer<'_, W> {
             let limit = self.limits.entries;
             return Err(LayerError::Limit { what: "the number of entries", limit });
         }
-        let mut header = Header::new_ustar();
-        let mut records = Vec::new();
-        set_name(&mut header.as_old_mut().name, b"path", path, &mut records);
-        set_name(&mut header.as_old_mut().linkname, b"linkpath", link, &mut records);
-        header.set_entry_type(kind);
-        let (mode, uid, gid, mtime, device) = match stat {
-            Some(stat) => {
-                (stat.st_mode & 0o7777, stat.st_uid, stat.st_gid, stat.st_mtime, stat.st_rdev)
-            }
-            None => (0, 0, 0, 0, 0),
-        };
-        header.set_mode(mode);
-        let mut number = |key: &[u8], value: u64, most: u64| {
-            if value <= most {
-                return value;
-            }
-            record(key, value.to_string().as_bytes(), &mut records);
-            0
-        };
-        header.set_uid(number(b"uid", uid.into(), 0o7_777_777));
-        header.set_gid(number(b"gid", gid.into(), 0o7_777_777));
-        header.set_size(number(b"size", size, 0o77_777_777_777));
-        match u64::try_from(mtime) {
-            Ok(mtime) => header.set_mtime(number(b"mtime", mtime, 0o77_777_777_777)),
-            Err(_) => {
-                record(b"mtime", mtime.to_string().as_bytes(), &mut records);
-                header.set_mtime(0);
-            }
+        let mut item = Item { path, kind, size, link, xattrs, ..Item::default() };
+        if let Some(stat) = stat {
+            item.mode = stat.st_mode & 0o7777;
+            (item.uid, item.gid) = (stat.st_uid, stat.st_gid);
+            item.mtime = stat.st_mtime as _;
+            item.device = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
         }
-        if matches!(kind, EntryType::Char | EntryType::Block) {
-            let numbers = (rustix::fs::major(device), rustix::fs::minor(device));
-            let failed = |source| LayerError::io("packing", path, source);
-            header.set_device_major(numbers.0).map_err(failed)?;
-            header.set_device_minor(numbers.1).map_err(failed)?;
-        }
-        for (name, value) in xattrs {
-            record(&[b"SCHILY.xattr.", &name[..]].concat(), value, &mut records);
-        }
-        header.set_cksum();
-        if !records.is_empty() {
-            self.extension(&records)?;
-        }
-        self.into.write_all(header.as_bytes()).map_err(write_error)
+        item.write(&mut self.into, self.limits)
     }
-
-    fn extension(&mut self, records: &[u8]) -> Result<(), LayerError> {
-        if records.len() > self.limits.header {
-            let limit = self.limits.header as u64;
-            return Err(LayerError::Limit { what: "the size of an extended header", limit });
-        }
-        let mut header = Header::new_ustar();
-        header.as_old_mut().name[..10].copy_from_slice(b"PaxHeaders");
-        header.set_entry_type(EntryType::XHeader);
-        header.set_mode(0o644);
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_mtime(0);
-        header.set_size(records.len() as u64);
-        header.set_cksum();
-        self.into.write_all(header.as_bytes()).map_err(write_error)?;
-        self.into.write_all(records).map_err(write_error)?;
-        let padding = records.len().next_multiple_of(512) - records.len();
-        self.into.write_all(&[0; 512][..padding]).map_err(write_error)
-    }
-}
-
-/// Puts a name into its 100 bytes, or into a record if it is longer.
-fn set_name(field: &mut [u8; 100], key: &[u8], name: &[u8], records: &mut Vec<u8>) {
-    let fits = name.len().min(field.len());
-    field[..fits].copy_from_slice(&name[..fits]);
-    if name.len() > field.len() {
-        record(key, name, records);
-    }
-}
-
-/// `length key=value\n`, where the length counts its own digits.
-fn record(key: &[u8], value: &[u8], records: &mut Vec<u8>) {
-    let rest = key.len() + value.len() + 3;
-    let mut length = rest + 1;
-    while length != rest + length.to_string().len() {
-        length = rest + length.to_string().len();
-    }
-    records.extend_from_slice(length.to_string().as_bytes());
-    records.extend_from_slice(b" ");
-    records.extend_from_slice(key);
-    records.extend_from_slice(b"=");
-    records.extend_from_slice(value);
-    records.extend_from_slice(b"\n");
 }
 
 fn is_opaque(fd: &OwnedFd) -> bool {
     let mut value = [0u8; 4];
     // `x` marks a directory that holds whiteouts written as attributes; only `y` hides.
     matches!(fgetxattr(fd, OPAQUE_XATTR, &mut value), Ok(1) if value[0] == b'y')
-}
-
-/// The attributes that belong into an image: capabilities and the user's own.
-fn attributes(fd: impl AsFd, path: &[u8]) -> Result<Vec<Attribute>, LayerError> {
-    let mut listed = vec![0u8; 64 << 10];
-    let length = match flistxattr(&fd, &mut listed[..]) {
-        Ok(length) => length,
-        Err(rustix::io::Errno::NOTSUP) => return Ok(Vec::new()),
-        Err(error) => return Err(LayerError::io("reading attributes of", path, error)),
-    };
-    let mut found = Vec::new();
-    for name in listed[..length].split(|b| *b == 0).filter(|name| !name.is_empty()) {
-        if matches!(name, b"trusted.overlay.redirect" | b"trusted.overlay.metacopy") {
-            return Err(LayerError::Overlay(names::show(path)));
-        }
-        if name != b"security.capability" && !name.starts_with(b"user.") {
-            continue;
-        }
-        let mut value = vec![0u8; 64 << 10];
-        let length = fgetxattr(&fd, names::to_path(name), &mut value[..])
-            .map_err(|error| LayerError::io("reading attributes of", path, error))?;
-        value.truncate(length);
-        found.push((name.to_vec(), value));
-    }
-    found.sort_unstable();
-    Ok(found)
 }

@@ -28,7 +28,7 @@ pub(crate) fn style(fd: impl AsFd, entry: &Entry, path: &[u8]) -> Result<(), Lay
 }
 
 /// `trusted.*` is how overlayfs is steered: a layer has no business there.
-pub(crate) fn may_set(name: &[u8]) -> bool {
+pub fn may_set(name: &[u8]) -> bool {
     let known: [&[u8]; 3] = [b"security.", b"user.", b"system.posix_acl_"];
     known.iter().any(|prefix| name.starts_with(prefix))
         && !name.starts_with(b"user.overlay.")
@@ -48,7 +48,8 @@ pub(crate) fn set_opaque(fd: impl AsFd, path: &[u8]) -> Result<(), LayerError> {
         .map_err(|error| LayerError::io("hiding what is below", path, error))
 }
 
-pub(crate) fn timestamps(mtime: Mtime) -> Timestamps {
+/// A time of change as the system takes it.
+pub fn timestamps(mtime: Mtime) -> Timestamps {
     let time = Timespec { tv_sec: mtime.seconds, tv_nsec: i64::from(mtime.nanos) as _ };
     Timestamps { last_access: time, last_modification: time }
 }

@@ -54,8 +54,14 @@ impl Place {
                 MountKind::Volume => prepare::volume_source(daemon, mount)?,
                 _ => PathBuf::from(&mount.source),
             };
-            let rest = clean[mount.target.len()..].to_owned();
-            let path = PathBuf::from(format!("/{}", rest.trim_start_matches('/')));
+            let rest = clean[mount.target.len()..].trim_start_matches('/');
+            let (root, path) = below(root, rest).map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => Error::NotFound(format!(
+                    "Could not find the file {path} in container {}",
+                    container.name()
+                )),
+                _ => Error::file("reaching", &mount.source)(error),
+            })?;
             return Ok(Place { root, path, read_only, users: None, mounted: None });
         }
         if let Some((file, _)) = prepare::OWN_FILES.iter().find(|(_, target)| *target == clean) {
@@ -107,6 +113,21 @@ impl Drop for Place {
     }
 }
 
+/// The root for work on what is mounted from `source`, and the path of `rest` below that. Only a directory
+/// can be a root; of the one around a file nothing else is reached, because there is nothing below a file.
+fn below(source: PathBuf, rest: &str) -> io::Result<(PathBuf, PathBuf)> {
+    let source = source.canonicalize()?;
+    let (Some(parent), Some(name), false) = (source.parent(), source.file_name(), source.is_dir())
+    else {
+        return Ok((source, Path::new("/").join(rest)));
+    };
+    let mut path = Path::new("/").join(name);
+    if !rest.is_empty() {
+        path.push(rest);
+    }
+    Ok((parent.to_owned(), path))
+}
+
 /// The mount that a path is in.
 fn covering<'a>(mounts: &'a [MountDocument], path: &str) -> Option<&'a MountDocument> {
     let below = |mount: &&MountDocument| {
@@ -141,5 +162,25 @@ fn enter(root: &Path) -> io::Result<()> {
 impl Container {
     async fn lock_lifecycle(self: &Arc<Self>) -> OwnedMutexGuard<()> {
         self.lifecycle.clone().lock_owned().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_root_of_a_file_is_the_directory_around_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let real = dir.path().canonicalize().unwrap();
+        std::fs::write(real.join("file"), "").unwrap();
+        std::os::unix::fs::symlink("file", real.join("link")).unwrap();
+        let of = |name: &str, rest: &str| below(real.join(name), rest).unwrap();
+        assert_eq!(of("", "a/b"), (real.clone(), "/a/b".into()));
+        for name in ["file", "link"] {
+            assert_eq!(of(name, ""), (real.clone(), "/file".into()));
+            assert_eq!(of(name, "x"), (real.clone(), "/file/x".into()));
+        }
+        assert!(below(real.join("missing"), "").is_err());
     }
 }

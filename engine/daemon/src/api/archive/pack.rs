@@ -1,13 +1,17 @@
-//! Stat, pack and unpack, with the container's root as the root of the calling thread.
+//! Stat and pack, with the container's root as the root of the calling thread.
 
+use std::collections::HashMap;
 use std::fs;
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use minke_engine_runtime::privileges::as_owner;
-use minke_engine_runtime::spec::Accounts;
+use minke_engine_images::Limits;
+use minke_engine_images::layer::{Item, LayerError, attributes};
+use rustix::fs::{Mode, OFlags};
 use serde_json::json;
+use tar::EntryType;
 
 use crate::base64;
 use crate::options::IdRange;
@@ -40,8 +44,9 @@ impl Stat {
     }
 }
 
-/// Looks at a path; a link at its end is not followed unless a slash or dot stands behind it.
-pub(super) fn stat(path: &Path) -> io::Result<Stat> {
+/// Looks at a path, which a client knows as `asked`; a link at its end is not followed unless a slash or
+/// dot stands behind it.
+pub(super) fn stat(path: &Path, asked: &Path) -> io::Result<Stat> {
     let metadata = fs::symlink_metadata(path)?;
     let link_target = match metadata.is_symlink() {
         true => {
@@ -51,7 +56,7 @@ pub(super) fn stat(path: &Path) -> io::Result<Stat> {
         }
         false => String::new(),
     };
-    let name = path.file_name().map_or("/".into(), |name| name.to_string_lossy().into_owned());
+    let name = asked.file_name().map_or("/".into(), |name| name.to_string_lossy().into_owned());
     Ok(Stat {
         name,
         size: metadata.size(),
@@ -99,170 +104,128 @@ pub(super) fn pack(
     writer: impl Write,
     users: Option<IdRange>,
 ) -> io::Result<()> {
-    let mut tar = tar::Builder::new(io::BufWriter::with_capacity(64 * 1024, writer));
-    tar.follow_symlinks(false);
-    add(&mut tar, path, Path::new(name), users)?;
-    tar.into_inner()?.flush()
+    let into = io::BufWriter::with_capacity(64 * 1024, writer);
+    let mut packer = Packer { into, users, links: HashMap::new() };
+    packer.add(path, Path::new(name))?;
+    packer.into.write_all(&[0; 1024])?;
+    packer.into.flush()
 }
 
-fn add<W: Write>(
-    tar: &mut tar::Builder<W>,
-    path: &Path,
-    name: &Path,
+struct Packer<W> {
+    into: W,
     users: Option<IdRange>,
-) -> io::Result<()> {
-    let metadata = fs::symlink_metadata(path)?;
-    let kind = metadata.file_type();
-    if kind.is_socket() {
-        return Ok(());
-    }
-    // Names in an archive have no root.
-    let plain = name.strip_prefix("/").unwrap_or(name);
-    if kind.is_dir() {
-        if !plain.as_os_str().is_empty() {
-            match users {
-                None => tar.append_dir(plain, path)?,
-                Some(users) => add_owned(tar, path, plain, &metadata, users)?,
+    /// Name in the archive of the first of each file with several.
+    links: HashMap<(u64, u64), Vec<u8>>,
+}
+
+impl<W: Write> Packer<W> {
+    fn add(&mut self, path: &Path, name: &Path) -> io::Result<()> {
+        let metadata = fs::symlink_metadata(path)?;
+        // Names in an archive have no root.
+        let plain = name.strip_prefix("/").unwrap_or(name).as_os_str().as_bytes();
+        let kind = metadata.file_type();
+        if kind.is_dir() {
+            return self.directory(path, name, plain);
+        }
+        if kind.is_socket() {
+            return Ok(());
+        }
+        if metadata.nlink() > 1 {
+            let key = (metadata.dev(), metadata.ino());
+            if let Some(first) = self.links.get(&key) {
+                let item = Item { kind: EntryType::Link, link: &first.clone(), ..Item::default() };
+                return self.header(plain, &metadata, item);
             }
+            self.links.insert(key, plain.to_owned());
+        }
+        if kind.is_file() {
+            return self.file(path, plain);
+        }
+        if kind.is_symlink() {
+            let target = fs::read_link(path)?;
+            let link = target.as_os_str().as_bytes();
+            return self.header(
+                plain,
+                &metadata,
+                Item { kind: EntryType::Symlink, link, ..Item::default() },
+            );
+        }
+        let device = metadata.rdev();
+        let device = (rustix::fs::major(device), rustix::fs::minor(device));
+        let kind = match () {
+            () if kind.is_char_device() => EntryType::Char,
+            () if kind.is_block_device() => EntryType::Block,
+            () => EntryType::Fifo,
+        };
+        self.header(plain, &metadata, Item { kind, device, ..Item::default() })
+    }
+
+    fn directory(&mut self, path: &Path, name: &Path, plain: &[u8]) -> io::Result<()> {
+        if !plain.is_empty() {
+            let directory = open(path, OFlags::DIRECTORY)?;
+            let xattrs = &attributes(&directory, plain).map_err(plainly)?;
+            let item = Item { kind: EntryType::Directory, xattrs, ..Item::default() };
+            self.header(plain, &directory.metadata()?, item)?;
         }
         let mut entries: Vec<PathBuf> =
             fs::read_dir(path)?.map(|entry| entry.map(|e| e.path())).collect::<Result<_, _>>()?;
         entries.sort();
         for entry in entries {
             let below = name.join(entry.file_name().unwrap_or_default());
-            match add(tar, &entry, &below, users) {
+            match self.add(&entry, &below) {
                 // It was removed while we walked.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 result => result?,
             }
         }
-        return Ok(());
-    }
-    match users {
-        None => tar.append_path_with_name(path, plain),
-        Some(users) => add_owned(tar, path, plain, &metadata, users),
-    }
-}
-
-/// One entry, with owners as the container knows them.
-fn add_owned<W: Write>(
-    tar: &mut tar::Builder<W>,
-    path: &Path,
-    name: &Path,
-    metadata: &fs::Metadata,
-    users: IdRange,
-) -> io::Result<()> {
-    let inside = |id: u32| u64::from(users.inside(id).unwrap_or(NOBODY));
-    let mut header = tar::Header::new_gnu();
-    header.set_metadata(metadata);
-    header.set_uid(inside(metadata.uid()));
-    header.set_gid(inside(metadata.gid()));
-    if metadata.is_symlink() {
-        return tar.append_link(&mut header, name, fs::read_link(path)?);
-    }
-    if metadata.is_file() {
-        header.set_size(metadata.len());
-        // A file that grows while it is read stays within what its header says.
-        return tar.append_data(&mut header, name, fs::File::open(path)?.take(metadata.len()));
-    }
-    header.set_size(0);
-    tar.append_data(&mut header, name, io::empty())
-}
-
-/// How an archive is unpacked.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Unpacking {
-    /// A directory and what is none do not take each other's place.
-    pub(super) keep_kinds: bool,
-    /// Host ids that stand for the owners.
-    pub(super) users: Option<IdRange>,
-    /// Everything belongs to this user (`user[:group]` as in a container's configuration), whatever the
-    /// archive says.
-    pub(super) owner: Option<String>,
-}
-
-/// Unpacks an archive (plain or gzip) into the existing directory `path`.
-pub(super) fn unpack(path: &Path, reader: impl Read, how: &Unpacking) -> io::Result<()> {
-    if !fs::metadata(path)?.is_dir() {
-        return Err(io::ErrorKind::NotADirectory.into());
-    }
-    let mut reader = BufReader::new(reader);
-    let magic = io::BufRead::fill_buf(&mut reader)?;
-    if magic.starts_with(&[0x1f, 0x8b]) {
-        let reader = flate2::read::GzDecoder::new(reader);
-        return unpack_as_owner(path, reader, how);
-    }
-    unpack_as_owner(path, reader, how)
-}
-
-fn unpack_as_owner(path: &Path, reader: impl Read, how: &Unpacking) -> io::Result<()> {
-    let owner = match &how.owner {
-        None => None,
-        Some(user) => {
-            let accounts = Accounts::read(Path::new("/"))?;
-            let identity = accounts.resolve(user, &[]);
-            let identity = identity.map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
-            Some((u64::from(identity.uid), u64::from(identity.gid)))
-        }
-    };
-    match how.users {
-        None => unpack_tar(path, reader, how, owner),
-        // The host's root is nobody in there, and can make nothing.
-        Some(range) => as_owner(range.first, || unpack_tar(path, reader, how, owner)),
-    }
-}
-
-fn unpack_tar(
-    path: &Path,
-    reader: impl Read,
-    how: &Unpacking,
-    owner: Option<(u64, u64)>,
-) -> io::Result<()> {
-    let mut archive = tar::Archive::new(reader);
-    archive.set_preserve_permissions(true);
-    archive.set_preserve_ownerships(how.users.is_none() && owner.is_none());
-    archive.set_unpack_xattrs(false);
-    for entry in archive.entries()? {
-        let mut entry = entry?;
-        let name = entry.path()?.into_owned();
-        let there = fs::symlink_metadata(path.join(&name));
-        let directory = entry.header().entry_type().is_dir();
-        if let Ok(there) = there
-            && there.is_dir() != directory
-        {
-            make_way(&path.join(&name), &there, how.keep_kinds)?;
-        }
-        if !entry.unpack_in(path)? || (how.users.is_none() && owner.is_none()) {
-            continue;
-        }
-        let header = entry.header();
-        let (uid, gid) = match owner {
-            Some(owner) => owner,
-            None => (header.uid()?, header.gid()?),
-        };
-        let outside = |id: u64| {
-            let id = u32::try_from(id).ok()?;
-            how.users.map_or(Some(id), |users| users.outside(id))
-        };
-        std::os::unix::fs::lchown(path.join(&name), outside(uid), outside(gid))?;
-    }
-    Ok(())
-}
-
-/// Takes away what is of another kind than what comes.
-fn make_way(target: &Path, there: &fs::Metadata, keep_kinds: bool) -> io::Result<()> {
-    if keep_kinds {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!("cannot overwrite {} by something of another kind", target.display()),
-        ));
-    }
-    if there.is_dir() {
-        fs::remove_dir_all(target)
-    } else if !there.is_symlink() {
-        fs::remove_file(target)
-    } else {
         Ok(())
+    }
+
+    /// A file may be written while it is read: what stands in the archive has the length that its header
+    /// says, whatever becomes of the file.
+    fn file(&mut self, path: &Path, plain: &[u8]) -> io::Result<()> {
+        let file = open(path, OFlags::NONBLOCK)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let size = metadata.len();
+        let xattrs = &attributes(&file, plain).map_err(plainly)?;
+        self.header(plain, &metadata, Item { size, xattrs, ..Item::default() })?;
+        let found = io::copy(&mut file.take(size), &mut self.into)?;
+        let missing = size.next_multiple_of(512) - found;
+        io::copy(&mut io::repeat(0).take(missing), &mut self.into).map(drop)
+    }
+
+    /// A header with what all kinds of entries have.
+    fn header(&mut self, path: &[u8], metadata: &fs::Metadata, item: Item<'_>) -> io::Result<()> {
+        let inside = |id: u32| match self.users {
+            Some(users) => users.inside(id).unwrap_or(NOBODY),
+            None => id,
+        };
+        let item = Item {
+            path,
+            mode: metadata.mode() & 0o7777,
+            uid: inside(metadata.uid()),
+            gid: inside(metadata.gid()),
+            mtime: metadata.mtime(),
+            ..item
+        };
+        item.write(&mut self.into, &Limits::default()).map_err(plainly)
+    }
+}
+
+/// Opens what is at a path, not what a link there leads to.
+fn open(path: &Path, flags: OFlags) -> io::Result<fs::File> {
+    let flags = flags | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?.into())
+}
+
+/// The system's error alone: the caller says where it was. Anything else is in the archive.
+pub(super) fn plainly(error: LayerError) -> io::Error {
+    match error {
+        LayerError::Io { source, .. } | LayerError::Read(source) => source,
+        other => io::Error::new(io::ErrorKind::InvalidInput, other),
     }
 }
 
@@ -278,28 +241,24 @@ mod tests {
         assert_eq!(entry_name("/"), "/");
     }
 
+    /// The kernel's own files have other lengths than they say, like files that are written meanwhile.
     #[test]
-    fn a_tree_survives_packing_and_unpacking() {
-        let dir = tempfile::tempdir().unwrap();
-        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
-        fs::create_dir_all(from.join("sub")).unwrap();
-        fs::create_dir(&to).unwrap();
-        fs::write(from.join("sub/file"), "content").unwrap();
-        std::os::unix::fs::symlink("sub/file", from.join("link")).unwrap();
-        let mut bytes = Vec::new();
-        pack(&from, "from", &mut bytes, None).unwrap();
-        let plain = Unpacking::default();
-        unpack(&to, &bytes[..], &plain).unwrap();
-        assert_eq!(fs::read_to_string(to.join("from/link")).unwrap(), "content");
-        fs::create_dir(to.join("from/link2")).unwrap();
-        assert!(unpack(&to.join("missing"), &bytes[..], &plain).is_err());
-        assert!(unpack(&to.join("from/sub/file"), &bytes[..], &plain).is_err());
+    fn a_file_that_grows_or_shrinks_leaves_the_archive_whole() {
+        for (path, length) in [("/proc/self/status", 0), ("/sys/kernel/uevent_seqnum", 4096)] {
+            assert_eq!(fs::metadata(path).unwrap().len(), length);
+            let mut bytes = Vec::new();
+            pack(Path::new(path), "file", &mut bytes, None).unwrap();
+            let mut archive = tar::Archive::new(&bytes[..]);
+            let sizes = archive.entries().unwrap().map(|entry| entry.unwrap().size());
+            assert_eq!(sizes.collect::<Vec<_>>(), [length]);
+        }
     }
 
     #[test]
     fn modes_are_gos() {
         let dir = tempfile::tempdir().unwrap();
-        let stat = stat(dir.path()).unwrap();
+        let stat = stat(dir.path(), Path::new("/a/b/")).unwrap();
+        assert_eq!(stat.name, "b");
         assert_eq!(stat.mode & 1 << 31, 1 << 31);
     }
 }
