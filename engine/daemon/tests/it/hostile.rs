@@ -51,6 +51,11 @@ fn too_much_is_an_error_that_says_the_limit() {
     assert!(send(&site, half.as_bytes()).contains("reading the request's body"));
     let long = "POST /exec/x/start HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n";
     assert!(send(&site, long.as_bytes()).contains("65536"));
+    // The second piece's length and the first's together are more than a number holds.
+    let pieces = "POST /exec/x/start HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n\
+                  1\r\n{\r\nffffffffffffffff\r\n";
+    let pieces = send(&site, pieces.as_bytes());
+    assert!(pieces.starts_with("HTTP/1.1 400") && pieces.contains("65536"), "{pieces}");
     assert_eq!(ask(&site, "GET", "/_ping", None).text, "OK");
 }
 
