@@ -297,11 +297,16 @@ pub(super) async fn freeze(container: &Container) -> Result<()> {
     set_frozen(&freezer, true)?;
     let all = async {
         while !freezer.is_frozen() {
+            // It may be killed meanwhile.
+            if !container.status().has_process() {
+                return Err(container.not_running());
+            }
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
+        Ok(())
     };
-    if tokio::time::timeout(FREEZING, all).await.is_ok() {
-        return Ok(());
+    if let Ok(done) = tokio::time::timeout(FREEZING, all).await {
+        return done;
     }
     set_frozen(&freezer, false)?;
     Err(Error::System {
@@ -311,7 +316,7 @@ pub(super) async fn freeze(container: &Container) -> Result<()> {
 }
 
 /// Lets the processes of a container go on.
-pub(super) fn thaw(container: &Container) -> Result<()> {
+fn thaw(container: &Container) -> Result<()> {
     set_frozen(&freezer(container)?, false)
 }
 
