@@ -28,6 +28,7 @@
 pub(crate) mod adopt;
 pub(crate) mod commit;
 pub(crate) mod container;
+mod cpusets;
 pub(crate) mod create;
 pub(crate) mod document;
 pub(crate) mod exec;

@@ -16,7 +16,7 @@ mod process;
 use std::path::PathBuf;
 
 pub use accounts::{Accounts, Identity};
-pub use capabilities::default_capabilities;
+pub use capabilities::{default_capabilities, is_capability};
 pub use defaults::{MASKED_PATHS, READONLY_PATHS};
 pub use facts::Facts;
 pub use oci_spec::runtime as oci;
@@ -80,6 +80,12 @@ pub fn build(container: &ContainerSpec, facts: &Facts) -> Result<oci::Spec, Spec
 /// Limits alone: what a change of a running container has.
 pub fn limits(resources: &Resources, facts: &Facts) -> Result<oci::LinuxResources, SpecError> {
     Ok(linux::limits(resources, facts)?.build()?)
+}
+
+/// Refuses limits of processes that [`build`] would refuse.
+pub fn check_ulimits(ulimits: Vec<Ulimit>) -> Result<(), SpecError> {
+    let container = ContainerSpec { ulimits, ..ContainerSpec::default() };
+    process::limits(&container, &Facts::default()).map(drop)
 }
 
 /// The OCI process of an exec in a container: the `process` of the shim's `Exec` request, as JSON.

@@ -31,6 +31,8 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(1);
 const FAREWELL: Duration = Duration::from_secs(5);
 /// Most clients at once.
 const MAX_CLIENTS: usize = 256;
+/// With this many, the places that are left are for those who stop the container or look at it.
+const CROWDED: usize = 240;
 
 /// Where the shim is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -235,6 +237,14 @@ impl Server {
                 self.clients.push(Client::new(self.next_client, stream));
             }
         }
+    }
+
+    /// Why nobody may come to stay, if so.
+    fn full(&self) -> Option<Response> {
+        (self.clients.len() > CROWDED).then(|| Response::Failed {
+            failure: Failure::BadState,
+            message: format!("{CROWDED} clients and processes of execs are connected already, the most that may be at once"),
+        })
     }
 
     fn serve_client(&mut self, place: usize, flags: PollFlags) {

@@ -317,11 +317,7 @@ pub(super) async fn prune(State(daemon): State<Daemon>, params: Params) -> Resul
 }
 
 /// Removes the containers that do not run and were made before `until`.
-async fn remove_ended(
-    daemon: &Daemon,
-    filters: &Filters,
-    until: Option<i64>,
-) -> Result<Pruned> {
+async fn remove_ended(daemon: &Daemon, filters: &Filters, until: Option<i64>) -> Result<Pruned> {
     let passes = |container: &Container| {
         let cell = container.lock();
         until.is_none_or(|until| cell.config.created_at <= until)

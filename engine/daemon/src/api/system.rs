@@ -114,9 +114,9 @@ pub(super) async fn info(State(daemon): State<Daemon>) -> Response<Body> {
         docker_root_dir: daemon.options.data.to_string_lossy().into_owned(),
         plugins: Plugins {
             volume: vec!["local".to_owned()],
-            network: ["bridge", "host", "null"].map(str::to_owned).to_vec(),
+            network: ["bridge", "host", "ipvlan", "macvlan", "null"].map(str::to_owned).to_vec(),
             authorization: None,
-            log: ["json-file", "none"].map(str::to_owned).to_vec(),
+            log: ["json-file", "local", "none"].map(str::to_owned).to_vec(),
         },
         memory_limit: controller("memory"),
         swap_limit: v2

@@ -111,6 +111,7 @@ impl BuildRequest {
             "networkmode" => self.network = RunNetwork::read(value),
             "extrahosts" => self.extra_hosts.extend(hosts(value)?),
             "ulimits" => self.ulimits = json(value, name)?,
+            "cgroupparent" if value.contains("..") => return Err(bad("a path without `..`")),
             "cgroupparent" => self.cgroup_parent = value.trim_end_matches('/').to_owned(),
             "version" => match value {
                 "" | "1" => {}
@@ -243,9 +244,13 @@ mod tests {
         assert_eq!((request.ulimits[0].name.as_str(), request.ulimits[0].hard), ("nofile", 128));
         assert!(request.pull && request.squash && request.cgroup_parent == "/mine");
         assert_eq!(request.extra_hosts.len(), 2);
-        for (name, value) in
-            [("memory", "much"), ("shmsize", "-1"), ("isolation", "hyperv"), ("ulimits", "nofile")]
-        {
+        for (name, value) in [
+            ("memory", "much"),
+            ("shmsize", "-1"),
+            ("isolation", "hyperv"),
+            ("ulimits", "nofile"),
+            ("cgroupparent", "/mine/../.."),
+        ] {
             let error = read(&[(name, value)]).unwrap_err().to_string();
             assert!(error.contains(name), "{error}");
         }

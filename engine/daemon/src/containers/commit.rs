@@ -52,7 +52,8 @@ pub(crate) async fn commit(
     }
     let layer = daemon.images.commit_layer_without(&container.dir.join("upper"), own).await;
     if paused {
-        stop::thaw(container)?;
+        // It may have been killed meanwhile: then there is nothing to thaw.
+        stop::thaw_in_any_case(container);
     }
     let layer = layer?;
     let now = stamp::rfc3339(stamp::now());

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use minke_engine_client::wire::HostNetwork;
 use minke_engine_shim::protocol::{Size, Streams};
-use tokio::sync::{MutexGuard as Turn, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::task::AbortHandle;
 
 use super::document::{ConfigDocument, StateDocument, Status};
@@ -41,6 +41,8 @@ pub(crate) struct Cell {
     pub(crate) tasks: Tasks,
     /// Stops the restart policy for the end that comes.
     pub(crate) stopping: bool,
+    /// The end that comes is half of a restart: no auto-removal.
+    pub(crate) restarting: bool,
 }
 
 /// A client that waits for the start.
@@ -102,6 +104,7 @@ impl Container {
                 execs: BTreeMap::new(),
                 tasks: Tasks::default(),
                 stopping: false,
+                restarting: false,
             }),
             lifecycle: Arc::default(),
             unmounting: Unmounting::default(),
@@ -123,7 +126,7 @@ impl Container {
 
     /// Takes its lifecycle lock for a change, which the error names (`started`). A container that goes
     /// meanwhile is not changed any more: its directory would come back.
-    pub(crate) async fn turn(&self, change: &str) -> Result<Turn<'_, ()>> {
+    pub(crate) async fn turn(&self, change: &str) -> Result<tokio::sync::MutexGuard<'_, ()>> {
         self.check_stays(change)?;
         let turn = self.lifecycle.lock().await;
         self.check_stays(change)?;

@@ -10,7 +10,7 @@ use minke_engine_images::{Image, Platform, Use};
 
 use super::container::{Container, make_directories};
 use super::document::{ConfigDocument, MountDocument, MountKind, StateDocument, VERSION};
-use super::{membership, mounts, ports, remove, validate};
+use super::{links, membership, mounts, ports, remove, validate};
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
 use crate::events::Attributes;
@@ -44,6 +44,7 @@ pub(crate) fn create(
     if daemon.options.user_range.is_some() {
         validate::check_user_namespace(&host)?;
     }
+    links::check(daemon, &host)?;
     let image = daemon.images.image(&config.image)?;
     check_platform(&image, &config.image, platform)?;
     let config = merge_image(config, &image)?;

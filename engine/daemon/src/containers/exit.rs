@@ -137,22 +137,28 @@ fn publish_end(daemon: &Daemon, container: &Container, exit: Exit) {
 
 /// Tells whoever waits, and removes what asked to be removed.
 pub(crate) fn finish(daemon: &Daemon, container: &Arc<Container>, exit_code: i64) {
+    // Asked first: a restart goes on as soon as it is told.
+    let auto_remove = {
+        let cell = container.lock();
+        cell.config.host_config.auto_remove && !cell.restarting
+    };
     container.phase.send_modify(|phase| {
         phase.running = false;
         phase.exits += 1;
         phase.exit_code = exit_code;
     });
-    let auto_remove = container.lock().config.host_config.auto_remove;
     if auto_remove {
         let (daemon, container) = (daemon.clone(), container.clone());
         tokio::spawn(async move {
             let removal = Removal { force: true, volumes: true };
-            if let Err(error) = remove::remove(&daemon, &container, removal).await {
-                tracing::warn!(
+            match remove::remove(&daemon, &container, removal).await {
+                // Whoever killed it may have removed it.
+                Ok(()) | Err(Error::NotFound(_)) => {}
+                Err(error) => tracing::warn!(
                     container = container.id,
                     error = error.message(),
                     "a container could not be removed after its end"
-                );
+                ),
             }
         });
     }

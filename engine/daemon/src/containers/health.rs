@@ -6,6 +6,7 @@ use std::time::Duration;
 use minke_engine_client::wire::{CreateExec, Health, HealthConfig, HealthResult};
 
 use super::container::Container;
+use super::document::Status;
 use super::exec;
 use crate::daemon::Daemon;
 use crate::stamp;
@@ -87,14 +88,16 @@ async fn run(daemon: &Daemon, container: &Arc<Container>, check: &Check) {
         let pause =
             if starting { check.start_interval.min(check.interval) } else { check.interval };
         tokio::time::sleep(pause).await;
-        if !container.status().has_process() {
-            return;
+        match container.status() {
+            Status::Running => {}
+            // What stands still cannot answer, and is not ill for that.
+            Status::Paused => continue,
+            _ => return,
         }
         let result = probe(daemon, container, check).await;
-        if !container.status().has_process() {
-            return;
+        if container.status() == Status::Running {
+            take_in(daemon, container, check, result);
         }
-        take_in(daemon, container, check, result);
     }
 }
 

@@ -1,16 +1,34 @@
 //! Links between containers of the default network: names in the hosts file and variables in the
 //! environment, as Docker made them before networks had names.
 
-use minke_engine_client::wire::EndpointSettings;
+use minke_engine_client::wire::{EndpointSettings, HostConfig, HostNetwork};
 
 use super::ports;
 use crate::daemon::Daemon;
+use crate::error::{Error, Result};
 
 /// The name that a link `container[:alias]` gives to the other container.
 pub(super) fn alias(link: &str) -> &str {
     let (name, alias) = link.split_once(':').unwrap_or((link, link));
     let alias = if alias.is_empty() { name } else { alias };
     alias.rsplit('/').next().unwrap_or(alias)
+}
+
+/// Refuses links to nobody. In networks that were made, the other container may come later.
+pub(super) fn check(daemon: &Daemon, host: &HostConfig) -> Result<()> {
+    if matches!(host.network(), HostNetwork::Named(_)) {
+        return Ok(());
+    }
+    for link in &host.links {
+        let name = target(link);
+        if name.is_empty() || link.split(':').count() > 2 {
+            return Err(Error::Invalid(format!("bad format for links: {link}")));
+        }
+        daemon.containers.find(name).map_err(|error| {
+            Error::Invalid(format!("could not get container for {name}: {}", error.message()))
+        })?;
+    }
+    Ok(())
 }
 
 /// The links of a container's places in networks, as its name service knows them: a name, and the

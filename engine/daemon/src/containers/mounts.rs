@@ -9,6 +9,37 @@ use minke_engine_client::wire::{ContainerConfig, HostConfig, Mount};
 use super::document::{MountDocument, MountKind};
 use crate::error::{Error, Result};
 
+/// What a mount of memory may be told beside what has a value.
+const TMPFS_FLAGS: [&str; 24] = [
+    "async",
+    "atime",
+    "defaults",
+    "dev",
+    "diratime",
+    "dirsync",
+    "exec",
+    "mand",
+    "noatime",
+    "nodev",
+    "nodiratime",
+    "noexec",
+    "nomand",
+    "norelatime",
+    "nostrictatime",
+    "nosuid",
+    "private",
+    "relatime",
+    "ro",
+    "rprivate",
+    "rw",
+    "strictatime",
+    "suid",
+    "sync",
+];
+
+/// How mounts below a bind come from or go to the host's.
+const PROPAGATIONS: [&str; 6] = ["private", "rprivate", "shared", "rshared", "slave", "rslave"];
+
 /// The mounts of a new container. `inherited` are those of `VolumesFrom`, which come first and give
 /// way. A volume without a name is anonymous: its name is made later.
 pub(crate) fn resolve(
@@ -24,10 +55,15 @@ pub(crate) fn resolve(
         asked.push(long_form(mount)?);
     }
     for (target, options) in &host.tmpfs {
+        let options: Vec<String> =
+            options.split(',').filter(|o| !o.is_empty()).map(str::to_owned).collect();
+        if let Some(bad) = options.iter().find(|option| !is_tmpfs_option(option)) {
+            return Err(Error::Invalid(format!("invalid tmpfs option {bad:?}")));
+        }
         asked.push(MountDocument {
             kind: MountKind::Tmpfs,
             target: clean_target(target)?,
-            options: options.split(',').filter(|o| !o.is_empty()).map(str::to_owned).collect(),
+            options,
             ..MountDocument::default()
         });
     }
@@ -77,8 +113,8 @@ fn parse_bind(text: &str) -> Result<MountDocument> {
             "nocopy" if mount.kind == MountKind::Volume => mount.no_copy = true,
             // Labels of SELinux, which this engine does not set; and hints of other systems.
             "rw" | "z" | "Z" | "cached" | "delegated" | "consistent" | "copy" => {}
-            "private" | "rprivate" | "shared" | "rshared" | "slave" | "rslave" => {
-                option.clone_into(&mut mount.propagation);
+            known if PROPAGATIONS.contains(&known) => {
+                known.clone_into(&mut mount.propagation);
             }
             other => return Err(invalid(&format!("invalid mode: {other}"))),
         }
@@ -124,6 +160,10 @@ fn long_form(mount: &Mount) -> Result<MountDocument> {
                     "recursive read-only options are not supported by this engine".to_owned(),
                 );
             }
+            let propagation = options.propagation.as_str();
+            if !propagation.is_empty() && !PROPAGATIONS.contains(&propagation) {
+                return invalid(format!("invalid propagation mode: {}", options.propagation));
+            }
             document.source = mount.source.clone();
             document.propagation = options.propagation;
             document.non_recursive = options.non_recursive;
@@ -165,10 +205,31 @@ fn long_form(mount: &Mount) -> Result<MountDocument> {
                     _ => return invalid("an option is a name, or a name and a value".to_owned()),
                 }
             }
+            if let Some(bad) = document.options.iter().find(|option| !is_tmpfs_option(option)) {
+                return invalid(format!("invalid tmpfs option {bad:?}"));
+            }
         }
         other => return invalid(format!("Type {other:?} is not supported by this engine")),
     }
     Ok(document)
+}
+
+/// Whether memory can be mounted with an option.
+fn is_tmpfs_option(option: &str) -> bool {
+    let Some((name, value)) = option.split_once('=') else { return TMPFS_FLAGS.contains(&option) };
+    let is_number = |text: &str| text.parse::<u64>().is_ok();
+    match name {
+        "size" => {
+            is_number(value.strip_suffix(['k', 'K', 'm', 'M', 'g', 'G', '%']).unwrap_or(value))
+        }
+        "nr_blocks" | "nr_inodes" => {
+            is_number(value.strip_suffix(['k', 'K', 'm', 'M', 'g', 'G']).unwrap_or(value))
+        }
+        "mode" => u32::from_str_radix(value, 8).is_ok(),
+        "uid" | "gid" => value.parse::<u32>().is_ok(),
+        "mpol" => true,
+        _ => false,
+    }
 }
 
 /// A target without `.`, `..` and double slashes.
@@ -212,6 +273,16 @@ mod tests {
         assert_eq!(parse_bind("/only").unwrap().volume, "");
         for bad in ["a:b", "a:/b:what", "/a:/", "a/b:/c", "::/x", "a:b:c:d"] {
             parse_bind(bad).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn memory_is_mounted_with_options_that_it_has() {
+        for good in ["size=64m", "size=50%", "mode=1777", "uid=0", "noexec", "ro", "nr_inodes=1k"] {
+            assert!(is_tmpfs_option(good), "{good}");
+        }
+        for bad in ["size=", "size=lots", "mode=9", "uid=me", "bind", "colour=red", "huge"] {
+            assert!(!is_tmpfs_option(bad), "{bad}");
         }
     }
 

@@ -241,7 +241,7 @@ fn devices(host: &HostConfig) -> Vec<DeviceRequest> {
         .collect()
 }
 
-fn ulimits(host: &HostConfig) -> Vec<Ulimit> {
+pub(super) fn ulimits(host: &HostConfig) -> Vec<Ulimit> {
     let limits = host.resources.ulimits.iter();
     limits
         .map(|limit| Ulimit { name: limit.name.clone(), soft: limit.soft, hard: limit.hard })

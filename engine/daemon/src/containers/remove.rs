@@ -60,7 +60,10 @@ pub(crate) async fn remove(
     container: &Arc<Container>,
     how: Removal,
 ) -> Result<()> {
-    let _lifecycle = container.lifecycle.lock().await;
+    let _turn = match how.force {
+        true => stop::turn_to_kill(daemon, container).await,
+        false => container.lifecycle.lock().await,
+    };
     if container.phase.borrow().removed {
         return Err(Error::NotFound(format!("No such container: {}", container.id)));
     }

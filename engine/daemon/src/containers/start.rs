@@ -238,7 +238,7 @@ async fn join_networks(daemon: &Daemon, container: &Arc<Container>) -> Result<Jo
     }
     let mut ports = ports::published(&document.config, &document.host_config)?;
     let mut named = false;
-    for name in in_order(&document) {
+    for name in in_order(daemon, &document) {
         let record = daemon.networks.get(&name)?;
         let asked = document.networks.get(&name).cloned().unwrap_or_default();
         let first = joined.endpoints.is_empty();
@@ -287,13 +287,15 @@ pub(super) async fn serve_names(daemon: &Daemon, container: &Container) -> Resul
 }
 
 /// The network of the network mode first: it gets the default route and the published ports.
-fn in_order(document: &super::document::ConfigDocument) -> Vec<String> {
-    let first = match document.host_config.network() {
+fn in_order(daemon: &Daemon, document: &super::document::ConfigDocument) -> Vec<String> {
+    let mode = match document.host_config.network() {
         HostNetwork::Named(name) => name,
         _ => "bridge",
     };
+    // The mode is as it was asked for: it may be an id.
+    let first = daemon.networks.get(mode).map_or_else(|_| mode.to_owned(), |record| record.name);
     let mut names: Vec<String> = document.networks.keys().cloned().collect();
-    names.sort_by_key(|name| name != first);
+    names.sort_by_key(|name| *name != first);
     names
 }
 

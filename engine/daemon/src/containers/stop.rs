@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use minke_engine_shim::cgroup::{self, Freezer};
+use tokio::sync::MutexGuard;
 
 use super::container::Container;
 use super::document::Status;
@@ -32,11 +33,53 @@ pub(crate) struct Stop {
 
 /// Stops a container for somebody who asked for it.
 pub(crate) async fn stop(daemon: &Daemon, container: &Arc<Container>, how: Stop) -> Result<()> {
-    let _lifecycle = container.lifecycle.lock().await;
-    if !container.status().counts_as_running() {
-        return Err(Error::NotModified);
+    let ran = container.status().counts_as_running();
+    let _turn = turn_within(daemon, container, grace(container, &how)).await;
+    match container.status().counts_as_running() {
+        true => stop_locked(daemon, container, how, true).await,
+        // Another stop was faster.
+        false if ran => Ok(()),
+        false => Err(Error::NotModified),
     }
-    stop_locked(daemon, container, how, true).await
+}
+
+/// The time between the stop signal and SIGKILL.
+fn grace(container: &Container, how: &Stop) -> Duration {
+    let own = container.lock().config.config.stop_timeout;
+    match how.seconds.or(own).unwrap_or(DEFAULT_GRACE) {
+        ..0 => Duration::MAX,
+        seconds => Duration::from_secs(seconds.unsigned_abs()),
+    }
+}
+
+/// Takes the lifecycle lock for a stop. One that lasts longer than `patience`, or for ever, may hold it.
+async fn turn_within<'a>(
+    daemon: &Daemon,
+    container: &'a Arc<Container>,
+    patience: Duration,
+) -> MutexGuard<'a, ()> {
+    match tokio::time::timeout(patience, container.lifecycle.lock()).await {
+        Ok(turn) => turn,
+        Err(_) if container.lock().stopping => turn_to_kill(daemon, container).await,
+        Err(_) => container.lifecycle.lock().await,
+    }
+}
+
+/// Takes the lifecycle lock of a container that is not to live until then: a stop that holds it sees the
+/// end.
+pub(super) async fn turn_to_kill<'a>(
+    daemon: &Daemon,
+    container: &'a Arc<Container>,
+) -> MutexGuard<'a, ()> {
+    if let Ok(turn) = container.lifecycle.try_lock() {
+        return turn;
+    }
+    if container.status().has_process() {
+        container.lock().stopping = true;
+        // If this fails, what comes with the lock says so.
+        let _ = signal_and_tell(daemon, container, signals::KILL).await;
+    }
+    container.lifecycle.lock().await
 }
 
 /// Stops a container whose lifecycle lock is held. `for_good`: policies that respect a manual stop
@@ -54,24 +97,16 @@ async fn stop_locked(
     if container.status() == Status::Restarting {
         give_up_restart(container)?;
     }
-    let (own_seconds, own_signal) = {
-        let cell = container.lock();
-        (cell.config.config.stop_timeout, cell.config.config.stop_signal.clone())
-    };
+    let own_signal = container.lock().config.config.stop_signal.clone();
     let signal = match how.signal.as_str() {
         "" => signals::parse(&own_signal, signals::TERM)?,
         given => signals::parse(given, signals::TERM)?,
     };
-    let seconds = how.seconds.or(own_seconds).unwrap_or(DEFAULT_GRACE);
     if container.status() == Status::Paused {
         unpause_locked(daemon, container)?;
     }
     signal_and_tell(daemon, container, signal).await?;
-    let grace = match seconds {
-        ..0 => Duration::MAX,
-        _ => Duration::from_secs(seconds.unsigned_abs()),
-    };
-    match tokio::time::timeout(grace, wait_not_running(container)).await {
+    match tokio::time::timeout(grace(container, &how), wait_not_running(container)).await {
         Ok(ended) => ended?,
         Err(_) => {
             signal_and_tell(daemon, container, signals::KILL).await?;
@@ -90,7 +125,9 @@ async fn signal_and_tell(daemon: &Daemon, container: &Arc<Container>, signal: u8
     if signal == signals::KILL {
         thaw_in_any_case(container);
     }
-    if let Err(error) = send_signal(container, signal).await {
+    if let Err(error) = send_signal(container, signal).await
+        && !(signal == signals::KILL && kill_without_shim(container).await)
+    {
         // It may have ended just now, and that is not recorded yet.
         let recorded = async {
             while container.status().has_process() {
@@ -103,6 +140,13 @@ async fn signal_and_tell(daemon: &Daemon, container: &Arc<Container>, signal: u8
     attributes.insert("signal".to_owned(), signal.to_string());
     daemon.events.publish("container", "kill", &container.id, attributes);
     Ok(())
+}
+
+/// Kills a container whose shim does not answer. False: nothing was there.
+async fn kill_without_shim(container: &Container) -> bool {
+    let directories = cgroup::listed(&container.shim_dir());
+    let kill = move || !cgroup::kill_all(&directories);
+    tokio::task::spawn_blocking(kill).await.unwrap_or(false)
 }
 
 async fn send_signal(container: &Container, signal: u8) -> Result<()> {
@@ -170,10 +214,13 @@ fn give_up_restart(container: &Container) -> Result<()> {
 
 /// Stops a container if it runs, and starts it.
 pub(crate) async fn restart(daemon: &Daemon, container: &Arc<Container>, how: Stop) -> Result<()> {
-    let _turn = container.turn("restarted").await?;
+    let _turn = turn_within(daemon, container, grace(container, &how)).await;
+    container.check_stays("restarted")?;
     if container.status().counts_as_running() {
-        // Its auto-removal would race the start.
-        stop_locked(daemon, container, how, false).await?;
+        container.lock().restarting = true;
+        let stopped = stop_locked(daemon, container, how, false).await;
+        container.lock().restarting = false;
+        stopped?;
     }
     start::start_locked(daemon, container, false).await?;
     daemon.events.publish("container", "restart", &container.id, container.attributes());
@@ -250,11 +297,16 @@ pub(super) async fn freeze(container: &Container) -> Result<()> {
     set_frozen(&freezer, true)?;
     let all = async {
         while !freezer.is_frozen() {
+            // It may be killed meanwhile.
+            if !container.status().has_process() {
+                return Err(container.not_running());
+            }
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
+        Ok(())
     };
-    if tokio::time::timeout(FREEZING, all).await.is_ok() {
-        return Ok(());
+    if let Ok(done) = tokio::time::timeout(FREEZING, all).await {
+        return done;
     }
     set_frozen(&freezer, false)?;
     Err(Error::System {
@@ -264,7 +316,7 @@ pub(super) async fn freeze(container: &Container) -> Result<()> {
 }
 
 /// Lets the processes of a container go on.
-pub(super) fn thaw(container: &Container) -> Result<()> {
+fn thaw(container: &Container) -> Result<()> {
     set_frozen(&freezer(container)?, false)
 }
 

@@ -1,11 +1,13 @@
 //! Checks what a container asks of its host. What this engine does not do is refused by name: a
 //! container that silently lacks a limit or a device is worse than none.
 
+use std::net::IpAddr;
+
 use minke_engine_client::wire::{ContainerConfig, HostConfig, HostNetwork, Resources};
 use minke_engine_runtime::limits;
-use minke_engine_runtime::spec::Seccomp;
+use minke_engine_runtime::spec::{self, Seccomp};
 
-use super::{log_options, signals, sysctls};
+use super::{cpusets, log_options, prepare, signals, sysctls};
 use crate::daemon::CGROUP;
 use crate::error::{Error, Result};
 use crate::{apparmor, filters};
@@ -20,6 +22,8 @@ pub(crate) fn check(config: &ContainerConfig, host: &HostConfig) -> Result<()> {
     sysctls::check(host)?;
     check_resources(&host.resources)?;
     check_network_mode(config, host)?;
+    check_names(host)?;
+    check_rights(host)?;
     check_restart_policy(host)?;
     check_health(config)?;
     if !config.working_dir.is_empty() && !config.working_dir.starts_with('/') {
@@ -195,13 +199,7 @@ pub(crate) fn check_resources(limits: &Resources) -> Result<()> {
     if limits.cpu_shares < 0 {
         return invalid("CpuShares can not be less than 0");
     }
-    for (what, list) in [("cpuset cpus", &limits.cpuset_cpus), ("cpuset mems", &limits.cpuset_mems)]
-    {
-        if !list.bytes().all(|byte| byte.is_ascii_digit() || byte == b',' || byte == b'-') {
-            return Err(Error::Invalid(format!("Invalid value {list} for {what}")));
-        }
-    }
-    Ok(())
+    cpusets::check(&limits.cpuset_cpus, &limits.cpuset_mems)
 }
 
 /// Refuses limits of block devices that this kernel lacks. Which it has is looked up when one is asked
@@ -295,6 +293,45 @@ fn check_network_mode(config: &ContainerConfig, host: &HostConfig) -> Result<()>
     }
 }
 
+/// Checks what is written into `/etc/hosts` and `/etc/resolv.conf`.
+fn check_names(host: &HostConfig) -> Result<()> {
+    let is_address = |text: &str| text.parse::<IpAddr>().is_ok();
+    for entry in &host.extra_hosts {
+        let bad = || Error::Invalid(format!("bad format for add-host: {entry:?}"));
+        let (name, address) = entry.split_once(['=', ':']).ok_or_else(bad)?;
+        if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c.is_control()) {
+            return Err(bad());
+        }
+        if address != "host-gateway" && !is_address(address) {
+            return Err(Error::Invalid(format!("invalid IP address in add-host: {address:?}")));
+        }
+    }
+    // With the name of an interface, which an address of one link needs.
+    let is_server = |text: &String| {
+        let (address, interface) = text.split_once('%').unwrap_or((text, ""));
+        is_address(address) && !interface.contains(|c: char| c.is_whitespace() || c.is_control())
+    };
+    if let Some(server) = host.dns.iter().find(|server| !is_server(server)) {
+        return Err(Error::Invalid(format!("bad nameserver address: {server:?}")));
+    }
+    for (what, list) in [("DnsOptions", &host.dns_options), ("DnsSearch", &host.dns_search)] {
+        if let Some(bad) = list.iter().find(|text| text.contains(char::is_control)) {
+            return Err(Error::Invalid(format!("invalid value {bad:?} in {what}")));
+        }
+    }
+    Ok(())
+}
+
+/// Checks names of capabilities and of limits of processes.
+fn check_rights(host: &HostConfig) -> Result<()> {
+    for (what, names) in [("CapAdd", &host.cap_add), ("CapDrop", &host.cap_drop)] {
+        if let Some(name) = names.iter().find(|name| !spec::is_capability(name)) {
+            return Err(Error::Invalid(format!("invalid {what}: unknown capability: {name:?}")));
+        }
+    }
+    Ok(spec::check_ulimits(prepare::ulimits(host))?)
+}
+
 fn check_restart_policy(host: &HostConfig) -> Result<()> {
     let policy = &host.restart_policy;
     check_policy(&policy.name, policy.maximum_retry_count)?;
@@ -372,7 +409,28 @@ mod tests {
         refused(r#"{"Memory":1000}"#, "6MB");
         refused(r#"{"NanoCpus":1000000000000}"#, "range of CPUs");
         refused(r#"{"RestartPolicy":{"Name":"sometimes"}}"#, "sometimes");
+        refused(r#"{"ExtraHosts":["foo"]}"#, "bad format for add-host");
+        refused(r#"{"ExtraHosts":["a b:10.0.0.1"]}"#, "bad format for add-host");
+        refused(r#"{"ExtraHosts":["bar:notanip"]}"#, "invalid IP address in add-host");
+        refused(r#"{"Dns":["not-an-ip"]}"#, "bad nameserver address");
+        refused(r#"{"DnsOptions":["ndots:1\nnameserver 10.0.0.1"]}"#, "DnsOptions");
+        refused(r#"{"CapAdd":["FLY"]}"#, "invalid CapAdd: unknown capability");
+        refused(r#"{"CapDrop":["FLY"]}"#, "invalid CapDrop: unknown capability");
+        refused(r#"{"Ulimits":[{"Name":"luck","Soft":1,"Hard":1}]}"#, "unknown ulimit: luck");
+        refused(r#"{"Ulimits":[{"Name":"core","Soft":2,"Hard":1}]}"#, "soft limit");
+        refused(r#"{"CpusetCpus":"8000"}"#, "Requested CPUs are not available");
         refused(r#"{"AutoRemove":true,"RestartPolicy":{"Name":"always"}}"#, "AutoRemove");
+    }
+
+    #[test]
+    fn names_of_hosts_and_rights_are_taken_as_docker_takes_them() {
+        check_json(
+            r#"{"HostConfig":{"ExtraHosts":["a:10.0.0.1","b=::1","c:::1","up:host-gateway"],
+            "Dns":["9.9.9.9","fe80::1%eth0"],"DnsOptions":["ndots:2"],"DnsSearch":["."],
+            "CapAdd":["all","net_admin","CAP_MKNOD"],"CapDrop":["ALL"],"CpusetCpus":"0",
+            "Ulimits":[{"Name":"nofile","Soft":10,"Hard":-1}]}}"#,
+        )
+        .unwrap();
     }
 
     #[test]

@@ -149,7 +149,8 @@ impl Call {
 
     /// Reads the request's body, and leaves what is behind it.
     async fn body(&mut self) -> Result<Vec<u8>> {
-        let broken = Error::system("reading the request's body");
+        let broken =
+            |error: std::io::Error| Error::Invalid(format!("reading the request's body: {error}"));
         let chunked = self
             .head
             .header("transfer-encoding")
@@ -186,8 +187,9 @@ impl Call {
             let line = self.line().await?;
             let size = line.split(';').next().unwrap_or_default().trim();
             let size = usize::from_str_radix(size, 16).map_err(std::io::Error::other)?;
-            if size + body.len() > LONGEST_BODY {
-                return self.take(size + body.len()).await;
+            let whole = body.len().saturating_add(size);
+            if whole > LONGEST_BODY {
+                return self.take(whole).await;
             }
             body.extend(self.take(size).await?);
             self.line().await?;

@@ -150,15 +150,11 @@ fn a_killed_shim_takes_its_container_with_it_and_nothing_stays() {
     assert_eq!(site.remains(), Vec::<String>::new());
 }
 
-/// What makes a container stand still.
-fn freezer(site: &Site, name: &str) -> Freezer {
-    let id = site.docker(&["inspect", "-f", "{{.Id}}", name]).ok();
-    let shim = site.data().join("containers").join(id.trim()).join("shim");
-    cgroup::listed(&shim).iter().find_map(|directory| Freezer::of(directory)).unwrap()
-}
-
-/// As a daemon does that then dies without having said so.
-fn freeze(freezer: &Freezer) {
+/// Makes a container stand still as a daemon does that then dies without having said so.
+fn freeze(site: &Site, id: &str) {
+    let shim = site.data().join("containers").join(id).join("shim");
+    let directories = cgroup::listed(&shim);
+    let freezer = directories.iter().find_map(|directory| Freezer::of(directory)).unwrap();
     freezer.set(true).unwrap();
     wait_until("a still container", || freezer.is_frozen().then_some(()));
 }
@@ -166,22 +162,21 @@ fn freeze(freezer: &Freezer) {
 #[test]
 fn what_stands_still_and_is_not_known_to_be_paused_goes_on_and_can_be_killed() {
     let mut site = Site::new();
-    for name in ["box", "killed", "removed"] {
-        site.docker(&["run", "-d", "--name", name, "busybox", "sleep", "1000"]).ok();
-    }
-    site.docker(&["run", "-d", "--name", "paused", "busybox", "sleep", "1000"]).ok();
+    let [left, killed, removed, _] = ["left", "killed", "removed", "paused"].map(|name| {
+        let words = ["run", "-d", "--name", name, "busybox", "sleep", "1000"];
+        site.docker(&words).ok().trim().to_owned()
+    });
     site.docker(&["pause", "paused"]).ok();
-    let [one, killed, removed] = ["box", "killed", "removed"].map(|name| freezer(&site, name));
     site.kill_engine();
-    freeze(&one);
+    freeze(&site, &left);
     site.start_engine();
-    assert_eq!(site.docker(&["exec", "box", "echo", "alive"]).ok(), "alive\n");
+    assert_eq!(site.docker(&["exec", "left", "echo", "alive"]).ok(), "alive\n");
     let status = site.docker(&["inspect", "-f", "{{.State.Status}}", "paused"]).ok();
     assert_eq!(status, "paused\n", "what was paused stays so");
     // The same under the daemon that knows nothing of it.
-    freeze(&killed);
+    freeze(&site, &killed);
     site.docker(&["kill", "killed"]).ok();
-    freeze(&removed);
+    freeze(&site, &removed);
     site.docker(&["rm", "-f", "removed"]).ok();
 }
 

@@ -149,6 +149,9 @@ fn system_calls_answer_both_clis() {
         assert_eq!(version.ok().trim(), "1.47");
         let driver = site.cli(&docker, &["info", "-f", "{{.Driver}} {{.LoggingDriver}}"]);
         assert_eq!(driver.ok().trim(), "overlay2 json-file");
+        let plugins = site.cli(&docker, &["info", "-f", "{{.Plugins.Network}} {{.Plugins.Log}}"]);
+        let known = "[bridge host ipvlan macvlan null] [json-file local none]";
+        assert_eq!(plugins.ok().trim(), known);
         assert!(site.cli(&docker, &["system", "df"]).ok().contains("Images"));
     }
 }

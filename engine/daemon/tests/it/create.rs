@@ -120,3 +120,35 @@ fn what_an_endpoint_answers_is_not_taken_from_a_request() {
         assert!(!net[name].is_null() && net[name] != "", "{name} is answered: {net}");
     }
 }
+
+#[test]
+fn what_could_not_be_started_is_not_made() {
+    let site = Site::new();
+    let refuse = |path: &str, body: serde_json::Value, why: &str| {
+        let answer = ask(&site, "POST", path, Some(&body));
+        assert!(answer.status == 400 && answer.text.contains(why), "{body}: {}", answer.text);
+    };
+    let shared = json!({ "Type": "bind", "Source": "/", "Target": "/b",
+        "BindOptions": { "Propagation": "everywhere" } });
+    let memory = json!({ "Type": "tmpfs", "Target": "/t",
+        "TmpfsOptions": { "Options": [["colour", "red"]] } });
+    for (host, why) in [
+        (json!({ "Links": ["nosuch:x"] }), "could not get container for nosuch"),
+        (json!({ "ExtraHosts": ["bar:notanip"] }), "invalid IP address in add-host"),
+        (json!({ "Dns": ["not-an-ip"] }), "bad nameserver address"),
+        (json!({ "DnsOptions": ["a\nnameserver 10.0.0.1"] }), "DnsOptions"),
+        (json!({ "CapAdd": ["FLY"] }), "unknown capability"),
+        (json!({ "Ulimits": [{ "Name": "luck", "Soft": 1, "Hard": 1 }] }), "unknown ulimit"),
+        (json!({ "Mounts": [shared] }), "invalid propagation mode: everywhere"),
+        (json!({ "Mounts": [memory] }), "invalid tmpfs option"),
+        (json!({ "Tmpfs": { "/t": "size=lots" } }), "invalid tmpfs option"),
+        (json!({ "CpusetCpus": "8000" }), "Requested CPUs are not available"),
+        (json!({ "CpusetMems": "8000" }), "Requested memory nodes are not available"),
+    ] {
+        let body = json!({ "Image": "busybox", "HostConfig": host });
+        refuse("/containers/create", body, why);
+    }
+    site.docker(&["run", "-d", "--name", "box", "busybox", "sleep", "1000"]).ok();
+    refuse("/containers/box/update", json!({ "CpusetCpus": "8000" }), "CPUs are not available");
+    assert_eq!(site.docker(&["ps", "-aq"]).ok().lines().count(), 1);
+}

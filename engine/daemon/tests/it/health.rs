@@ -66,6 +66,31 @@ fn a_start_period_forgives_and_its_own_interval_finds_the_start_soon() {
 }
 
 #[test]
+fn what_is_paused_is_not_checked() {
+    let site = Site::new();
+    let check = ["--health-cmd", "true", "--health-interval", "100ms", "--health-timeout", "200ms"];
+    let name = ["run", "-d", "--name", "app", "--health-retries", "1"];
+    site.docker(&[&name[..], &check, &["busybox", "sleep", "1000"]].concat()).ok();
+    becomes(&site, "app", "healthy");
+    site.docker(&["pause", "app"]).ok();
+    let top = || site.docker(&["top", "app"]).ok();
+    let before = top();
+    // Time for several checks to be too late.
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    assert_eq!(site.docker(&["inspect", "-f", FORM, "app"]).ok(), "healthy\n");
+    // One may have begun before the pause.
+    let now = top();
+    assert!(now.lines().count() <= before.lines().count() + 1, "{before}\n{now}");
+    site.docker(&["unpause", "app"]).ok();
+    let form = "{{(index .State.Health.Log 0).Start}}";
+    let first = site.docker(&["inspect", "-f", form, "app"]).ok();
+    wait_until("more checks", || {
+        (site.docker(&["inspect", "-f", form, "app"]).ok() != first).then_some(())
+    });
+    assert_eq!(site.docker(&["inspect", "-f", FORM, "app"]).ok(), "healthy\n");
+}
+
+#[test]
 fn back_off_counts_and_manual_stops_outlive_the_daemon() {
     let mut site = Site::new();
     let failing = ["busybox", "sh", "-c", "echo once more; exit 4"];

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -50,6 +51,11 @@ fn too_much_is_an_error_that_says_the_limit() {
     assert!(send(&site, half.as_bytes()).contains("reading the request's body"));
     let long = "POST /exec/x/start HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n";
     assert!(send(&site, long.as_bytes()).contains("65536"));
+    // The second piece's length and the first's together are more than a number holds.
+    let pieces = "POST /exec/x/start HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n\
+                  1\r\n{\r\nffffffffffffffff\r\n";
+    let pieces = send(&site, pieces.as_bytes());
+    assert!(pieces.starts_with("HTTP/1.1 400") && pieces.contains("65536"), "{pieces}");
     assert_eq!(ask(&site, "GET", "/_ping", None).text, "OK");
 }
 
@@ -66,6 +72,45 @@ fn half_closed_streams_end_nothing_but_themselves() {
     }
     let state = ask(&site, "GET", "/containers/box/json", None).json();
     assert_eq!(state["State"]["Running"], true);
+}
+
+#[test]
+fn a_crowd_of_clients_does_not_keep_a_container_from_ending() {
+    let site = Site::new();
+    site.docker(&["run", "-d", "--name", "box", "busybox", "sleep", "1000"]).ok();
+    let attach = "POST /containers/box/attach?stream=1&stdout=1 HTTP/1.1\r\n\
+                  Host: x\r\nUpgrade: tcp\r\nConnection: Upgrade\r\n\r\n";
+    let mut crowd = Vec::new();
+    let refused = loop {
+        let mut stream = UnixStream::connect(site.socket()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.write_all(attach.as_bytes()).unwrap();
+        let mut answer = [0u8; 1024];
+        let length = stream.read(&mut answer).unwrap();
+        let answer = String::from_utf8_lossy(&answer[..length]).into_owned();
+        if !answer.starts_with("HTTP/1.1 101") {
+            break answer;
+        }
+        crowd.push(stream);
+    };
+    assert!(refused.contains("240 clients"), "{} are attached: {refused}", crowd.len());
+    let exec = site.docker(&["exec", "-d", "box", "true"]);
+    assert!(exec.code != 0 && exec.stderr.contains("240 clients"), "{exec:?}");
+    site.docker(&["stop", "-t", "0", "box"]).ok();
+}
+
+#[test]
+fn a_container_can_be_killed_whose_shim_takes_nobody_any_more() {
+    let site = Site::new();
+    let id = site.docker(&["run", "-d", "--name", "box", "busybox", "sleep", "1000"]).ok();
+    let shim = site.data().join("containers").join(id.trim()).join("shim");
+    // By its descriptor: the path is too long for a socket's address.
+    let directory = std::fs::File::open(shim).unwrap();
+    let socket = format!("/proc/self/fd/{}/shim.sock", directory.as_raw_fd());
+    let crowd: Vec<_> = (0..256).map(|_| UnixStream::connect(&socket).unwrap()).collect();
+    assert_ne!(site.docker(&["exec", "box", "true"]).code, 0, "{} are connected", crowd.len());
+    site.docker(&["rm", "-f", "box"]).ok();
+    assert_eq!(site.remains(), Vec::<String>::new());
 }
 
 #[test]

@@ -111,9 +111,9 @@ fn a_running_containers_limits_change() {
     after();
     cli(&["update", "--pids-limit", "-1", "box"]).ok();
     assert_eq!(files(&site, "box", &MEMORY[2..]), ["max"]);
-    // The kernel's own word for what it does not take, and nothing is changed.
+    // What the host does not have is refused, and nothing is changed.
     let refused = cli(&["update", "--cpuset-cpus", "4000", "box"]);
-    assert!(refused.code != 0 && refused.stderr.contains("CpusetCpus"), "{refused:?}");
+    assert!(refused.code != 0 && refused.stderr.contains("CPUs are not available"), "{refused:?}");
     let kept = cli(&["inspect", "-f", "{{.HostConfig.CpusetCpus}}", "box"]).ok();
     assert_eq!(kept, "0\n");
 }

@@ -83,6 +83,21 @@ fn a_running_container_joins_and_leaves_networks() {
 }
 
 #[test]
+fn the_network_of_the_mode_is_the_way_out_also_by_its_id() {
+    let site = Site::new();
+    site.docker(&["network", "create", "--subnet", "10.79.1.0/24", "aa"]).ok();
+    let id = site.docker(&["network", "create", "--subnet", "10.79.2.0/24", "zz"]).ok();
+    let words = ["create", "--name", "box", "--network", id.trim(), "busybox", "sleep", "1000"];
+    site.docker(&words).ok();
+    site.docker(&["network", "connect", "aa", "box"]).ok();
+    site.docker(&["start", "box"]).ok();
+    let routes = site.docker(&["exec", "box", "ip", "route"]).ok();
+    assert!(routes.contains("default via 10.79.2.1"), "{routes}");
+    let form = "{{.HostConfig.NetworkMode}}";
+    assert_eq!(site.docker(&["inspect", "-f", form, "box"]).ok(), id, "it is shown as given");
+}
+
+#[test]
 fn host_none_and_shared_namespaces() {
     let site = Site::new();
     let cli = |words: &[&str]| site.docker(words);

@@ -2,11 +2,11 @@
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{Site, ask, wait_until};
+use crate::support::{Site, ask, now, wait_until};
 
 #[test]
 fn a_start_behind_a_removal_starts_nothing() {
@@ -86,4 +86,55 @@ fn a_connection_that_fails_halfway_can_be_tried_again() {
     site.docker(&["network", "connect", "net", "box"]).ok();
     site.docker(&["network", "disconnect", "net", "box"]).ok();
     site.docker(&["network", "rm", "net"]).ok();
+}
+
+/// A container that does not end by itself when it is asked to.
+fn deaf(site: &Site, options: &[&str]) {
+    let words = [&["run", "-d", "--name", "box"], options, &["busybox", "sleep", "1000"]];
+    site.docker(&words.concat()).ok();
+}
+
+#[test]
+fn whoever_wants_a_container_to_end_sooner_does_not_wait_for_a_stop() {
+    let site = Site::new();
+    for (method, path) in [
+        ("DELETE", "/containers/box?force=1"),
+        ("POST", "/containers/box/stop?t=0"),
+        ("POST", "/containers/box/restart?t=0"),
+        ("POST", "/containers/box/kill"),
+    ] {
+        let before = now();
+        deaf(&site, &[]);
+        std::thread::scope(|scope| {
+            let stop = scope.spawn(|| ask(&site, "POST", "/containers/box/stop?t=-1", None));
+            wait_until("the stop's signal", || {
+                let events = ["events", "--since", &before, "--until", &now()];
+                site.docker(&events).ok().contains("signal=15").then_some(())
+            });
+            let begin = Instant::now();
+            let answer = ask(&site, method, path, None);
+            assert_eq!(answer.status, 204, "{path}: {}", answer.text);
+            assert!(begin.elapsed() < Duration::from_secs(10), "{path}: {:?}", begin.elapsed());
+            assert_eq!(stop.join().unwrap().status, 204, "{path}");
+        });
+        let running = site.docker(&["inspect", "-f", "{{.State.Running}}", "box"]).stdout;
+        assert_eq!(running.trim() == "true", path.contains("restart"), "{path}");
+        site.docker(&["rm", "-f", "box"]);
+    }
+}
+
+#[test]
+fn a_restart_is_no_end_for_a_container_that_removes_itself() {
+    let site = Site::new();
+    deaf(&site, &["--rm"]);
+    for _ in 0..5 {
+        site.docker(&["restart", "-t", "0", "box"]).ok();
+        assert_eq!(site.docker(&["inspect", "-f", "{{.State.Running}}", "box"]).ok(), "true\n");
+    }
+    site.docker(&["stop", "-t", "0", "box"]).ok();
+    wait_until("the removal", || (site.docker(&["inspect", "box"]).code == 1).then_some(()));
+    deaf(&site, &["--rm"]);
+    site.docker(&["rm", "-f", "box"]).ok();
+    assert_eq!(site.remains(), Vec::<String>::new());
+    assert!(!site.log().contains("could not be removed after its end"), "{}", site.log());
 }

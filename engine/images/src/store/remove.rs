@@ -1,7 +1,8 @@
 //! Removing names and images by Docker's rules.
 //!
 //! A name is taken away first; the image goes with its last name, unless something uses it. By id, all
-//! names go if they are of one repository. What hangs below an unnamed parent goes up as far as it can.
+//! names go if there is at most one tag, and all are of its repository. What hangs below an unnamed
+//! parent goes up as far as it can.
 
 use std::sync::Arc;
 
@@ -121,7 +122,7 @@ impl Inner {
                 }
             }
         } else {
-            let single = self.state().is_single_repository(&id);
+            let single = self.state().is_single_name(&id);
             if let Some(obstacle) = self.obstacle(&id, options.force, single) {
                 return Err(obstacle.error(&id));
             }
@@ -209,7 +210,7 @@ impl Inner {
         quiet: bool,
         removed: &mut Vec<Removed>,
     ) -> Result<(), Error> {
-        let names_may_go = self.state().is_single_repository(id);
+        let names_may_go = self.state().is_single_name(id);
         if let Some(obstacle) = self.obstacle(id, options.force, names_may_go) {
             // A name was asked to go and went: that the image stays is no failure.
             let stays = quiet && (obstacle.is_use() || self.state().has_names(id));
@@ -309,10 +310,6 @@ impl State {
                 && Index::names(&self.index.digests, id).len() == 1
         };
         self.is_single_name(id) && (reference.digest().is_none() || is_lone_digest())
-    }
-
-    fn is_single_repository(&self, id: &ImageId) -> bool {
-        self.is_single_name(id)
     }
 
     fn repositories(&self, id: &ImageId) -> usize {

@@ -87,6 +87,11 @@ fn parse(name: &str) -> Result<Capability, SpecError> {
     bare.parse().map_err(|_| SpecError::UnknownCapability(name.to_owned()))
 }
 
+/// Whether a container can be given this one, or be denied it; `ALL` is all.
+pub fn is_capability(name: &str) -> bool {
+    name.eq_ignore_ascii_case("all") || parse(name).is_ok()
+}
+
 /// The set a container gets, before what this process may not give is taken away.
 fn wanted(container: &ContainerSpec) -> Result<HashSet<Capability>, SpecError> {
     if container.privileged {

@@ -118,7 +118,10 @@ fn environment(
     names.into_iter().filter_map(|name| values.remove(name)).collect()
 }
 
-fn limits(container: &ContainerSpec, facts: &Facts) -> Result<Vec<PosixRlimit>, SpecError> {
+pub(super) fn limits(
+    container: &ContainerSpec,
+    facts: &Facts,
+) -> Result<Vec<PosixRlimit>, SpecError> {
     let value = |number: i64| u64::try_from(number).unwrap_or(u64::MAX);
     let may_raise = facts.capabilities >> 24 & 1 == 1 && container.user_namespace.is_none();
     container

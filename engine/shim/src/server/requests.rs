@@ -152,6 +152,9 @@ impl Server {
         if self.find(&name).is_some() || self.clients[place].bound.is_some() {
             return Some(failed(Failure::BadState, "that session exists, or this client has one"));
         }
+        if let Some(full) = self.full() {
+            return Some(full);
+        }
         self.forget_oldest();
         if self.sessions.len() >= MAX_SESSIONS {
             return Some(failed(Failure::BadState, "more than 1024 processes at once"));
@@ -236,6 +239,9 @@ impl Server {
         }
         if self.clients[place].bound.is_some() {
             return failed(Failure::BadState, "this client is attached already");
+        }
+        if let Some(full) = self.full() {
+            return full;
         }
         self.clients[place].bound = Some((session.clone(), streams));
         self.clients[place].waits.push(session);
