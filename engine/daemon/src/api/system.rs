@@ -102,12 +102,7 @@ pub(super) async fn info(State(daemon): State<Daemon>) -> Response<Body> {
         containers: containers.len() as i64,
         containers_running: count(&[Status::Running, Status::Restarting]),
         containers_paused: count(&[Status::Paused]),
-        containers_stopped: count(&[
-            Status::Created,
-            Status::Exited,
-            Status::Removing,
-            Status::Dead,
-        ]),
+        containers_stopped: count(&[Status::Created, Status::Exited, Status::Removing]),
         images: daemon.images.images().len() as i64,
         driver: "overlay2".to_owned(),
         driver_status: driver_status(&daemon),

@@ -133,7 +133,8 @@ impl Container {
         Ok(turn)
     }
 
-    pub(super) fn check_stays(&self, change: &str) -> Result<()> {
+    /// Whether it is neither gone nor going.
+    pub(crate) fn check_stays(&self, change: &str) -> Result<()> {
         if self.phase.borrow().removed {
             return Err(Error::NotFound(format!("No such container: {}", self.id)));
         }

@@ -104,8 +104,6 @@ pub(crate) enum Status {
     /// In memory alone: a removal that is cut off leaves it as it was, or gone.
     Removing,
     Exited,
-    /// Could not be removed as a whole.
-    Dead,
 }
 
 impl Status {
@@ -117,7 +115,6 @@ impl Status {
             Status::Restarting => "restarting",
             Status::Removing => "removing",
             Status::Exited => "exited",
-            Status::Dead => "dead",
         }
     }
 

@@ -99,7 +99,8 @@ fn state(cell: &Cell) -> ContainerState {
         paused: state.status == Status::Paused,
         restarting: state.status == Status::Restarting,
         oom_killed: state.oom_killed,
-        dead: state.status == Status::Dead,
+        // A removal either happens or leaves all as it was.
+        dead: false,
         pid: i64::from(state.pid),
         exit_code: state.exit_code,
         error: state.error.clone(),
@@ -258,7 +259,6 @@ fn status_line(cell: &Cell, now: i64) -> String {
     let ago = |time: i64| stamp::for_people(now.saturating_sub(time));
     match state.status {
         Status::Created => "Created".to_owned(),
-        Status::Dead => "Dead".to_owned(),
         Status::Removing => "Removal In Progress".to_owned(),
         Status::Paused => format!("Up {} (Paused)", ago(state.started_at)),
         Status::Restarting => {

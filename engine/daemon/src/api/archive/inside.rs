@@ -85,6 +85,7 @@ impl Place {
     /// The root file system of a container without what is mounted in it.
     pub(in crate::api) async fn root(daemon: &Daemon, container: &Arc<Container>) -> Result<Place> {
         let lifecycle = container.lock_lifecycle().await;
+        container.check_stays("read")?;
         let (root, path) = (container.rootfs(), PathBuf::from("/"));
         if container.status().has_process() {
             let users = users::of(daemon, &container.lock().config.host_config);
