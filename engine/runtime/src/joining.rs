@@ -8,15 +8,14 @@
 //!
 //! Version 2 moves whole processes only: there libcontainer does it.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 
-use crate::stage;
+use crate::{idmap, stage};
 
 const HIERARCHIES: &str = "/sys/fs/cgroup";
 
@@ -42,19 +41,24 @@ impl Doors {
     }
 }
 
-/// Takes the hierarchies out of this process's view, and of nobody else's.
+/// Takes the hierarchies out of this process's view, and of nobody else's. Where they cannot be taken as a
+/// whole they stay: libcontainer then moves the process a second time.
 pub(crate) fn hide_hierarchies() -> io::Result<()> {
     stage::separate()?;
-    match rustix::mount::unmount(HIERARCHIES, UnmountFlags::DETACH) {
-        // Where libcontainer looks for what kind of cgroups there are, it finds version 1, and none.
-        Ok(()) => {
-            let options = c"size=4k";
-            Ok(rustix::mount::mount("tmpfs", HIERARCHIES, "tmpfs", MountFlags::RDONLY, options)?)
-        }
-        // Mounted in another way: libcontainer finds them and moves the process a second time.
-        Err(Errno::INVAL) => Ok(()),
-        Err(error) => Err(error.into()),
+    let whole = idmap::copy(Path::new(HIERARCHIES), true)?;
+    // There may be several, one over the other.
+    while rustix::mount::unmount(HIERARCHIES, UnmountFlags::DETACH).is_ok() {}
+    if shows_hierarchies(&fs::read_to_string("/proc/self/mountinfo")?) {
+        return idmap::attach(whole, Path::new(HIERARCHIES));
     }
+    // Where libcontainer looks for what kind of cgroups there are, it finds version 1, and none.
+    let options = c"size=4k";
+    Ok(rustix::mount::mount("tmpfs", HIERARCHIES, "tmpfs", MountFlags::RDONLY, options)?)
+}
+
+fn shows_hierarchies(mountinfo: &str) -> bool {
+    let kinds = mountinfo.lines().filter_map(|line| line.split_once(" - "));
+    kinds.into_iter().any(|(_, after)| after.starts_with("cgroup "))
 }
 
 /// Moves this process, which has one thread.
@@ -65,4 +69,18 @@ pub(crate) fn enter(doors: &[RawFd]) -> io::Result<()> {
         rustix::io::write(door, b"0")?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hierarchies_of_version_1_are_seen_wherever_they_are_mounted() {
+        let tmpfs = "31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755\n";
+        let unified = "38 31 0:35 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
+        let old = "32 31 0:29 / /elsewhere/cpu rw,relatime shared:3 - cgroup cgroup rw,cpu\n";
+        assert!(!shows_hierarchies(&[tmpfs, unified].concat()));
+        assert!(shows_hierarchies(&[tmpfs, old].concat()));
+    }
 }

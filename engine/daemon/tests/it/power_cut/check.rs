@@ -224,6 +224,8 @@ fn orphans(site: &Site, peer: &Peer, bare: u64) -> Vec<Fault> {
     };
     remove(&["rm", "-fv"], list(&["ps", "-aq"]));
     remove(&["volume", "rm", "-f"], list(&["volume", "ls", "-q"]));
+    let networks = list(&["network", "ls", "-q", "--filter", "type=custom"]);
+    remove(&["network", "rm"], networks);
     remove(&["rmi", "-f"], list(&["images", "-q"]));
     site.docker(&["system", "prune", "-af", "--volumes"]);
     let left = bytes_below(&site.data()).saturating_sub(bare);

@@ -18,7 +18,8 @@ impl Phase {
     pub const ALL: [Phase; 4] = [Phase::Pull, Phase::Build, Phase::Create, Phase::Remove];
 }
 
-/// What people have in an engine: named images by id, containers by image, volumes by what is in them.
+/// What people have in an engine: named images by id, containers by image, volumes by what is in them,
+/// networks by driver.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct State(pub BTreeMap<String, String>);
 
@@ -59,6 +60,17 @@ impl State {
             let holds = std::fs::read_to_string(file).unwrap_or_default();
             found.insert(format!("volume {name}"), holds);
         }
+        let networks = ask(&[
+            "network",
+            "ls",
+            "--filter",
+            "type=custom",
+            "--format",
+            "{{.Name}} {{.Driver}}",
+        ])?;
+        for (name, driver) in networks.lines().filter_map(|line| line.split_once(' ')) {
+            found.insert(format!("network {name}"), driver.to_owned());
+        }
         Ok(State(found))
     }
 
@@ -73,7 +85,7 @@ impl State {
 }
 
 /// The commands, in order. `REGISTRY` stands for the registry's address, `CONTEXT` for a folder.
-const WORK: [(Phase, &str); 20] = [
+const WORK: [(Phase, &str); 23] = [
     (Phase::Pull, "pull REGISTRY/app:1"),
     (Phase::Create, "volume create kept"),
     (
@@ -86,8 +98,11 @@ const WORK: [(Phase, &str); 20] = [
     (Phase::Pull, "pull REGISTRY/app:2"),
     (Phase::Create, "create --name two --network none built:1 sh"),
     (Phase::Create, "tag REGISTRY/app:2 other:name"),
+    (Phase::Create, "network create --internal --subnet 10.99.1.0/24 team"),
+    (Phase::Create, "network create --internal --subnet 10.99.2.0/24 kept"),
     (Phase::Remove, "rm two"),
     (Phase::Remove, "rmi built:1"),
+    (Phase::Remove, "network rm team"),
     (Phase::Build, "build --network none --no-cache -t built:2 CONTEXT"),
     (Phase::Remove, "rmi REGISTRY/app:2"),
     (Phase::Pull, "pull REGISTRY/app:3"),
