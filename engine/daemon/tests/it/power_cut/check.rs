@@ -71,6 +71,7 @@ pub fn examine(recording: &Recording, peer: &Peer, image: &Path, at: usize) -> V
         Ok(mounted) => mounted,
         Err(why) => return vec![Fault::Mount(why)],
     };
+    forget_links(site);
     let running = match peer.start(site) {
         Ok(running) => running,
         Err(why) => return vec![Fault::Start(why)],
@@ -85,6 +86,12 @@ pub fn examine(recording: &Recording, peer: &Peer, image: &Path, at: usize) -> V
     faults.extend(orphans(site, peer, recording.bare));
     running.stop();
     faults
+}
+
+/// No link outlives a power cut.
+fn forget_links(site: &Site) {
+    let bridges = "ip -o link show type bridge | cut -d: -f2 | xargs -r -n 1 ip link del";
+    site.command_of("sh", &["-c", bridges], b"").ok();
 }
 
 /// The step that a cut interrupts, if it is not between two.
