@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use minke_tests_testkit::{Binaries, wait_until};
 use serde_json::json;
 
-use super::measure::{id_of, must, processes_called, request};
+use super::measure::{id_of, must, processes_called, proportional, request};
 use super::priority::Group;
 
 /// Where each engine's own registry listens, in its network namespace.
@@ -199,10 +199,11 @@ impl Engine {
         self.client(&[&["run", "--rm"], &limits[..], options, &[&image, "true"]].concat())
     }
 
-    /// What the processes beside containers use, proportionally, in KiB.
+    /// What the processes beside containers use, proportionally, in KiB: without the containers' own, which
+    /// are their children.
     pub fn beside(&self) -> u64 {
         let programs = self.setup.beside.iter().flat_map(|name| processes_called(name));
-        programs.map(|pid| super::measure::memory(pid).1).sum()
+        programs.filter_map(proportional).sum()
     }
 }
 

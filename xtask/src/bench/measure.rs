@@ -48,6 +48,11 @@ pub fn peak_memory(pid: i32) -> Option<u64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
+/// Proportional memory of one process, in KiB.
+pub fn proportional(pid: i32) -> Option<u64> {
+    rollup(pid).map(|(_, pss)| pss)
+}
+
 fn rollup(pid: i32) -> Option<(u64, u64)> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
     let field = |name: &str| {
