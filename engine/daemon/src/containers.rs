@@ -35,6 +35,7 @@ pub(crate) mod exec;
 pub(crate) mod exit;
 mod files;
 pub(crate) mod filter;
+mod grace;
 mod health;
 mod links;
 mod log_marks;

@@ -19,7 +19,9 @@ use super::container::{Container, PendingAttach};
 use super::document::{MountDocument, MountKind, Status};
 use super::files::{self, HostResolver};
 use super::log_marks::Subject;
-use super::{exit, health, links, log_options, membership, ports, prepare, shm, unmount, update};
+use super::{
+    exit, grace, health, links, log_options, membership, ports, prepare, shm, unmount, update,
+};
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
 use crate::launch::{Launch, spawn_shim};
@@ -73,6 +75,7 @@ pub(crate) async fn start_locked(
 }
 
 async fn bring_up(daemon: &Daemon, container: &Arc<Container>, again: bool) -> Result<()> {
+    grace::begin();
     damage::before_start(daemon, container).await?;
     super::container::make_directories(&container.dir)?;
     mount_rootfs(daemon, container).await?;
