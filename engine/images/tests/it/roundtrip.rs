@@ -316,7 +316,7 @@ fn truncate(path: &Path) {
 #[test]
 fn version_1_rebuilds() {
     let fixture = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/manifest-v1");
-    let expected = Digest::of(&sample());
+    let expected = Digest::of(sample());
     if std::env::var_os("MINKE_WRITE_FIXTURES").is_some() {
         let dir = unpack(&sample());
         fs::create_dir_all(fixture.parent().unwrap()).unwrap();
