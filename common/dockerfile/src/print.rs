@@ -41,7 +41,11 @@ fn print_from(f: &mut Formatter<'_>, from: &From, escape: char) -> fmt::Result {
     if let Some(platform) = &from.platform {
         write!(f, " --platform={}", quoted(platform, escape))?;
     }
-    write!(f, " {}", quoted(&from.image, escape))?;
+    let image = quoted(&from.image, escape);
+    if image.starts_with("--") {
+        f.write_str(" --")?;
+    }
+    write!(f, " {image}")?;
     match &from.name {
         Some(name) => writeln!(f, " AS {name}"),
         None => writeln!(f),
