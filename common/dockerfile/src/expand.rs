@@ -222,7 +222,8 @@ impl<'a> Expander<'a> {
                 self.next();
                 self.braced()
             }
-            Some(c) if c == '_' || c.is_ascii_alphabetic() => {
+            // Letters of any script are letters, as they are for Docker.
+            Some(c) if c == '_' || c.is_alphabetic() => {
                 let name = self.name();
                 Ok((self.lookup)(&name).unwrap_or_default())
             }
@@ -236,7 +237,7 @@ impl<'a> Expander<'a> {
 
     fn name(&mut self) -> String {
         let rest = &self.text[self.at..];
-        let end = rest.find(|c: char| c != '_' && !c.is_ascii_alphanumeric()).unwrap_or(rest.len());
+        let end = rest.find(|c: char| c != '_' && !c.is_alphanumeric()).unwrap_or(rest.len());
         self.at += end;
         rest[..end].to_owned()
     }

@@ -43,6 +43,9 @@ fn words_expand_as_in_docker() {
         ("a$", "a$"),
         ("$SP", "x  y"),
         ("ü$A", "üone"),
+        ("$Aü", ""),
+        ("$ü.", "."),
+        ("${A}ü", "oneü"),
     ] {
         assert_eq!(word(text, '\\', &lookup).unwrap(), expected, "{text}");
     }
