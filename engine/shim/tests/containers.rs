@@ -276,24 +276,25 @@ fn a_client_that_pauses_misses_nothing_and_nor_do_others() {
     assert_eq!(container.logged("stdout"), out);
 }
 
-#[test]
-fn a_client_that_never_reads_holds_its_container_up_until_one_of_them_goes() {
+/// A container that waits for a client which reads nothing.
+fn held_up() -> (Container, Client) {
     let mut container = Container::new("seq 1 400000");
     container.open();
-    let mut stalled = container.client();
-    stalled.attach("");
+    let mut client = container.client();
+    client.attach("");
     assert!(matches!(container.client().ask(&Request::Start), Response::Started { .. }));
     std::thread::sleep(Duration::from_secs(1));
-    drop(stalled);
+    (container, client)
+}
+
+#[test]
+fn a_client_that_never_reads_holds_its_container_up_until_one_of_them_goes() {
+    let (mut container, client) = held_up();
+    drop(client);
     assert_eq!(container.finish().exit.code, 0);
     assert_eq!(container.logged("stdout").lines().count(), 400_000);
 
-    let mut container = Container::new("seq 1 400000");
-    container.open();
-    let mut stalled = container.client();
-    stalled.attach("");
-    assert!(matches!(container.client().ask(&Request::Start), Response::Started { .. }));
-    std::thread::sleep(Duration::from_secs(1));
+    let (mut container, _client) = held_up();
     let kill = Request::Signal { session: String::new(), signal: 9 };
     assert_eq!(container.client().ask(&kill), Response::Ok);
     assert_eq!(container.finish().exit.code, 137);
