@@ -26,6 +26,7 @@
 //! going, and the files of a removed one ([`unmount`], [`remove::Removals`]).
 
 pub(crate) mod adopt;
+mod cgroup_wait;
 pub(crate) mod commit;
 pub(crate) mod container;
 mod cpusets;
@@ -35,7 +36,6 @@ pub(crate) mod exec;
 pub(crate) mod exit;
 mod files;
 pub(crate) mod filter;
-mod grace;
 mod health;
 mod links;
 mod log_marks;

@@ -33,7 +33,7 @@ pub(crate) struct ProgramExecutor {
     /// The calls that the program may make; `None`: all.
     pub(crate) filter: Option<Program>,
     /// Files of cgroups to be entered first.
-    pub(crate) doors: Vec<RawFd>,
+    pub(crate) task_files: Vec<RawFd>,
     /// To be entered last: libcontainer brings a further process into all namespaces but this.
     pub(crate) user_namespace: Option<RawFd>,
 }
@@ -48,7 +48,7 @@ impl Executor for ProgramExecutor {
             // SAFETY: ends this cloned process without running the helper's clean-up in it.
             unsafe { libc::_exit(i32::from(128 - u8::from(number == NOT_FOUND) - number)) }
         };
-        if let Err(error) = joining::enter(&self.doors) {
+        if let Err(error) = joining::enter(&self.task_files) {
             failed(OTHER, format!("entering the container's cgroups: {error}"));
         }
         if rustix::net::send(status, b"ready\n", SendFlags::NOSIGNAL).is_err() {

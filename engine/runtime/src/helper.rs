@@ -33,7 +33,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use crate::device_filter;
 use crate::executor::ProgramExecutor;
-use crate::joining::{self, Doors};
+use crate::joining::{self, TaskFiles};
 use crate::limits;
 use crate::privileges;
 use crate::seccomp::Program;
@@ -139,14 +139,14 @@ fn perform(options: &Options, status: &OwnedFd) -> Result<i32> {
     };
     let is_exec = options.verb == "exec";
     let joined = users.as_ref().filter(|_| is_exec);
-    let doors = match is_exec {
-        true => Doors::open(&cgroups()?).context("opening the container's cgroups")?,
+    let task_files = match is_exec {
+        true => TaskFiles::open(&cgroups()?).context("opening the container's cgroups")?,
         false => None,
     };
     let executor = ProgramExecutor {
         status: status.as_raw_fd(),
         filter: filter()?,
-        doors: doors.as_ref().map(Doors::numbers).unwrap_or_default(),
+        task_files: task_files.as_ref().map(TaskFiles::numbers).unwrap_or_default(),
         user_namespace: joined.map(AsRawFd::as_raw_fd),
     };
     let builder = ContainerBuilder::new(options.id.clone(), SyscallType::default())
@@ -159,7 +159,7 @@ fn perform(options: &Options, status: &OwnedFd) -> Result<i32> {
     match options.verb.as_str() {
         "run" => run(options, builder, stage.as_ref()),
         "exec" => {
-            if doors.is_some() {
+            if task_files.is_some() {
                 joining::hide_hierarchies().context("hiding the host's cgroups")?;
             }
             exec(options, builder, stage.as_ref())

@@ -20,9 +20,9 @@ use crate::{idmap, stage};
 const HIERARCHIES: &str = "/sys/fs/cgroup";
 
 /// The files through which a process comes into the cgroups of a container.
-pub(crate) struct Doors(Vec<File>);
+pub(crate) struct TaskFiles(Vec<File>);
 
-impl Doors {
+impl TaskFiles {
     /// Opens them; nothing where the cgroups are of version 2.
     pub(crate) fn open(cgroups: &[PathBuf]) -> io::Result<Option<Self>> {
         let tasks = || cgroups.iter().map(|directory| directory.join("tasks"));
@@ -62,11 +62,11 @@ fn shows_hierarchies(mountinfo: &str) -> bool {
 }
 
 /// Moves this process, which has one thread.
-pub(crate) fn enter(doors: &[RawFd]) -> io::Result<()> {
-    for door in doors {
+pub(crate) fn enter(task_files: &[RawFd]) -> io::Result<()> {
+    for file in task_files {
         // SAFETY: the helper opened it before this process was cloned, and keeps it open.
-        let door = unsafe { BorrowedFd::borrow_raw(*door) };
-        rustix::io::write(door, b"0")?;
+        let file = unsafe { BorrowedFd::borrow_raw(*file) };
+        rustix::io::write(file, b"0")?;
     }
     Ok(())
 }

@@ -20,7 +20,7 @@ use super::document::{MountDocument, MountKind, Status};
 use super::files::{self, HostResolver};
 use super::log_marks::Subject;
 use super::{
-    exit, grace, health, links, log_options, membership, ports, prepare, shm, unmount, update,
+    cgroup_wait, exit, health, links, log_options, membership, ports, prepare, shm, unmount, update,
 };
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
@@ -75,7 +75,7 @@ pub(crate) async fn start_locked(
 }
 
 async fn bring_up(daemon: &Daemon, container: &Arc<Container>, again: bool) -> Result<()> {
-    grace::begin();
+    cgroup_wait::begin();
     damage::before_start(daemon, container).await?;
     super::container::make_directories(&container.dir)?;
     mount_rootfs(daemon, container).await?;

@@ -1,4 +1,4 @@
-//! Spares a start a wait in the kernel.
+//! Spares a start the wait for the kernel's cgroups.
 //!
 //! Before a process is moved into a cgroup the kernel waits out an RCU grace period, 10 to 20 ms, unless
 //! somebody has moved one just before. So a start lets the daemon move to where it is already, beside the
