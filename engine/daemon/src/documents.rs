@@ -1,8 +1,8 @@
 //! Damage in the documents of containers, volumes and networks.
 //!
 //! The image store can fetch what is damaged. A container's documents are nowhere else, but a running
-//! engine knows what is in them; a volume's is written again where its options are known for certain. A
-//! network's has no checksum: only what cannot be read at all shows.
+//! engine knows what is in them, as in those of networks; a volume's is written again where its options are
+//! known for certain.
 
 use std::path::{Path, PathBuf};
 
@@ -22,7 +22,7 @@ pub(crate) struct Kept<'a> {
 
 impl Kept<'_> {
     /// Reads every document, and writes those again that are damaged and known otherwise if asked to.
-    pub(crate) fn damaged(&self, repair: bool) -> Vec<DamagedPart> {
+    pub(crate) async fn damaged(&self, repair: bool) -> Vec<DamagedPart> {
         let mut damaged = Vec::new();
         for (folder, names) in [
             ("containers", &["config.json", "state.json"][..]),
@@ -32,11 +32,12 @@ impl Kept<'_> {
             for (owner, path) in documents(&self.data.join(folder), names) {
                 let read = durable::read_json::<serde_json::Value>(&path);
                 let Err(error) = read else { continue };
-                let repaired = repair.then(|| match folder {
-                    "containers" => self.write_container(&owner),
-                    "volumes" => self.write_volume(&owner),
-                    _ => Err(Error::NotFound("make the network again".to_owned())),
-                });
+                let repaired = match (repair, folder) {
+                    (false, _) => None,
+                    (true, "containers") => Some(self.write_container(&owner)),
+                    (true, "volumes") => Some(self.write_volume(&owner)),
+                    (true, _) => Some(self.write_network(&owner).await),
+                };
                 let shown = path.strip_prefix(self.data).unwrap_or(&path).display().to_string();
                 damaged.push(DamagedPart {
                     part: format!("file {shown}"),
@@ -52,12 +53,13 @@ impl Kept<'_> {
 
     fn write_container(&self, id: &str) -> Result<()> {
         let known = self.daemon.and_then(|daemon| daemon.containers.find(id).ok());
-        let unknown = || {
-            Error::NotFound(
-                "only an engine that has run since before the damage knows what was in it".into(),
-            )
-        };
         known.ok_or_else(unknown)?.write_again()
+    }
+
+    async fn write_network(&self, id: &str) -> Result<()> {
+        let networks = &self.daemon.ok_or_else(unknown)?.networks;
+        networks.get(id).map_err(|_| unknown())?;
+        Ok(networks.write_again(id).await?)
     }
 
     fn write_volume(&self, name: &str) -> Result<()> {
@@ -66,6 +68,12 @@ impl Kept<'_> {
             None => Volumes::open(self.data)?.write_again(name),
         }
     }
+}
+
+fn unknown() -> Error {
+    Error::NotFound(
+        "only an engine that has run since before the damage knows what was in it".into(),
+    )
 }
 
 /// The documents below a folder, with the name of what each is of.

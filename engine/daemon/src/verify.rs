@@ -78,7 +78,7 @@ pub(crate) async fn run(
             tell(VerifyLine { verifying, ..VerifyLine::default() });
         })
         .await?;
-    let documents = kept.damaged(repair.is_some());
+    let documents = kept.damaged(repair.is_some()).await;
     let repairs = match repair {
         Some(options) => {
             let progress = move |event: minke_engine_images::ProgressEvent| {

@@ -32,7 +32,7 @@ pub mod registry;
 mod store;
 
 pub use config::{History, ImageConfig, RootFs, RunConfig};
-pub use durable::{Writes, seal, unseal};
+pub use durable::Writes;
 pub use error::{Error, ErrorKind, chain};
 pub use ids::{DiffId, ImageId, chain_id};
 pub use image::Image;

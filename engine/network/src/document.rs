@@ -1,14 +1,10 @@
 //! What is stored: networks and their endpoints, one JSON document each (`networks/<id>/network.json`).
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::NetworkError;
 use crate::ipam::{Subnet, Subnet6};
 
 /// Version of the stored document.
@@ -252,21 +248,4 @@ impl NetworkRecord {
     pub fn driver(&self) -> &'static str {
         self.parent.as_ref().map_or("bridge", |parent| parent.kind.word())
     }
-}
-
-/// Makes sure that what was made or removed in a directory stays so.
-pub(crate) fn sync_directory(path: &Path) -> Result<(), NetworkError> {
-    let failed = |source| NetworkError::File { action: "syncing", path: path.into(), source };
-    fs::File::open(path).and_then(|directory| directory.sync_all()).map_err(failed)
-}
-
-/// Replace a file so that after a power cut the old or the new text is there.
-pub(crate) fn write_atomically(path: &Path, text: &[u8]) -> Result<(), NetworkError> {
-    let failed = |source| NetworkError::File { action: "writing", path: path.into(), source };
-    let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    let temporary = PathBuf::from(name);
-    let mut file = fs::File::create(&temporary).map_err(failed)?;
-    file.write_all(text).and_then(|()| file.sync_data()).map_err(failed)?;
-    fs::rename(&temporary, path).map_err(failed)
 }

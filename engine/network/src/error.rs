@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::document::Protocol;
 
@@ -56,8 +56,6 @@ pub enum NetworkError {
     Invalid { what: &'static str, value: String },
     #[error("{action} {path}")]
     File { action: &'static str, path: PathBuf, source: io::Error },
-    #[error("reading the stored network {path}")]
-    Document { path: PathBuf, source: serde_json::Error },
     #[error("{action} {link}")]
     Link { action: &'static str, link: String, source: Box<dyn std::error::Error + Send + Sync> },
     #[error("applying firewall rules: nft said: {0}")]
@@ -71,6 +69,10 @@ pub enum NetworkError {
 }
 
 impl NetworkError {
+    pub(crate) fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::File { action, path: path.to_owned(), source }
+    }
+
     pub(crate) fn enabling_ipv6(link: &str) -> impl Fn(io::Error) -> Self {
         move |source| Self::Ipv6 { link: link.to_owned(), source }
     }

@@ -6,6 +6,8 @@ use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
+use minke_engine_documents::Sync;
+
 use crate::NetworkError;
 use crate::document::NetworkRecord;
 
@@ -30,12 +32,10 @@ pub(crate) fn is_valid(name: &str) -> bool {
     !name.is_empty() && name.len() <= 253 && name.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// Replace a file that others read at any time. It need not survive a power cut.
+/// Replaces a names file. It need not survive a power cut.
 pub(crate) fn replace(path: &Path, text: &str) -> Result<(), NetworkError> {
-    let failed = |source| NetworkError::File { action: "writing", path: path.into(), source };
-    let temporary = path.with_extension("new");
-    fs::write(&temporary, text).map_err(failed)?;
-    fs::rename(&temporary, path).map_err(failed)
+    minke_engine_documents::replace(path, text.as_bytes(), Sync::Nothing)
+        .map_err(NetworkError::file("writing", path))
 }
 
 /// Name servers of the host. A resolver on loopback counts: queries are sent from the host.

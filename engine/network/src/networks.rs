@@ -15,7 +15,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::document::{self, NetworkOptions, NetworkRecord};
+use minke_engine_documents::{self as documents, Sync};
+
+use crate::document::{NetworkOptions, NetworkRecord};
 use crate::link::Links;
 use crate::sysctl::{self, Uplinks};
 use crate::{ForwardDrop, NetworkError, firewall, forward, names, netns};
@@ -312,18 +314,29 @@ impl Networks {
             path: directory,
             source,
         })?;
-        let text = serde_json::to_vec_pretty(record)
-            .map_err(|source| NetworkError::Document { path: path.clone(), source })?;
-        document::write_atomically(&path, &text)?;
+        // What it says of containers is found out again: that it is this version need not be sure.
+        documents::print(record)
+            .and_then(|bytes| documents::replace(&path, &bytes, Sync::OldOrNew))
+            .map_err(NetworkError::file("writing", &path))?;
         self.records().insert(record.id.clone(), record.clone());
         Ok(())
+    }
+
+    /// Writes the document of a network again whose own is damaged, if the network is known.
+    pub async fn write_again(&self, id: &str) -> Result<(), NetworkError> {
+        let _change = self.shared.change.lock().await;
+        self.store(&self.get(id)?)
     }
 
     /// Make a record that is new outlive a power cut. Later versions of it need not: what they say of
     /// containers is found out again.
     fn keep(&self, id: &str) -> Result<(), NetworkError> {
-        document::sync_directory(&self.shared.directory.join(id))?;
-        document::sync_directory(&self.shared.directory)
+        self.sync(&self.shared.directory.join(id))?;
+        self.sync(&self.shared.directory)
+    }
+
+    fn sync(&self, directory: &Path) -> Result<(), NetworkError> {
+        documents::sync_directory(directory).map_err(NetworkError::file("syncing", directory))
     }
 
     /// Forget a record on disk and in memory.
@@ -334,7 +347,7 @@ impl Networks {
             Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
                 Err(NetworkError::File { action: "removing", path, source })
             }
-            _ => document::sync_directory(&self.shared.directory),
+            _ => self.sync(&self.shared.directory),
         }
     }
 }
@@ -346,7 +359,7 @@ fn load(directory: &Path) -> Result<BTreeMap<String, NetworkRecord>, NetworkErro
         let path = entry.path().join("network.json");
         // A directory without a document is one whose creation or removal was cut off.
         let Ok(text) = fs::read(&path) else { continue };
-        match serde_json::from_slice::<NetworkRecord>(&text) {
+        match documents::parse::<NetworkRecord>(&text) {
             Ok(record) => drop(records.insert(record.id.clone(), record)),
             // One that a disk has spoiled must not keep all others from working.
             Err(error) => tracing::error!(path = %path.display(), %error, "a network is lost"),

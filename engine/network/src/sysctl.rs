@@ -9,6 +9,8 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use minke_engine_documents::{self as documents, Sync};
+
 use crate::NetworkError;
 
 fn parameter(interface: &str, name: &str) -> PathBuf {
@@ -80,12 +82,13 @@ impl Uplinks {
 
     fn read(&self) -> BTreeMap<String, String> {
         let text = fs::read(&self.file).unwrap_or_default();
-        serde_json::from_slice(&text).unwrap_or_default()
+        documents::parse(&text).unwrap_or_default()
     }
 
     fn write(&self, values: &BTreeMap<String, String>) -> Result<(), NetworkError> {
-        let text = serde_json::to_vec(values).unwrap_or_default();
-        crate::document::write_atomically(&self.file, &text)
+        documents::print(values)
+            .and_then(|bytes| documents::replace(&self.file, &bytes, Sync::OldOrNew))
+            .map_err(NetworkError::file("writing", &self.file))
     }
 
     /// Let these interfaces forward, remembering what they did before.

@@ -8,8 +8,9 @@ use super::metadata::Metadata;
 /// `common/` allows the whole folder, `engine/client` that crate alone.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("common/", &["common/"]),
-    ("engine/images", &["common/"]),
-    ("engine/network", &["common/"]),
+    ("engine/documents", &[]),
+    ("engine/images", &["common/", "engine/documents"]),
+    ("engine/network", &["common/", "engine/documents"]),
     ("engine/runtime", &["common/"]),
     ("engine/shim", &[]),
     ("engine/init", &[]),
@@ -21,6 +22,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "common/",
             // The wire types of the API stand there once, for both of its ends.
             "engine/client",
+            "engine/documents",
             "engine/images",
             "engine/init",
             "engine/network",

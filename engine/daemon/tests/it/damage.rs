@@ -138,7 +138,9 @@ fn damaged_documents_are_found_and_written_again_where_they_are_known() {
     site.docker(&["create", "--name", "box", "-v", "kept:/data", "busybox", "true"]).ok();
     let id = site.docker(&["inspect", "-f", "{{.Id}}", "box"]).ok();
     let container = format!("containers/{}/config.json", id.trim());
-    for file in [container.as_str(), "volumes/kept/volume.json"] {
+    let network = site.docker(&["network", "create", "net"]).ok();
+    let network = format!("networks/{}/network.json", network.trim());
+    for file in [&*container, "volumes/kept/volume.json", &*network] {
         flip(&site.data().join(file));
         let verify = |repair| site.block_on(site.client().verify(repair, |_| {})).unwrap();
         let report = verify(false);

@@ -9,9 +9,10 @@ use std::io;
 use std::path::Path;
 
 use minke_common_model::image_reference::ImageReference;
+use minke_engine_documents::{seal, unseal};
 use serde::{Deserialize, Serialize};
 
-use crate::durable::{Ledger, seal, unseal};
+use crate::durable::Ledger;
 use crate::ids::{DiffId, ImageId};
 
 const NAME: &str = "index";
@@ -82,7 +83,7 @@ impl Index {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
-        ledger.replace(directory, NAME, &seal(WHAT, &body))
+        ledger.replace(&current, &seal(WHAT, &body))
     }
 
     /// Which of its files on disk differ from what they should be, and how.

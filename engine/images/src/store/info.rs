@@ -6,9 +6,9 @@ use std::io;
 use std::path::Path;
 
 use minke_common_model::digest::Digest;
+use minke_engine_documents::{Sync, replace, seal, unseal};
 use serde::{Deserialize, Serialize};
 
-use crate::durable::{seal, unseal};
 use crate::layer::Footer;
 
 /// Name of the note inside a layer's directory.
@@ -100,9 +100,7 @@ impl LayerInfo {
 
     /// Written without a sync: it can be lost or torn. A lost note costs a transfer, nothing else.
     pub(crate) fn save(&self, layer: &Path) -> io::Result<()> {
-        let new = layer.join("info.new");
-        fs::write(&new, seal(WHAT, &serde_json::to_vec(self)?))?;
-        fs::rename(&new, layer.join(NAME))
+        replace(&layer.join(NAME), &seal(WHAT, &serde_json::to_vec(self)?), Sync::Nothing)
     }
 
     /// Notes that `source` has the blob; false if that was known.

@@ -244,7 +244,7 @@ impl Inner {
         let known = self.state().configs.contains_key(&id);
         if !known {
             self.ledger
-                .replace(&images, &id.hex(), bytes)
+                .replace(&images.join(id.hex()), bytes)
                 .map_err(|error| Error::io("writing", images.join(id.hex()), error))?;
             // Before the index: whoever sees the image finds its configuration.
             self.state().configs.insert(id, config);

@@ -114,7 +114,7 @@ pub(crate) fn is_our_version(dir: &Path) -> bool {
 
 /// Writes the version file again.
 pub(crate) fn write_version(dir: &Path) -> Result<(), Error> {
-    let written = Ledger::default().replace(dir, "version", version_text().as_bytes());
+    let written = Ledger::default().replace(&dir.join("version"), version_text().as_bytes());
     written.map_err(|error| Error::io("writing", dir.join("version"), error))
 }
 

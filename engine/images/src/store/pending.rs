@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use minke_common_model::digest::Digest;
+use minke_engine_documents::{Sync, replace, seal, unseal};
 use serde::{Deserialize, Serialize};
 
-use crate::durable::{seal, unseal};
 use crate::error::Error;
 use crate::ids::DiffId;
 use crate::store::inner::Inner;
@@ -74,10 +74,8 @@ impl Pending {
         *inner.state().pulls.entry(image).or_default() += 1;
         let guard = PendingGuard { inner: Arc::clone(inner), image };
         let path = path(inner, &image);
-        let new = inner.new_name("staging");
         let bytes = serde_json::to_vec(&self).map_err(|e| Error::io("writing", &path, e.into()))?;
-        fs::write(&new, seal(WHAT, &bytes))
-            .and_then(|()| fs::rename(&new, &path))
+        replace(&path, &seal(WHAT, &bytes), Sync::Nothing)
             .map_err(|error| Error::io("writing", &path, error))?;
         Ok(guard)
     }
