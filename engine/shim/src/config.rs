@@ -47,6 +47,8 @@ pub struct LogConfig {
     pub compress: bool,
     /// A JSON object that stands in every line of a `json-file`; empty: none.
     pub marks: String,
+    /// Bytes of lines that may wait for the disk before others are dropped; 0: the container waits.
+    pub buffer: u64,
 }
 
 /// The port of name services.
@@ -99,6 +101,9 @@ impl ShimConfig {
             };
             line("log-format", format.as_bytes())?;
             line("log-compress", if log.compress { b"1" } else { b"0" })?;
+            if log.buffer > 0 {
+                line("log-buffer", log.buffer.to_string().as_bytes())?;
+            }
             if !log.marks.is_empty() {
                 line("log-marks", log.marks.as_bytes())?;
             }
@@ -140,6 +145,7 @@ impl ShimConfig {
                     };
                 }
                 b"log-compress" => log.compress = value == b"1",
+                b"log-buffer" => log.buffer = number(value)?,
                 b"log-marks" => log.marks = text_of(value)?.to_owned(),
                 b"netns" => netns = Some(path()),
                 b"dns" => sources = Some(path()),

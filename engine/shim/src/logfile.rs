@@ -8,25 +8,34 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use minke_engine_shim::config::LogConfig;
 use minke_engine_shim::log::{Format, LineWriter};
 use minke_engine_shim::record;
 
+use crate::logwriter::LogWriter;
 use crate::packing::{self, Packing};
 
 /// Most bytes of whole lines that are gathered before they are written.
-const BATCH: usize = 64 * 1024;
+pub(crate) const BATCH: usize = 64 * 1024;
 
 /// An open log.
 pub(crate) struct LogFile {
-    files: Files,
+    sink: Sink,
     streams: [LineWriter; 2],
 }
 
+/// Who writes the lines.
+enum Sink {
+    /// The shim, before it takes more output.
+    Here(Files),
+    Apart(LogWriter),
+}
+
 /// The files, without what has not become a whole line yet.
-struct Files {
+pub(crate) struct Files {
     config: LogConfig,
     file: File,
     size: u64,
@@ -35,47 +44,96 @@ struct Files {
 }
 
 impl LogFile {
-    /// Open or make it. A last record without an end, left by a crash, is cut off.
+    /// Open or make it.
+    pub(crate) fn open(config: &LogConfig) -> io::Result<Self> {
+        let sink = match config.buffer {
+            0 => {
+                let mut files = Files::open(config)?;
+                files.pack_next();
+                Sink::Here(files)
+            }
+            _ => Sink::Apart(LogWriter::begin(config)?),
+        };
+        let streams = [false, true]
+            .map(|stderr| LineWriter::new(config.format, stderr).marked(&config.marks));
+        Ok(Self { sink, streams })
+    }
+
+    /// Log what a stream (0 stdout, 1 stderr) has said. A full disk loses lines, not the container.
+    pub(crate) fn write(&mut self, stream: usize, bytes: &[u8], time: u64) {
+        let Self { sink, streams } = self;
+        streams[stream].push(bytes, time, &mut |line| sink.line(line));
+        sink.flush();
+    }
+
+    /// A stream has ended.
+    pub(crate) fn finish(&mut self, stream: usize, time: u64) {
+        let Self { sink, streams } = self;
+        streams[stream].finish(time, &mut |line| sink.line(line));
+        sink.flush();
+    }
+
+    /// Both have: whoever reads the log now reads all of it.
+    pub(crate) fn close(mut self, time: u64) {
+        self.finish(0, time);
+        self.finish(1, time);
+        if let Sink::Apart(writer) = self.sink {
+            writer.finish();
+        }
+    }
+
+    /// A child of this process has ended.
+    pub(crate) fn child_ended(&mut self, pid: i32, well: bool) {
+        if let Sink::Here(files) = &mut self.sink {
+            files.child_ended(pid, well);
+        }
+    }
+}
+
+impl Sink {
+    fn line(&mut self, line: &[u8]) {
+        match self {
+            Self::Here(files) => files.line(line),
+            Self::Apart(writer) => writer.line(line),
+        }
+    }
+
+    fn flush(&mut self) {
+        match self {
+            Self::Here(files) => files.flush(),
+            Self::Apart(writer) => writer.flush(),
+        }
+    }
+}
+
+impl AsFd for Files {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+impl Files {
+    /// A last record without an end, left by a crash, is cut off.
     pub(crate) fn open(config: &LogConfig) -> io::Result<Self> {
         let mut file = File::options().read(true).append(true).create(true).open(&config.path)?;
         let size = whole_length(&mut file, config.format)?;
         file.set_len(size)?;
         let _ = fs::remove_file(packing::unfinished(&config.path));
-        let mut files =
-            Files { config: config.clone(), file, size, batch: Vec::new(), packing: None };
-        files.pack_next();
-        let streams = [false, true]
-            .map(|stderr| LineWriter::new(config.format, stderr).marked(&config.marks));
-        Ok(Self { files, streams })
-    }
-
-    /// Log what a stream (0 stdout, 1 stderr) has said. A full disk loses lines, not the container.
-    pub(crate) fn write(&mut self, stream: usize, bytes: &[u8], time: u64) {
-        let Self { files, streams } = self;
-        streams[stream].push(bytes, time, &mut |line| files.line(line));
-        files.flush();
-    }
-
-    /// A stream has ended.
-    pub(crate) fn finish(&mut self, stream: usize, time: u64) {
-        let Self { files, streams } = self;
-        streams[stream].finish(time, &mut |line| files.line(line));
-        files.flush();
+        Ok(Self { config: config.clone(), file, size, batch: Vec::new(), packing: None })
     }
 
     /// A child of this process has ended.
     pub(crate) fn child_ended(&mut self, pid: i32, well: bool) {
-        if let Some(packing) = self.files.packing.take_if(|packing| packing.pid == pid) {
-            packing.finish(&self.files.config, well);
+        if let Some(packing) = self.packing.take_if(|packing| packing.pid == pid) {
+            packing.finish(&self.config, well);
             if well {
-                self.files.pack_next();
+                self.pack_next();
             }
         }
     }
-}
 
-impl Files {
-    fn line(&mut self, line: &[u8]) {
+    /// Takes a stored line; it is in the file after the next [`Self::flush`].
+    pub(crate) fn line(&mut self, line: &[u8]) {
         let limit = self.config.max_size;
         let before = self.size + self.batch.len() as u64;
         if limit > 0 && before + line.len() as u64 > limit && before > 0 {
@@ -91,7 +149,8 @@ impl Files {
         }
     }
 
-    fn flush(&mut self) {
+    /// Writes what was gathered.
+    pub(crate) fn flush(&mut self) {
         if self.batch.is_empty() {
             return;
         }
@@ -137,7 +196,7 @@ impl Files {
     }
 
     /// Begin to pack the oldest file that is not, unless one is being packed.
-    fn pack_next(&mut self) {
+    pub(crate) fn pack_next(&mut self) {
         if !self.config.compress || self.packing.is_some() {
             return;
         }
@@ -321,8 +380,12 @@ mod tests {
             log.write(0, format!("line {number} of a service\n").as_bytes(), number);
         }
         // What the server does when a child has ended.
-        while let Some(packing) = &log.files.packing {
-            let pid = rustix::process::Pid::from_raw(packing.pid);
+        let packing = |log: &LogFile| match &log.sink {
+            Sink::Here(files) => files.packing.as_ref().map(|packing| packing.pid),
+            Sink::Apart(_) => None,
+        };
+        while let Some(pid) = packing(&log) {
+            let pid = rustix::process::Pid::from_raw(pid);
             let flags = rustix::process::WaitOptions::empty();
             let (pid, status) = rustix::process::waitpid(pid, flags).unwrap().unwrap();
             log.child_ended(pid.as_raw_nonzero().get(), status.exit_status() == Some(0));

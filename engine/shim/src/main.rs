@@ -2,6 +2,7 @@
 //! the top of the library of this crate; this program is single-threaded and waits in one `poll`.
 
 mod logfile;
+mod logwriter;
 mod packing;
 mod process;
 mod resolver;

@@ -13,6 +13,7 @@ use flate2::{Compression, GzBuilder};
 use minke_engine_shim::config::LogConfig;
 
 use crate::logfile::{numbered, packed, with_ending};
+use crate::process;
 
 /// A file that is being packed.
 pub(crate) struct Packing {
@@ -56,16 +57,7 @@ impl Packing {
 
 /// In the child: without the shim's sockets, which must end when the shim does, and after everybody else.
 fn pack_alone(from: &File, to: &File) -> io::Result<()> {
-    let (first, last) = {
-        let (a, b) = (from.as_raw_fd() as u32, to.as_raw_fd() as u32);
-        (a.min(b), a.max(b))
-    };
-    for (begin, end) in [(3, first - 1), (first + 1, last - 1), (last + 1, u32::MAX)] {
-        if begin <= end {
-            // SAFETY: the descriptors that are closed are not used by this process any more.
-            unsafe { libc::syscall(libc::SYS_close_range, begin, end, 0) };
-        }
-    }
+    process::close_all_but(from.as_raw_fd(), to.as_raw_fd());
     // SAFETY: it has no memory effects.
     unsafe { libc::nice(10) };
     pack(from, to)

@@ -134,6 +134,17 @@ pub(crate) fn close_inherited() {
     unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };
 }
 
+/// In a forked child: close all descriptors from 3 on but these two.
+pub(crate) fn close_all_but(one: i32, other: i32) {
+    let (first, last) = (one.min(other) as u32, one.max(other) as u32);
+    for (begin, end) in [(3, first - 1), (first + 1, last - 1), (last + 1, u32::MAX)] {
+        if begin <= end {
+            // SAFETY: the descriptors that are closed are not used by this process any more.
+            unsafe { libc::syscall(libc::SYS_close_range, begin, end, 0) };
+        }
+    }
+}
+
 /// Let go of the daemon's pipes.
 pub(crate) fn detach_stdio() -> io::Result<()> {
     let null = File::options().read(true).write(true).open("/dev/null")?;

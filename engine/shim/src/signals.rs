@@ -23,6 +23,11 @@ extern "C" fn wake(_signal: libc::c_int) {
     }
 }
 
+/// In a forked child: the handler must not write to what has the number of the pipe there.
+pub(crate) fn leave() {
+    WRITE_END.store(-1, Ordering::Relaxed);
+}
+
 extern "C" fn nothing(_signal: libc::c_int) {}
 
 /// Install the handlers; the descriptor is readable when a child may have ended.

@@ -99,14 +99,16 @@ fn path() -> impl Strategy<Value = std::path::PathBuf> {
 fn config() -> impl Strategy<Value = ShimConfig> {
     let format = prop_oneof![Just(Format::JsonFile), Just(Format::Local)];
     let marks = prop_oneof![Just(String::new()), "\\{[^\n]{1,40}\\}"];
-    let log = (path(), any::<u64>(), 1_u32..=1000, format, any::<bool>(), marks).prop_map(
-        |(path, max_size, max_files, format, compress, marks)| LogConfig {
+    let numbers = (any::<u64>(), 1_u32..=1000, any::<u64>());
+    let log = (path(), numbers, format, any::<bool>(), marks).prop_map(
+        |(path, (max_size, max_files, buffer), format, compress, marks)| LogConfig {
             path,
             max_size,
             max_files,
             format,
             compress,
             marks,
+            buffer,
         },
     );
     let dns = (path(), path(), any::<u16>()).prop_map(|(netns, sources, port)| DnsConfig {

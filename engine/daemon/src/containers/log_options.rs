@@ -19,8 +19,10 @@ pub(crate) struct LogOptions {
     pub(crate) max_files: u32,
     /// Older files are packed.
     pub(crate) compress: bool,
-    /// Both modes are one here: what is written waits for nobody but the page cache.
+    /// The container does not wait for its lines to be written.
     non_blocking: bool,
+    /// Bytes of lines that may wait.
+    max_buffer: u64,
     /// What every line is marked with.
     marks: Marks,
 }
@@ -43,6 +45,7 @@ fn json_file() -> LogOptions {
         max_files: 1,
         compress: false,
         non_blocking: false,
+        max_buffer: 1 << 20,
         marks: Marks::default(),
     }
 }
@@ -68,9 +71,8 @@ impl LogOptions {
                 "non-blocking" => self.non_blocking = true,
                 _ => return Err(invalid("blocking or non-blocking")),
             },
-            // Lines wait in the pages of the file, not in a buffer of the driver's.
             "max-buffer-size" => {
-                size().ok_or_else(|| invalid("a size like 1m"))?;
+                self.max_buffer = size().ok_or_else(|| invalid("a size like 1m"))?
             }
             _ if self.format == Format::JsonFile && self.marks.option(name, value)? => {}
             _ => {
@@ -80,6 +82,11 @@ impl LogOptions {
             }
         }
         Ok(())
+    }
+
+    /// Bytes of lines that wait before others are dropped; 0: the container waits.
+    pub(crate) fn buffer(&self) -> u64 {
+        if self.non_blocking { self.max_buffer } else { 0 }
     }
 
     /// What the lines of a container are marked with.
@@ -146,7 +153,9 @@ mod tests {
     #[test]
     fn a_log_need_not_hold_the_container_up() {
         let given = [("mode", "non-blocking"), ("max-buffer-size", "4m"), ("max-file", "3")];
-        assert!(options("json-file", &given).unwrap().unwrap().non_blocking);
+        assert_eq!(options("json-file", &given).unwrap().unwrap().buffer(), 4 << 20);
+        assert_eq!(options("json-file", &given[..1]).unwrap().unwrap().buffer(), 1 << 20);
+        assert_eq!(options("json-file", &[]).unwrap().unwrap().buffer(), 0);
     }
 
     #[test]

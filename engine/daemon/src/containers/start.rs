@@ -455,6 +455,7 @@ fn shim_config(container: &Container, network: &Joined) -> Result<ShimConfig> {
         max_files: options.max_files,
         format: options.format,
         compress: options.compress,
+        buffer: options.buffer(),
         // Strings as keys and values: this cannot fail.
         marks: marks.map(|m| serde_json::to_string(&m).unwrap_or_default()).unwrap_or_default(),
     });

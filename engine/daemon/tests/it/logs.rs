@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::support::{Site, clis, docker28, wait_until};
 
 /// Numbered lines as fast as they go, then a pause.
@@ -135,15 +137,49 @@ fn lines_are_marked_with_labels_variables_and_a_tag() {
     assert!(bad.stderr.contains("no log driver named 'asdf' is registered"), "{bad:?}");
 }
 
+/// The process that writes a container's log, if it is not the shim itself.
+fn log_writer(site: &Site, container: &str) -> Option<Pid> {
+    let id = site.docker(&["inspect", "-f", "{{.Id}}", container]).ok();
+    let dir = site.data().join("containers").join(id.trim()).join("shim");
+    let text = std::fs::read_to_string(dir.join("shim.pid")).unwrap();
+    let shim = text.split(' ').next().unwrap();
+    let children = std::fs::read_to_string(format!("/proc/{shim}/task/{shim}/children")).unwrap();
+    let command = |pid: &str| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let own = command(shim);
+    let found = children.split_whitespace().find(|pid| command(pid) == own)?;
+    Pid::from_raw(found.parse().unwrap())
+}
+
 #[test]
-fn a_log_that_does_not_block_keeps_every_line() {
+fn a_log_that_does_not_block_drops_whole_lines_while_its_disk_stands_still() {
     let site = Site::new();
+    let talk = "say() { k=$((i+$1)); while [ $i -lt $k ]; do i=$((i+1)); echo line $i of a service; done; }; \
+                i=0; say 4000; until [ -e /dev/shm/go ]; do sleep 0.1; done; say 40000; \
+                touch /dev/shm/done; sleep 1000";
     let options = ["--log-opt", "mode=non-blocking", "--log-opt", "max-buffer-size=64k"];
-    site.docker(
-        &[&["run"], &options[..], &["--name", "talks", "busybox", "sh", "-c", COUNT]].concat(),
-    )
-    .ok();
-    assert_eq!(numbers(&site.docker(&["logs", "talks"]).ok()).len(), 4000);
+    let words = [&["run", "-d", "--name", "talks"], &options[..], &["busybox", "sh", "-c", talk]];
+    site.docker(&words.concat()).ok();
+    let logged = || numbers(&site.docker(&["logs", "talks"]).ok());
+    // As long as the disk is fast enough nothing is lost.
+    wait_until("the first lines", || (logged().len() == 4000).then_some(()));
+    // A writer that is stopped is one whose disk does not answer.
+    let writer = log_writer(&site, "talks").unwrap();
+    kill_process(writer, Signal::STOP).unwrap();
+    site.docker(&["exec", "talks", "touch", "/dev/shm/go"]).ok();
+    wait_until("the rest of the program", || {
+        let done = site.docker(&["exec", "talks", "test", "-e", "/dev/shm/done"]);
+        (done.code == 0).then_some(())
+    });
+    assert_eq!(logged().len(), 4000);
+    kill_process(writer, Signal::CONT).unwrap();
+    wait_until("what the buffer held", || (logged().len() > 4000).then_some(()));
+    let kept = logged();
+    assert!(kept.len() < 44_000 && kept.is_sorted(), "{} lines", kept.len());
+    // One that is killed is replaced, and at the end of the container all that it has said is there.
+    kill_process(writer, Signal::KILL).unwrap();
+    site.docker(&["exec", "talks", "sh", "-c", "echo line 50000 of another > /proc/1/fd/1"]).ok();
+    site.docker(&["stop", "-t", "0", "talks"]).ok();
+    assert_eq!(logged().last(), Some(&50_000));
     let alone = site.docker(&["create", "--log-opt", "max-buffer-size=1m", "busybox"]);
     assert!(alone.stderr.contains("mode=non-blocking"), "{alone:?}");
 }

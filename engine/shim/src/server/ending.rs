@@ -96,11 +96,9 @@ impl Server {
 
     /// The container has ended, or never began: clean up, record, tell.
     pub(super) fn end(&mut self, exit: Exit, error: Option<String>) {
-        if let Some(log) = &mut self.log {
-            log.finish(0, exit.finished_at);
-            log.finish(1, exit.finished_at);
+        if let Some(log) = self.log.take() {
+            log.close(exit.finished_at);
         }
-        self.log = None;
         let _ = cgroup::kill_and_remove(&self.cgroups(), Duration::from_secs(5));
         let _ = fs::remove_file("cgroups");
         let _ = fs::remove_dir_all("state");
