@@ -64,6 +64,11 @@ fn serve(content: Content) -> String {
     let address = listener.local_addr().unwrap().to_string();
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
+            // A client that tries TLS first is told at once that there is none.
+            let mut first = [0];
+            if stream.peek(&mut first).is_err() || !first[0].is_ascii_alphabetic() {
+                continue;
+            }
             let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
             let first = lines.next().and_then(Result::ok).unwrap_or_default();
             while lines.next().and_then(Result::ok).is_some_and(|line| !line.is_empty()) {}

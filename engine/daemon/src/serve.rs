@@ -70,6 +70,7 @@ async fn serve(options: EngineOptions) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("handling SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("handling SIGINT")?;
     let gate = Gate::new();
+    let build_worker = options.build_worker;
     let opened = open(options, gate.clone());
     tokio::pin!(opened);
     let mut opening = true;
@@ -106,10 +107,14 @@ async fn serve(options: EngineOptions) -> anyhow::Result<()> {
     };
     // A socket that nobody listens on tells a client more slowly that there is no engine.
     let _ = std::fs::remove_file(&socket);
-    if let Some(daemon) = gate.now()
-        && daemon.options.build_worker
-    {
-        containers::sweep::leave_nothing(&daemon).await;
+    if build_worker {
+        if opening {
+            // What it is about to make would stay.
+            let _ = opened.await;
+        }
+        if let Some(daemon) = gate.now() {
+            containers::sweep::leave_nothing(&daemon).await;
+        }
     }
     result
 }

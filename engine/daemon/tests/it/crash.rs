@@ -39,6 +39,20 @@ fn a_daemon_killed_at_any_point_leaves_nothing_that_the_next_does_not_clear() {
 }
 
 #[test]
+fn a_build_worker_that_is_ended_at_any_point_of_its_start_leaves_nothing() {
+    let mut site = Site::empty(&["--build-worker"]);
+    for step in 0..25u64 {
+        site.stop_engine();
+        assert_eq!(site.links(), ["lo"], "ended {step} ms after its beginning or before");
+        site.spawn_engine();
+        // No condition to wait for: the points in time are the test.
+        std::thread::sleep(Duration::from_millis(step));
+    }
+    site.stop_engine();
+    assert_eq!((site.links(), site.traces()), (vec!["lo".to_owned()], Vec::new()));
+}
+
+#[test]
 fn a_half_made_container_and_a_half_removed_one_are_cleared() {
     let mut site = Site::new();
     site.docker(&["create", "--name", "whole", "busybox"]).ok();

@@ -256,6 +256,15 @@ impl Site {
         runtime.block_on(work)
     }
 
+    /// The links of the site's network namespace.
+    pub fn links(&self) -> Vec<String> {
+        let text = std::fs::read_to_string("/proc/thread-self/net/dev").unwrap();
+        let names = text.lines().skip(2).filter_map(|line| line.split_once(':'));
+        let mut links: Vec<String> = names.map(|(name, _)| name.trim().to_owned()).collect();
+        links.sort();
+        links
+    }
+
     /// What of this engine is in the kernel: mounts and cgroups.
     pub fn traces(&self) -> Vec<String> {
         let mut found = self.mounts();
