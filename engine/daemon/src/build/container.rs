@@ -33,7 +33,7 @@ use crate::launch::{Launch, spawn_shim};
 use crate::networks::Found;
 use crate::shim::{Connection, ShimError};
 use crate::users::{self, Users};
-use crate::{durable, rootfs};
+use crate::{apparmor, durable, rootfs};
 
 /// How long processes may take to die.
 const KILL_TIME: Duration = Duration::from_secs(10);
@@ -146,6 +146,7 @@ async fn run(
         let path = dir.join(name);
         std::fs::create_dir_all(&path).map_err(Error::file("making", &path))?;
     }
+    apparmor::load_default().await;
     let joined = join(daemon, id, &step.network).await?;
     let user_namespace = user_namespace(daemon, id)?;
     mount_trees(daemon, user_namespace.as_ref(), &dir.join("rootfs"), step)?;
@@ -409,6 +410,7 @@ fn spec(
             "" => format!("{}/build-{id}", daemon.cgroup_parent()),
             parent => format!("/{}/build-{id}", parent.trim_start_matches('/')),
         },
+        apparmor: apparmor::default_profile(false),
         ..ContainerSpec::default()
     })
 }

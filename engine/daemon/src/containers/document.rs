@@ -155,4 +155,7 @@ pub(crate) struct StateDocument {
     pub(crate) ports: BTreeMap<String, Vec<(String, u16)>>,
     #[serde(default)]
     pub(crate) health: Option<Health>,
+    /// The profile of AppArmor under which it was started; empty: none.
+    #[serde(default)]
+    pub(crate) apparmor: String,
 }

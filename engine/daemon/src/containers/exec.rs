@@ -231,7 +231,9 @@ async fn launch_in(
     streams: Streams,
     size: Option<Size>,
 ) -> Result<(Connection, u32)> {
-    let of_container = prepare::spec(daemon, container)?;
+    let mut of_container = prepare::spec(daemon, container)?;
+    // The kernel may have been given a profile, or lost it, since the start.
+    of_container.apparmor = container.lock().state.apparmor.clone();
     let facts = launch::gather(&of_container)?;
     let wanted = ExecSpec {
         args: body.cmd.clone().unwrap_or_default(),

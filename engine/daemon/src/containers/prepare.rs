@@ -15,8 +15,8 @@ use super::validate::{self, SecurityOption};
 use super::{links, shm, sysctls};
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
-use crate::rootfs;
 use crate::users::{self, Users};
+use crate::{apparmor, rootfs};
 
 /// The files that are mounted over the image's.
 pub(crate) const OWN_FILES: [(&str, &str); 3] =
@@ -70,6 +70,7 @@ pub(crate) fn spec(daemon: &Daemon, container: &Container) -> Result<ContainerSp
         masked_paths: host.masked_paths.clone(),
         readonly_paths: host.readonly_paths.clone(),
         cgroup_path: cgroup_path(daemon, host, &container.id),
+        apparmor: apparmor::default_profile(host.privileged),
         ..ContainerSpec::default()
     };
     if host.init == Some(true) {

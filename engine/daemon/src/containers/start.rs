@@ -28,7 +28,7 @@ use crate::launch::{Launch, spawn_shim};
 use crate::networks::show_endpoint;
 use crate::rootfs::Overlay;
 use crate::shim::{Connection, ShimError};
-use crate::{damage, durable, rootfs, stamp, users, volumes};
+use crate::{apparmor, damage, durable, rootfs, stamp, users, volumes};
 
 /// Starts a container for somebody who asked for it.
 pub(crate) async fn start(daemon: &Daemon, container: &Arc<Container>) -> Result<()> {
@@ -76,6 +76,7 @@ pub(crate) async fn start_locked(
 
 async fn bring_up(daemon: &Daemon, container: &Arc<Container>, again: bool) -> Result<()> {
     cgroup_wait::begin();
+    apparmor::load_default().await;
     damage::before_start(daemon, container).await?;
     super::container::make_directories(&container.dir)?;
     mount_rootfs(daemon, container).await?;
@@ -93,18 +94,21 @@ async fn bring_up(daemon: &Daemon, container: &Arc<Container>, again: bool) -> R
     // What a shim that was killed left behind would be taken for news of this run.
     let _ = std::fs::remove_file(container.shim_dir().join("exit"));
     spawn_shim(daemon, launch).await?;
-    run(daemon, container, again, network.endpoints).await?;
+    run(daemon, container, again, Given { endpoints: network.endpoints, apparmor: spec.apparmor })
+        .await?;
     health::begin(daemon, container);
     Ok(())
 }
 
-/// Connects who waits, then starts the process and records it.
-async fn run(
-    daemon: &Daemon,
-    container: &Arc<Container>,
-    again: bool,
+/// What a container has got at its start, to be recorded when it runs.
+struct Given {
     endpoints: BTreeMap<String, (EndpointSettings, Endpoint)>,
-) -> Result<()> {
+    /// The profile of AppArmor.
+    apparmor: String,
+}
+
+/// Connects who waits, then starts the process and records it.
+async fn run(daemon: &Daemon, container: &Arc<Container>, again: bool, given: Given) -> Result<()> {
     let dir = container.shim_dir();
     let mut waiting = Connection::open(&dir).await.map_err(start_error)?;
     let wait = Request::Wait { session: String::new() };
@@ -128,9 +132,9 @@ async fn run(
     }
     let pid = control.start().await.map_err(start_error)?;
     update::keep_from_oom_killer(container);
-    let given = ports::given(endpoints.values().map(|(_, endpoint)| endpoint));
+    let ports = ports::given(given.endpoints.values().map(|(_, endpoint)| endpoint));
     let shown: BTreeMap<_, _> =
-        endpoints.into_iter().map(|(name, (shown, _))| (name, shown)).collect();
+        given.endpoints.into_iter().map(|(name, (shown, _))| (name, shown)).collect();
     container.lock().stopping = false;
     container.record_state(|state| {
         state.status = Status::Running;
@@ -141,8 +145,9 @@ async fn run(
         state.exit_code = 0;
         state.boot_id = daemon.boot_id.clone();
         state.endpoints = shown.clone();
-        state.ports = given.clone();
+        state.ports = ports.clone();
         state.health = None;
+        state.apparmor = given.apparmor.clone();
         if !again {
             state.manually_stopped = false;
             state.restart_count = 0;

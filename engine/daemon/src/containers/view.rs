@@ -14,7 +14,7 @@ use super::document::{MountDocument, MountKind, Status};
 use super::exec::Progress;
 use super::ports;
 use crate::daemon::Daemon;
-use crate::{stamp, volumes};
+use crate::{apparmor, stamp, volumes};
 
 /// The answer of inspect; `size` is what the container's own files take, if that was asked for.
 pub(crate) fn details(
@@ -72,6 +72,7 @@ pub(crate) fn details(
         restart_count: cell.state.restart_count,
         driver: "overlay2".to_owned(),
         platform: "linux".to_owned(),
+        app_armor_profile: apparmor::shown(&cell.state.apparmor),
         exec_ids: (!running_execs.is_empty()).then_some(running_execs),
         host_config: host,
         graph_driver: GraphDriver {

@@ -4,7 +4,7 @@
 use crate::support::run_in_guest;
 
 /// They look at the version by themselves; with others this machine would take too long.
-const TESTS: [&str; 10] = [
+const TESTS: [&str; 11] = [
     "limits::a_running_containers_limits_change",
     "limits::too_much_memory_is_killed_and_said",
     "limits::a_paused_container_stands_still",
@@ -15,6 +15,7 @@ const TESTS: [&str; 10] = [
     "users::an_exec_enters_the_users_of_its_container",
     "host::a_privileged_container_loads_modules_where_the_host_can",
     "host::a_profile_of_apparmor_confines_where_the_kernel_has_it",
+    "host::containers_that_name_no_profile_get_the_engines",
 ];
 
 #[test]
