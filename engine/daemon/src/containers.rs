@@ -51,6 +51,7 @@ mod shm;
 pub(crate) mod signals;
 pub(crate) mod start;
 pub(crate) mod stop;
+pub(crate) mod subpaths;
 pub(crate) mod sweep;
 mod sysctls;
 pub(crate) mod traces;

@@ -1,6 +1,8 @@
 //! The parts of a running daemon, put together.
 
+use std::fs::Permissions;
 use std::ops::Deref;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -79,7 +81,10 @@ impl Daemon {
         let data = options.data.clone();
         for name in ["containers", "volumes", "run"] {
             let path = data.join(name);
-            std::fs::create_dir_all(&path).map_err(Error::file("making", &path))?;
+            // Programs that are set-user-id in a container must not be so for the host's users.
+            std::fs::create_dir_all(&path)
+                .and_then(|()| std::fs::set_permissions(&path, Permissions::from_mode(0o700)))
+                .map_err(Error::file("making", &path))?;
         }
         let id = engine_id(&data)?;
         let (images, _) = Daemon::open_images(&options).await?;

@@ -6,7 +6,7 @@
 //! when the machine goes down, and for nothing else. For the rest see [`crate::containers::unmount`].
 
 use std::ffi::CString;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -103,13 +103,18 @@ fn mount_by_text(overlay: &Overlay<'_>, volatile: bool) -> std::result::Result<(
     )
 }
 
-/// The host's path of what is at a path inside a tree. What is in there was put there by containers: no
+/// What is at a path inside a tree, open by name alone. What is in there was put there by containers: no
 /// link of theirs leads out of it.
-pub(crate) fn inside(root: &Path, path: &Path) -> std::io::Result<PathBuf> {
+pub(crate) fn open_inside(root: &Path, path: &Path) -> std::io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let root = rustix::fs::open(root, flags | OFlags::DIRECTORY, Mode::empty())?;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let found = rustix::fs::openat2(&root, path, flags, Mode::empty(), resolve)?;
+    Ok(rustix::fs::openat2(&root, path, flags, Mode::empty(), resolve)?)
+}
+
+/// The host's path of what is at a path inside a tree. It is right until somebody moves it.
+pub(crate) fn inside(root: &Path, path: &Path) -> std::io::Result<PathBuf> {
+    let found = open_inside(root, path)?;
     std::fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd()))
 }
 

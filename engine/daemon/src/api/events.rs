@@ -46,9 +46,9 @@ pub(super) async fn events(State(daemon): State<Daemon>, params: Params) -> Resu
         )));
     }
     let (kept, listener) = daemon.events.listen();
-    let replay: Vec<Arc<Event>> = match since {
-        0 => Vec::new(),
-        since => kept.into_iter().filter(|event| event.time_nano >= since).collect(),
+    let replay: Vec<Arc<Event>> = match (since, until) {
+        (0, 0) => Vec::new(),
+        _ => kept.into_iter().filter(|event| event.time_nano >= since).collect(),
     };
     let watch = Watch { filters, until };
     Ok(Pieces::of(|sender| watch.run(replay, listener, sender)).answer("application/json"))

@@ -231,7 +231,7 @@ async fn launch_in(
     streams: Streams,
     size: Option<Size>,
 ) -> Result<(Connection, u32)> {
-    let mut of_container = prepare::spec(daemon, container)?;
+    let mut of_container = prepare::spec_of_processes(daemon, container)?;
     // The kernel may have been given a profile, or lost it, since the start.
     of_container.apparmor = container.lock().state.apparmor.clone();
     let facts = launch::gather(&of_container)?;

@@ -18,7 +18,7 @@ use super::container::Container;
 use super::document::{MountKind, Status};
 use super::remove::{self, Removal};
 use super::restart::{self, End};
-use super::{membership, shm, start, unmount};
+use super::{membership, shm, start, subpaths, unmount};
 use crate::daemon::Daemon;
 use crate::error::Error;
 use crate::shim::Connection;
@@ -229,7 +229,8 @@ pub(crate) async fn take_down(daemon: &Daemon, container: &Container) -> Vec<Net
     }
     unmount::begin(container);
     release_volumes(daemon, container);
-    if let Err(error) = shm::unmount(container) {
+    let unmounted = shm::unmount(container).and_then(|()| subpaths::unmount(daemon, &container.id));
+    if let Err(error) = unmounted {
         tracing::warn!(container = container.id, error = error.message(), "unmounting failed");
     }
     pin_as_stopped(daemon, container);

@@ -3,9 +3,13 @@
 
 use minke_engine_client::wire::{EndpointSettings, HostConfig, HostNetwork};
 
+use super::container::Cell;
 use super::ports;
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
+
+/// The only network whose containers links join.
+const NETWORK: &str = "bridge";
 
 /// The name that a link `container[:alias]` gives to the other container.
 pub(super) fn alias(link: &str) -> &str {
@@ -16,8 +20,16 @@ pub(super) fn alias(link: &str) -> &str {
 
 /// Refuses links to nobody. In networks that were made, the other container may come later.
 pub(super) fn check(daemon: &Daemon, host: &HostConfig) -> Result<()> {
-    if matches!(host.network(), HostNetwork::Named(_)) {
-        return Ok(());
+    let mode = match host.network() {
+        HostNetwork::Named(_) => return Ok(()),
+        HostNetwork::Host => "host type networking",
+        HostNetwork::Container(_) => "container type network",
+        _ => "",
+    };
+    if !mode.is_empty() && !host.links.is_empty() {
+        return Err(Error::Invalid(format!(
+            "conflicting options: {mode} can't be used with links. This would result in undefined behavior"
+        )));
     }
     for link in &host.links {
         let name = target(link);
@@ -44,12 +56,37 @@ fn target(link: &str) -> &str {
     link.split(':').next().unwrap_or_default()
 }
 
+/// Refuses to start a container somebody asks for while one that it is linked to does not run.
+pub(super) fn check_running(daemon: &Daemon, own: &str, host: &HostConfig) -> Result<()> {
+    if matches!(host.network(), HostNetwork::Named(_)) {
+        return Ok(());
+    }
+    for link in &host.links {
+        let other = daemon.containers.find(target(link))?;
+        if !other.status().has_process() {
+            return Err(Error::Conflict(format!(
+                "Cannot link to a non running container: /{} AS /{own}/{}",
+                other.name(),
+                alias(link)
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The place of a container that runs in the network of links.
+fn endpoint(cell: &Cell) -> Option<&EndpointSettings> {
+    // What it had is kept after its end, and may be another's by now.
+    let running = cell.state.status.has_process();
+    cell.state.endpoints.get(NETWORK).filter(|_| running)
+}
+
 /// Address, and alias and name, of every linked container that runs.
 pub(super) fn hosts(daemon: &Daemon, links: &[String]) -> Vec<(String, String)> {
     let found = links.iter().filter_map(|link| {
         let other = daemon.containers.find(target(link)).ok()?;
         let cell = other.lock();
-        let endpoint = cell.state.endpoints.values().next()?;
+        let endpoint = endpoint(&cell)?;
         Some((endpoint.ip_address.clone(), format!("{} {}", alias(link), cell.config.name)))
     });
     found.collect()
@@ -69,7 +106,7 @@ pub(super) fn variables(daemon: &Daemon, own: &str, links: &[String]) -> Vec<Str
     for link in links {
         let Ok(other) = daemon.containers.find(target(link)) else { continue };
         let cell = other.lock();
-        let Some(endpoint) = cell.state.endpoints.values().next() else { continue };
+        let Some(endpoint) = endpoint(&cell) else { continue };
         let exposed = cell.config.config.exposed_ports.keys();
         let mut exposed: Vec<_> = exposed
             .filter_map(|key| {

@@ -12,7 +12,7 @@ use minke_engine_runtime::spec::{
 use super::container::Container;
 use super::document::{ConfigDocument, MountDocument, MountKind};
 use super::validate::{self, SecurityOption};
-use super::{links, shm, sysctls};
+use super::{links, shm, subpaths, sysctls};
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
 use crate::users::{self, Users};
@@ -25,8 +25,44 @@ pub(crate) const OWN_FILES: [(&str, &str); 3] =
 /// Where containers that ask for an init find it.
 const INIT: &str = "/sbin/docker-init";
 
-/// What the runtime is told of a container.
+/// What the runtime is told of a container that starts.
 pub(crate) fn spec(daemon: &Daemon, container: &Container) -> Result<ContainerSpec> {
+    let document = container.lock().config.clone();
+    let host = &document.host_config;
+    let mut spec = ContainerSpec {
+        network: network(daemon, &document)?,
+        pid: shared(daemon, &host.pid_mode, "pid")?,
+        ipc: shared(daemon, &host.ipc_mode, "ipc")?,
+        uts: shared(daemon, &host.uts_mode, "uts")?,
+        cgroup_namespace: match host.cgroupns_mode.as_str() {
+            "host" => Some(Namespace::Host),
+            "private" => Some(Namespace::Private),
+            _ => None,
+        },
+        mounts: mounts(daemon, container, &document)?,
+        devices: devices(host),
+        device_cgroup_rules: host.resources.device_cgroup_rules.clone(),
+        shm: shm::of(daemon, container, host)?,
+        shm_size: host.shm_size.max(0) as u64,
+        sysctls: sysctls::of(host, container.has_own_network(), users::of(daemon, host).is_some()),
+        ..spec_of_processes(daemon, container)?
+    };
+    if host.init == Some(true) {
+        let kind = SpecMount::Bind {
+            source: daemon.init_program()?,
+            recursive: false,
+            propagation: String::new(),
+            own_ids: true,
+        };
+        spec.mounts.push(Mount { kind, target: INIT.to_owned(), readonly: true });
+        spec.args.splice(0..0, [INIT.to_owned(), "--".to_owned()]);
+    }
+    Ok(spec)
+}
+
+/// The part of it that each of the container's processes needs: nothing of what it shares with others, who
+/// may have gone by now.
+pub(super) fn spec_of_processes(daemon: &Daemon, container: &Container) -> Result<ContainerSpec> {
     let document = container.lock().config.clone();
     let host = &document.host_config;
     let config = &document.config;
@@ -45,27 +81,12 @@ pub(crate) fn spec(daemon: &Daemon, container: &Container) -> Result<ContainerSp
         tty: config.tty,
         hostname: config.hostname.clone(),
         domainname: config.domainname.clone(),
-        network: network(daemon, &document)?,
-        pid: shared(daemon, &host.pid_mode, "pid")?,
-        ipc: shared(daemon, &host.ipc_mode, "ipc")?,
-        uts: shared(daemon, &host.uts_mode, "uts")?,
-        cgroup_namespace: match host.cgroupns_mode.as_str() {
-            "host" => Some(Namespace::Host),
-            "private" => Some(Namespace::Private),
-            _ => None,
-        },
         user_namespace: user_namespace(daemon, container)?,
-        mounts: mounts(daemon, container, &document)?,
         privileged: host.privileged,
         cap_add: host.cap_add.clone(),
         cap_drop: host.cap_drop.clone(),
-        devices: devices(host),
-        device_cgroup_rules: host.resources.device_cgroup_rules.clone(),
         resources: resources(&host.resources),
         oom_score_adj: i32::try_from(host.oom_score_adj).unwrap_or_default(),
-        shm: shm::of(daemon, container, host)?,
-        shm_size: host.shm_size.max(0) as u64,
-        sysctls: sysctls::of(host, container.has_own_network(), users::of(daemon, host).is_some()),
         ulimits: ulimits(host),
         masked_paths: host.masked_paths.clone(),
         readonly_paths: host.readonly_paths.clone(),
@@ -73,16 +94,6 @@ pub(crate) fn spec(daemon: &Daemon, container: &Container) -> Result<ContainerSp
         apparmor: apparmor::default_profile(host.privileged),
         ..ContainerSpec::default()
     };
-    if host.init == Some(true) {
-        let kind = SpecMount::Bind {
-            source: daemon.init_program()?,
-            recursive: false,
-            propagation: String::new(),
-            own_ids: true,
-        };
-        spec.mounts.push(Mount { kind, target: INIT.to_owned(), readonly: true });
-        spec.args.splice(0..0, [INIT.to_owned(), "--".to_owned()]);
-    }
     for option in &host.security_opt {
         match validate::security_option(option)? {
             SecurityOption::NoNewPrivileges(on) => spec.no_new_privileges = on,
@@ -189,13 +200,15 @@ fn mounts(daemon: &Daemon, container: &Container, document: &ConfigDocument) -> 
             });
         }
     }
-    for mount in &document.mounts {
-        mounts.push(spec_mount(daemon, mount)?);
+    for (number, mount) in document.mounts.iter().enumerate() {
+        let part = subpaths::place(daemon, &container.id, number);
+        mounts.push(spec_mount(daemon, mount, part));
     }
     Ok(mounts)
 }
 
-fn spec_mount(daemon: &Daemon, mount: &MountDocument) -> Result<Mount> {
+/// `part`: where a part of a volume is mounted.
+fn spec_mount(daemon: &Daemon, mount: &MountDocument, part: PathBuf) -> Mount {
     let kind = match mount.kind {
         MountKind::Tmpfs => SpecMount::Tmpfs { options: mount.options.clone() },
         MountKind::Bind => SpecMount::Bind {
@@ -205,13 +218,16 @@ fn spec_mount(daemon: &Daemon, mount: &MountDocument) -> Result<Mount> {
             own_ids: false,
         },
         MountKind::Volume => SpecMount::Bind {
-            source: volume_source(daemon, mount)?,
+            source: match mount.subpath.is_empty() {
+                true => daemon.volumes.data(&mount.volume),
+                false => part,
+            },
             recursive: true,
             propagation: mount.propagation.clone(),
             own_ids: true,
         },
     };
-    Ok(Mount { kind, target: mount.target.clone(), readonly: mount.read_only })
+    Mount { kind, target: mount.target.clone(), readonly: mount.read_only }
 }
 
 /// The directory of a volume, or the one inside it that was asked for.
@@ -220,12 +236,8 @@ pub(crate) fn volume_source(daemon: &Daemon, mount: &MountDocument) -> Result<Pa
     if mount.subpath.is_empty() {
         return Ok(data);
     }
-    rootfs::inside(&data, Path::new(&mount.subpath)).map_err(|error| {
-        Error::Invalid(format!(
-            "cannot access path {} of volume {}: {error}",
-            mount.subpath, mount.volume
-        ))
-    })
+    rootfs::inside(&data, Path::new(&mount.subpath))
+        .map_err(|error| subpaths::no_access(mount, &error))
 }
 
 fn devices(host: &HostConfig) -> Vec<DeviceRequest> {

@@ -8,7 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::container::Container;
 use super::document::{ConfigDocument, MountDocument, MountKind, Status};
-use super::{shm, stop, unmount};
+use super::{shm, stop, subpaths, unmount};
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
 use crate::events::Attributes;
@@ -103,6 +103,7 @@ fn take_away(daemon: &Daemon, container: &Arc<Container>, volumes: bool) -> Resu
     container.lock().pending.clear();
     unmount::begin(container);
     shm::unmount(container)?;
+    subpaths::unmount(daemon, &container.id)?;
     let mark = container.dir.join(WITH_VOLUMES);
     if volumes {
         durable::write_soon(&mark, b"")?

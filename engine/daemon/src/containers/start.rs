@@ -20,7 +20,8 @@ use super::document::{MountDocument, MountKind, Status};
 use super::files::{self, HostResolver};
 use super::log_marks::Subject;
 use super::{
-    cgroup_wait, exit, health, links, log_options, membership, ports, prepare, shm, unmount, update,
+    cgroup_wait, exit, health, links, log_options, membership, ports, prepare, shm, subpaths,
+    unmount, update,
 };
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
@@ -33,9 +34,16 @@ use crate::{apparmor, damage, durable, rootfs, stamp, users, volumes};
 /// Starts a container for somebody who asked for it.
 pub(crate) async fn start(daemon: &Daemon, container: &Arc<Container>) -> Result<()> {
     let _turn = container.turn("started").await?;
+    if container.status() == Status::Paused {
+        return Err(Error::Conflict(
+            "cannot start a paused container, try unpause instead".to_owned(),
+        ));
+    }
     if container.status().has_process() {
         return Err(Error::NotModified);
     }
+    let host = container.lock().config.host_config.clone();
+    links::check_running(daemon, &container.name(), &host)?;
     container.lock().tasks.end_all();
     start_locked(daemon, container, false).await
 }
@@ -84,6 +92,7 @@ async fn bring_up(daemon: &Daemon, container: &Arc<Container>, again: bool) -> R
     write_files(daemon, container, &network)?;
     fill_volumes(daemon, container).await?;
     shm::mount(daemon, container)?;
+    subpaths::mount(daemon, container)?;
     map_rootfs(daemon, container).await?;
     let spec = prepare::spec(daemon, container)?;
     let launch = Launch {

@@ -90,6 +90,11 @@ async fn stop_locked(
     how: Stop,
     for_good: bool,
 ) -> Result<()> {
+    let own_signal = container.lock().config.config.stop_signal.clone();
+    let signal = match how.signal.as_str() {
+        "" => signals::parse(&own_signal, signals::TERM)?,
+        given => signals::parse(given, signals::TERM)?,
+    };
     container.lock().stopping = true;
     if for_good {
         container.change_state(|state| state.manually_stopped = true)?;
@@ -97,11 +102,6 @@ async fn stop_locked(
     if container.status() == Status::Restarting {
         give_up_restart(container)?;
     }
-    let own_signal = container.lock().config.config.stop_signal.clone();
-    let signal = match how.signal.as_str() {
-        "" => signals::parse(&own_signal, signals::TERM)?,
-        given => signals::parse(given, signals::TERM)?,
-    };
     if container.status() == Status::Paused {
         unpause_locked(daemon, container)?;
     }

@@ -237,6 +237,10 @@ fn statuses_and_messages_are_the_apis() {
     let loaded = ask_with(&site, "POST", "/images/load", &[], b"no archive");
     assert_eq!(loaded.status, 200);
     assert!(loaded.text.contains("\"errorDetail\""), "{}", loaded.text);
+    // The past alone: what was kept of it.
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let past = ask(&site, "GET", &format!("/events?until={}", now.as_secs_f64()), None);
+    assert!(past.text.contains("\"Action\":\"connect\""), "{}", past.text);
     let stats = get(&site, "/containers/up/stats?stream=0&one-shot=1");
     assert_eq!(stats["precpu_stats"]["cpu_usage"]["total_usage"], 0);
     let stats = get(&site, "/containers/up/stats?stream=0");

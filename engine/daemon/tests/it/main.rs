@@ -33,6 +33,7 @@ mod logins;
 mod logs;
 mod modes;
 mod names;
+mod neighbours;
 mod networks;
 mod power_cut;
 mod registry;
