@@ -48,7 +48,7 @@ pub struct Limits {
     pub path: usize,
     /// Components of one path.
     pub depth: usize,
-    /// Bytes of one extended header.
+    /// Bytes of the extended headers of one entry, and of what global ones hold.
     pub header: usize,
 }
 

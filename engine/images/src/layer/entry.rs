@@ -92,7 +92,8 @@ pub struct TarReader<R> {
 
 #[derive(Default)]
 struct Extensions {
-    pax: Option<Pax>,
+    /// The body of the last extended header, and where that stands.
+    pax: Option<(Vec<u8>, u64)>,
     long_name: Option<Vec<u8>>,
     long_link: Option<Vec<u8>>,
 }
@@ -120,9 +121,11 @@ impl<R: Read> TarReader<R> {
     /// the stream belongs to no entry.
     pub fn entry(&mut self, raw: &mut Vec<u8>) -> Result<Option<Entry>, LayerError> {
         let mut extensions = Extensions::default();
+        let before = raw.len();
         loop {
             let offset = self.stream.offset();
             let Some(block) = self.stream.block()? else { return Ok(None) };
+            let taken = raw.len() - before;
             raw.extend_from_slice(&block);
             if block.iter().all(|b| *b == 0) {
                 return self.end(raw).map(|()| None);
@@ -131,20 +134,21 @@ impl<R: Read> TarReader<R> {
             check_sum(header, &block, offset)?;
             match header.entry_type() {
                 EntryType::XHeader => {
-                    let records = self.extension(header, offset, raw)?;
-                    let mut pax = self.global.clone();
-                    pax.add(&records, offset)?;
-                    extensions.pax = Some(pax);
+                    let records = self.extension(header, offset, taken, raw)?;
+                    // Only the last one counts, but none may be broken.
+                    if let Some((unused, offset)) = extensions.pax.replace((records, offset)) {
+                        Pax::default().add(&unused, offset)?;
+                    }
                 }
                 EntryType::XGlobalHeader => {
-                    let records = self.extension(header, offset, raw)?;
-                    self.global.add(&records, offset)?;
+                    let records = self.extension(header, offset, taken, raw)?;
+                    self.global.add_global(&records, offset, self.limits.header)?;
                 }
                 EntryType::GNULongName => {
-                    extensions.long_name = Some(self.long(header, offset, raw)?);
+                    extensions.long_name = Some(self.long(header, offset, taken, raw)?);
                 }
                 EntryType::GNULongLink => {
-                    extensions.long_link = Some(self.long(header, offset, raw)?);
+                    extensions.long_link = Some(self.long(header, offset, taken, raw)?);
                 }
                 _ => {
                     self.count()?;
@@ -180,16 +184,20 @@ impl<R: Read> TarReader<R> {
         Ok(())
     }
 
+    /// The body of a header before which others of the same entry have `taken` so many bytes: any number
+    /// of them may come before an entry does.
     fn extension(
         &mut self,
         header: &Header,
         offset: u64,
+        taken: usize,
         raw: &mut Vec<u8>,
     ) -> Result<Vec<u8>, LayerError> {
         let size = header_size(header, offset)?;
-        if size > self.limits.header as u64 {
-            let limit = self.limits.header as u64;
-            return Err(LayerError::Limit { what: "the size of an extended header", limit });
+        let limit = self.limits.header as u64;
+        if size.saturating_add(taken as u64) > limit {
+            let what = "the size of an entry's extended headers";
+            return Err(LayerError::Limit { what, limit });
         }
         let mut records = Vec::new();
         self.stream.take(size, &mut records)?;
@@ -202,13 +210,23 @@ impl<R: Read> TarReader<R> {
         &mut self,
         header: &Header,
         offset: u64,
+        taken: usize,
         raw: &mut Vec<u8>,
     ) -> Result<Vec<u8>, LayerError> {
-        let mut name = self.extension(header, offset, raw)?;
+        let mut name = self.extension(header, offset, taken, raw)?;
         if let Some(end) = name.iter().position(|b| *b == 0) {
             name.truncate(end);
         }
         Ok(name)
+    }
+
+    /// What global headers say, and over it the entry's own.
+    fn pax(&self, own: Option<(Vec<u8>, u64)>) -> Result<Pax, LayerError> {
+        let mut pax = self.global.clone();
+        if let Some((records, offset)) = own {
+            pax.add(&records, offset)?;
+        }
+        Ok(pax)
     }
 
     fn make_entry(
@@ -218,7 +236,7 @@ impl<R: Read> TarReader<R> {
         offset: u64,
         raw: &mut Vec<u8>,
     ) -> Result<Entry, LayerError> {
-        let pax = extensions.pax.unwrap_or_else(|| self.global.clone());
+        let pax = self.pax(extensions.pax)?;
         let wrong = |why| LayerError::Header { offset, why };
         let old = header.as_old();
         let name = pax.path.or(extensions.long_name);

@@ -16,6 +16,7 @@ mod beneath;
 mod check;
 mod entry;
 mod header;
+mod kept;
 mod manifest;
 mod names;
 mod pack;

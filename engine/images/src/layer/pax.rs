@@ -42,6 +42,31 @@ impl Pax {
         Ok(())
     }
 
+    /// Adds the records of a global header. They are kept to the end of the tar and copied for every
+    /// entry, so all of them together may hold `limit` bytes.
+    pub(crate) fn add_global(
+        &mut self,
+        records: &[u8],
+        offset: u64,
+        limit: usize,
+    ) -> Result<(), LayerError> {
+        self.add(records, offset)?;
+        if self.held() > limit {
+            let (what, limit) = ("the size of all global headers", limit as u64);
+            return Err(LayerError::Limit { what, limit });
+        }
+        Ok(())
+    }
+
+    /// Bytes of memory that it holds, near enough.
+    fn held(&self) -> usize {
+        let texts = [&self.path, &self.link, &self.sparse.name].into_iter().flatten();
+        let texts = texts.map(Vec::len).sum::<usize>();
+        let map = self.sparse.map.as_ref().map_or(0, |map| size_of_val(&map[..]));
+        let xattrs = self.xattrs.iter().map(|(name, value)| name.len() + value.len());
+        texts + map + xattrs.sum::<usize>()
+    }
+
     fn record(&mut self, key: &[u8], value: &[u8]) -> Option<()> {
         match key {
             b"path" => self.path = text(value)?,
@@ -128,6 +153,18 @@ mod tests {
         assert_eq!(time(b"-1.25"), Some((-2, 750_000_000)));
         assert_eq!(time(b"7"), Some((7, 0)));
         assert_eq!(time(b"7.x"), None);
+    }
+
+    #[test]
+    fn what_is_held_is_counted_and_what_is_replaced_is_not() {
+        let mut pax = Pax::default();
+        for _ in 0..3 {
+            pax.add(b"20 linkpath=target\n\n24 SCHILY.xattr.a=12345\n", 0).unwrap();
+            pax.add(b"22 GNU.sparse.map=0,1\n16 comment=none\n", 0).unwrap();
+        }
+        assert_eq!(pax.held(), "target\n".len() + "a12345".len() + 2 * 8);
+        pax.add(b"24 GNU.sparse.offset=10\n13 linkpath=\n", 0).unwrap();
+        assert_eq!(pax.held(), "a12345".len() + 3 * 8);
     }
 
     #[test]

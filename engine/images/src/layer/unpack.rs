@@ -4,7 +4,6 @@
 //! ever written through a name that was not just created here. An existing thing is replaced as Docker
 //! does; what the manifest still needs of it moves to the directory for replaced contents.
 
-use std::collections::HashSet;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -18,6 +17,7 @@ use rustix::io::Errno;
 use crate::ids::DiffId;
 use crate::layer::beneath::Beneath;
 use crate::layer::entry::{Entry, Kind, Mtime, TarReader};
+use crate::layer::kept::{Hidden, Room};
 use crate::layer::manifest::{Change, Changed, Footer, MAX_CHANGES, ManifestWriter};
 use crate::layer::style::{owner, set_opaque, start_writing, style, timestamps};
 use crate::layer::{EXTRA, LayerError, MANIFEST, VIEW, names};
@@ -27,8 +27,6 @@ use crate::options::Limits;
 pub(crate) const WHITEOUT: &[u8] = b".wh.";
 /// Hides everything of lower layers in its directory.
 pub(crate) const OPAQUE: &[u8] = b".wh..wh..opq";
-/// Directories whose times are set at the end, in bytes of their paths.
-const MAX_DIRECTORY_NAMES: usize = 32 << 20;
 /// Files at least this long are sent to the disk while the rest is unpacked.
 const EARLY_WRITE: u64 = 256 << 10;
 
@@ -90,11 +88,12 @@ struct Unpacker {
     number: u64,
     content_bytes: u64,
     changes: Vec<Changed>,
+    change_room: Room,
     moved: u64,
+    /// Directories whose times are set at the end.
     directories: Vec<(Vec<u8>, Mtime)>,
-    directory_names: usize,
-    /// Names of lower layers that were hidden where this layer has something of its own.
-    hidden: HashSet<Vec<u8>>,
+    directory_room: Room,
+    hidden: Hidden,
 }
 
 impl Unpacker {
@@ -118,10 +117,11 @@ impl Unpacker {
             number: 0,
             content_bytes: 0,
             changes: Vec::new(),
+            change_room: Room::of("the bytes of all replaced names"),
             moved: 0,
             directories: Vec::new(),
-            directory_names: 0,
-            hidden: HashSet::new(),
+            directory_room: Room::of("the bytes of all directory names"),
+            hidden: Hidden::default(),
         })
     }
 
@@ -357,10 +357,7 @@ impl Unpacker {
             }
             Some(_) => Ok(()),
         }?;
-        if is_taken {
-            self.hidden.insert(path);
-        }
-        Ok(())
+        if is_taken { self.hidden.add(path) } else { Ok(()) }
     }
 
     /// Makes room for `name` in `dir` and returns where it really is.
@@ -370,7 +367,7 @@ impl Unpacker {
         let Some(stat) = existing(parent, name, &path)? else { return Ok(path) };
         let file = names::to_path(name);
         if is_whiteout(&stat) {
-            self.hidden.insert(path.clone());
+            self.hidden.add(path.clone())?;
         }
         let change = match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => Change::Moved(self.moved),
@@ -383,8 +380,7 @@ impl Unpacker {
                 renameat(parent, file, &self.extra, &*to)
                     .map_err(|error| LayerError::io("replacing", &path, error))?;
                 self.moved += 1;
-                let below = [&path[..], b"/"].concat();
-                self.hidden.retain(|hidden| !hidden.starts_with(&below));
+                self.hidden.forget_below(&path);
             }
             _ => unlinkat(parent, file, AtFlags::empty())
                 .map_err(|error| LayerError::io("replacing", &path, error))?,
@@ -399,16 +395,13 @@ impl Unpacker {
             let limit = MAX_CHANGES as u64;
             return Err(LayerError::Limit { what: "the number of replaced entries", limit });
         }
+        self.change_room.take(&path)?;
         self.changes.push(Changed { entry: self.number, path, change });
         Ok(())
     }
 
     fn remember_time(&mut self, path: Vec<u8>, mtime: Mtime) -> Result<(), LayerError> {
-        self.directory_names += path.len() + size_of::<(Vec<u8>, Mtime)>();
-        if self.directory_names > MAX_DIRECTORY_NAMES {
-            let limit = MAX_DIRECTORY_NAMES as u64;
-            return Err(LayerError::Limit { what: "the bytes of all directory names", limit });
-        }
+        self.directory_room.take(&path)?;
         self.directories.push((path, mtime));
         Ok(())
     }

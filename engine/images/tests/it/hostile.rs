@@ -252,10 +252,74 @@ fn truncated_tars_are_refused() {
 fn huge_extended_header_is_refused() {
     let records = vec![b'x'; (1 << 20) + 1];
     let tar = Tar::default().pax(&[("comment", &records)]).file("a", b"").end();
+    assert_eq!(refused(tar).to_string(), TOO_MUCH_EXTENDED);
+}
+
+const TOO_MUCH_EXTENDED: &str =
+    "the size of an entry's extended headers is over the limit of 1048576";
+
+/// A header with one record, which makes its body `length` bytes long.
+fn extended(tar: Tar, kind: EntryType, key: &str, length: usize) -> Tar {
+    let mut contents = format!("{length} {key}=").into_bytes();
+    contents.resize(length - 1, b'0');
+    contents.push(b'\n');
+    tar.entry(&Fields { name: b"PaxHeaders/x", kind, contents: &contents, ..Fields::default() })
+}
+
+/// Nothing but headers before the first entry: they compress a thousand times, and are kept in memory.
+#[test]
+fn extended_headers_without_end_are_refused() {
+    let kinds = [
+        EntryType::XHeader,
+        EntryType::XGlobalHeader,
+        EntryType::GNULongName,
+        EntryType::GNULongLink,
+    ];
+    for kind in kinds {
+        let many = |length: usize, count: usize| {
+            let one = |tar, _| extended(tar, kind, "comment", length);
+            (0..count).fold(Tar::default(), one).file("a", b"x").end()
+        };
+        // The layer as a whole would be small enough.
+        assert_eq!(refused(many(1 << 20, 40)).to_string(), TOO_MUCH_EXTENDED, "{kind:?}");
+        assert_eq!(refused(many(15, 1100)).to_string(), TOO_MUCH_EXTENDED, "{kind:?}");
+        let is_name = matches!(kind, EntryType::GNULongName | EntryType::GNULongLink);
+        if !is_name {
+            accepted(many(1 << 20, 1));
+            accepted(many(400 << 10, 2));
+        }
+    }
+    let empty = Fields { kind: EntryType::XHeader, ..Fields::default() };
+    let tar = (0..2100).fold(Tar::default(), |tar, _| tar.entry(&empty)).file("a", b"x").end();
+    assert_eq!(refused(tar).to_string(), TOO_MUCH_EXTENDED);
+}
+
+#[test]
+fn global_headers_hold_no_more_than_one_header_may() {
+    let many = |key: fn(usize) -> String| {
+        let each = |tar, number| {
+            let tar = extended(tar, EntryType::XGlobalHeader, &key(number), 100 << 10);
+            tar.file(&format!("{number}"), b"x")
+        };
+        (0..20).fold(Tar::default(), each).end()
+    };
+    // Attributes that are never set on a file are kept all the same.
     assert_eq!(
-        refused(tar).to_string(),
-        "the size of an extended header is over the limit of 1048576"
+        refused(many(|number| format!("SCHILY.xattr.other.{number}"))).to_string(),
+        "the size of all global headers is over the limit of 1048576"
     );
+    // What takes the place of what was said before takes no more room, and what says nothing takes none.
+    accepted(many(|_| "SCHILY.xattr.other".to_owned()));
+    accepted(many(|number| format!("comment.{number}")));
+}
+
+#[test]
+fn only_the_last_extended_header_counts_and_none_may_be_broken() {
+    let tar = Tar::default().pax(&[("path", b"first"), ("uid", b"7")]).pax(&[("path", b"last")]);
+    let ground = accepted(tar.file("a", b"x").end());
+    assert_eq!(fs::metadata(ground.view("last")).unwrap().uid(), 0);
+    let tar = Tar::default().pax(&[("uid", b"x")]).pax(&[("path", b"last")]).file("a", b"x").end();
+    assert!(refused(tar).to_string().contains("wrong value"));
 }
 
 #[test]
