@@ -1,4 +1,5 @@
-//! A reader that goes through a log and, if wanted, on with what is written to it.
+//! A reader that goes through a log and, if wanted, on with what is written to it. If not, it ends where
+//! the log ended when it was opened: a container may write as fast as somebody reads.
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
@@ -54,7 +55,7 @@ impl Follower {
     ) -> io::Result<Follower> {
         // Watching begins before reading: nothing that is written in between is missed.
         let live = phase.map(|phase| Live::begin(log, phase));
-        Follower::begin(log, query, live, part::newest_first(log, None)?, Begin::At(0))
+        Follower::begin(log, query, live, parts_now(log)?, Begin::At(0))
     }
 
     /// The same, for the newest lines alone if the query asks for them: those have to be found first.
@@ -65,7 +66,7 @@ impl Follower {
     ) -> io::Result<Follower> {
         let Some(count) = query.tail else { return Follower::open(log, query, phase) };
         let live = phase.map(|phase| Live::begin(log, phase));
-        let mut parts = part::newest_first(log, None)?;
+        let mut parts = parts_now(log)?;
         let mut begin = Begin::At(0);
         let format = super::format_of(log);
         if let Some((index, place)) = tail::position(&mut parts, format, &query, count).await? {
@@ -85,6 +86,11 @@ impl Follower {
         mut parts: Vec<Part>,
         begin: Begin,
     ) -> io::Result<Follower> {
+        if live.is_some()
+            && let Some(newest) = parts.first_mut()
+        {
+            newest.release();
+        }
         while query.since > 0
             && parts.len() > 1
             && parts.last().is_some_and(|p| p.ended_before(query.since))
@@ -132,7 +138,7 @@ impl Follower {
     /// Reads a block; `None` when there is nothing more now.
     fn read_some(&mut self) -> io::Result<Option<Vec<Line>>> {
         loop {
-            if self.current.is_none() {
+            if self.current.is_none() && self.live.is_some() {
                 self.newer = part::newest_first(&self.log, None)?.into_iter().rev().collect();
                 self.current = self.newer.pop_front();
             }
@@ -152,9 +158,10 @@ impl Follower {
         }
     }
 
-    /// Goes on to the next newer file; false if the current one is the live one.
+    /// Goes on to the next newer file; false if the current one is the last to be read.
     fn next_part(&mut self) -> io::Result<bool> {
         if self.newer.is_empty()
+            && self.live.is_some()
             && let Some(current) = &self.current
         {
             self.newer = part::newest_first(&self.log, Some(current))?.into_iter().rev().collect();
@@ -211,6 +218,13 @@ impl Follower {
         }
         lines
     }
+}
+
+/// The files of a log, newest first, to be read as far as they go now: only the newest still grows.
+fn parts_now(log: &Path) -> io::Result<Vec<Part>> {
+    let mut parts = part::newest_first(log, None)?;
+    parts.first_mut().map_or(Ok(()), Part::hold)?;
+    Ok(parts)
 }
 
 impl Live {
@@ -433,6 +447,39 @@ mod tests {
             Follower::open_newest(&log, newest, None).await.unwrap();
         });
         assert!(backwards.await > 20);
+    }
+
+    /// Appends more than is read at once, and rotates every third time.
+    fn write_more(log: &Path, times: u32) {
+        if times % 3 == 2 {
+            let _ = std::fs::rename(format!("{}.1", log.display()), format!("{}.2", log.display()));
+            std::fs::rename(log, format!("{}.1", log.display())).unwrap();
+        }
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
+        file.write_all(line(&"later".repeat(20)).repeat(1000).as_bytes()).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_reader_without_follow_ends_where_the_log_ended_though_that_grows_faster() {
+        let lines: Vec<String> = (0..3000).map(|number| format!("line {number}")).collect();
+        let stored: Vec<String> = lines.iter().map(|text| line(text)).collect();
+        for tail in [None, Some(0), Some(1), Some(2500), Some(5000)] {
+            let dir = tempfile::tempdir().unwrap();
+            let log = dir.path().join("c-json.log");
+            std::fs::write(format!("{}.1", log.display()), stored[..1000].concat()).unwrap();
+            std::fs::write(&log, stored[1000..].concat()).unwrap();
+            let query = Query { tail, ..all() };
+            let mut follower = Follower::open_newest(&log, query, None).await.unwrap();
+            let mut found = Vec::new();
+            for times in 0.. {
+                write_more(&log, times);
+                let Some(lines) = follower.next().await.unwrap() else { break };
+                found.extend(lines.into_iter().map(|line| line.text.trim_end().to_owned()));
+                assert!(times < 50, "it goes on and on");
+            }
+            let wanted = tail.map_or(lines.len(), |count| lines.len().min(count as usize));
+            assert_eq!(found, lines[lines.len() - wanted..], "{tail:?}");
+        }
     }
 
     #[tokio::test]

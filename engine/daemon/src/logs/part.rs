@@ -17,6 +17,8 @@ pub(super) struct Part {
     content: Content,
     /// Inode of the file, or of the one that was packed into it.
     identity: u64,
+    /// Where reading stops, whatever comes after.
+    end: Option<u64>,
 }
 
 enum Content {
@@ -29,7 +31,7 @@ impl Part {
     pub(super) fn live(log: &Path) -> io::Result<Option<Part>> {
         let Some(file) = open(log)? else { return Ok(None) };
         let identity = file.metadata()?.ino();
-        Ok(Some(Part { content: Content::Plain(file), identity }))
+        Ok(Some(Part { content: Content::Plain(file), identity, end: None }))
     }
 
     /// The file of this number, in either form.
@@ -43,7 +45,7 @@ impl Part {
         let name = decoder.header().and_then(|header| header.filename()).unwrap_or_default();
         let identity = std::str::from_utf8(name).ok().and_then(|name| name.parse().ok());
         let identity = identity.unwrap_or_default();
-        Ok(Some(Part { content: Content::Packed(Box::new(decoder)), identity }))
+        Ok(Some(Part { content: Content::Packed(Box::new(decoder)), identity, end: None }))
     }
 
     /// Whether both are (or were) the same file.
@@ -52,11 +54,32 @@ impl Part {
     }
 
     /// The file itself, if it is read as it is.
-    pub(super) fn plain(&self) -> Option<&File> {
+    fn plain(&self) -> Option<&File> {
         match &self.content {
             Content::Plain(file) => Some(file),
             Content::Packed(_) => None,
         }
+    }
+
+    /// Reads no more of it than is in it now. What is packed grows no more.
+    pub(super) fn hold(&mut self) -> io::Result<()> {
+        self.end = match self.plain() {
+            Some(file) => Some(file.metadata()?.len()),
+            None => None,
+        };
+        Ok(())
+    }
+
+    /// Reads what is written to it later too.
+    pub(super) fn release(&mut self) {
+        self.end = None;
+    }
+
+    /// The file itself and how much of it is read, if it is read as it is.
+    pub(super) fn plain_to(&self) -> io::Result<Option<(&File, u64)>> {
+        let Some(file) = self.plain() else { return Ok(None) };
+        let end = self.end.map_or_else(|| file.metadata().map(|data| data.len()), Ok)?;
+        Ok(Some((file, end)))
     }
 
     /// Goes to this place, if the file is read as it is.
@@ -92,7 +115,13 @@ impl Part {
 impl Read for Part {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match &mut self.content {
-            Content::Plain(file) => file.read(buffer),
+            Content::Plain(file) => {
+                let left = match self.end {
+                    Some(end) => end.saturating_sub(file.stream_position()?),
+                    None => u64::MAX,
+                };
+                file.take(left).read(buffer)
+            }
             Content::Packed(decoder) => decoder.read(buffer),
         }
     }

@@ -36,11 +36,11 @@ pub(super) async fn position(
 ) -> io::Result<Option<(usize, Begin)>> {
     let mut missing = count;
     for (index, part) in parts.iter_mut().enumerate() {
-        if let Some(file) = part.plain() {
+        if let Some((file, end)) = part.plain_to()? {
             if missing == 0 {
-                return Ok(Some((index, Begin::At(file.metadata()?.len()))));
+                return Ok(Some((index, Begin::At(end))));
             }
-            let offset = backwards(file, format, query, &mut missing).await?;
+            let offset = backwards(file, end, format, query, &mut missing).await?;
             match offset {
                 Some(offset) if missing == 0 => return Ok(Some((index, Begin::At(offset)))),
                 Some(_) => continue,
@@ -79,16 +79,16 @@ async fn wanted_lines(part: &mut Part, format: Format, query: &Query) -> io::Res
     }
 }
 
-/// Goes back through a file until `missing` is 0 or its beginning is reached; the place where it stopped,
-/// or `None` if that cannot be done from its end.
+/// Goes back through a file from `end` until `missing` is 0 or its beginning is reached; the place where it
+/// stopped, or `None` if that cannot be done from there.
 async fn backwards(
     mut file: &File,
+    end: u64,
     format: Format,
     query: &Query,
     missing: &mut u64,
 ) -> io::Result<Option<u64>> {
-    let mut start = file.seek(SeekFrom::End(0))?;
-    let end = start;
+    let mut start = end;
     // Bytes from `start` on that are not judged yet: the beginning of some line is still before them.
     let mut pending: Vec<u8> = Vec::new();
     while start > 0 {

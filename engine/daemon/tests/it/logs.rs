@@ -94,6 +94,39 @@ fn a_flood_slows_nobody_else_and_stays_within_its_files() {
     follower.wait().unwrap();
 }
 
+/// How long `docker logs` takes; `None` if it has not ended within a minute.
+fn time_of_logs(site: &Site, words: &[&str]) -> Option<Duration> {
+    let begun = Instant::now();
+    let mut reader = site.spawn(&docker28(), &[&["logs"], words].concat());
+    let mut said = reader.stdout.take().unwrap();
+    let taker = std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
+    while !taker.is_finished() && begun.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let taken = taker.is_finished().then(|| begun.elapsed());
+    let _ = reader.kill();
+    reader.wait().unwrap();
+    taken
+}
+
+#[test]
+fn logs_end_though_the_container_writes_faster_than_they_are_read() {
+    let site = Site::new();
+    for driver in ["json-file", "local"] {
+        let options = ["--log-driver", driver, "--log-opt", "max-size=5m"];
+        let files = ["--log-opt", "max-file=2", "busybox", "busybox", "yes"];
+        let words = ["run", "-d", "--name", driver];
+        site.docker(&[&words[..], &options, &files].concat()).ok();
+        let some = || site.docker(&["logs", "--tail", "1000", driver]).ok();
+        wait_until("output", || (some() == "y\n".repeat(1000)).then_some(()));
+        for more in [&[][..], &["-t"], &["--tail", "100000"]] {
+            let words = [more, &[driver]].concat();
+            assert!(time_of_logs(&site, &words).is_some(), "docker logs {words:?} goes on and on");
+        }
+        site.docker(&["rm", "-f", driver]).ok();
+    }
+}
+
 #[test]
 fn a_torn_last_line_is_dropped_and_the_log_goes_on() {
     let site = Site::new();
