@@ -19,6 +19,15 @@ use rustix::mount::{
 
 use crate::error::{Error, Result};
 
+/// A setting of overlayfs.
+type Setting = (&'static str, &'static str);
+
+/// What overlayfs does by default on some kernels, and must not do here. The first two note what a
+/// container renames, or gives another mode, in ways that no layer can say; with an index, what was
+/// unmounted while in use cannot be mounted again. All kernels since 4.19 know them, and this engine takes
+/// Linux 5.6.
+const OFF: [Setting; 3] = [("redirect_dir", "off"), ("metacopy", "off"), ("index", "off")];
+
 /// An overlay to be mounted. The directories must exist.
 pub(crate) struct Overlay<'a> {
     /// Top first.
@@ -33,12 +42,20 @@ pub(crate) struct Overlay<'a> {
 impl Overlay<'_> {
     /// Mounts it.
     pub(crate) fn mount(&self) -> std::result::Result<(), Errno> {
-        mount_by_descriptor(self).or_else(|error| match error {
+        self.mount_with(&OFF).or_else(|error| match error {
+            // With the privileges of a user namespace the first is off, and must not be named.
+            Errno::PERM => self.mount_with(&OFF[1..]),
+            other => Err(other),
+        })
+    }
+
+    fn mount_with(&self, settings: &[Setting]) -> std::result::Result<(), Errno> {
+        mount_by_descriptor(self, settings).or_else(|error| match error {
             // Kernels before 6.7 do not take layers one by one.
             Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP => {
-                mount_by_text(self, self.volatile).or_else(|error| match error {
+                mount_by_text(self, settings, self.volatile).or_else(|error| match error {
                     // Kernels before 5.10 know no volatile overlays.
-                    Errno::INVAL if self.volatile => mount_by_text(self, false),
+                    Errno::INVAL if self.volatile => mount_by_text(self, settings, false),
                     other => Err(other),
                 })
             }
@@ -63,7 +80,10 @@ impl Overlay<'_> {
     }
 }
 
-fn mount_by_descriptor(overlay: &Overlay<'_>) -> std::result::Result<(), Errno> {
+fn mount_by_descriptor(
+    overlay: &Overlay<'_>,
+    settings: &[Setting],
+) -> std::result::Result<(), Errno> {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     for layer in overlay.lower {
         fsconfig_set_string(&context, "lowerdir+", layer)?;
@@ -73,12 +93,38 @@ fn mount_by_descriptor(overlay: &Overlay<'_>) -> std::result::Result<(), Errno> 
     if overlay.volatile {
         fsconfig_set_flag(&context, "volatile")?;
     }
+    for (name, value) in settings {
+        fsconfig_set_string(&context, *name, *value)?;
+    }
     fsconfig_create(&context)?;
     let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
     move_mount(&mount, "", CWD, overlay.target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
 }
 
-fn mount_by_text(overlay: &Overlay<'_>, volatile: bool) -> std::result::Result<(), Errno> {
+fn mount_by_text(
+    overlay: &Overlay<'_>,
+    settings: &[Setting],
+    volatile: bool,
+) -> std::result::Result<(), Errno> {
+    let options = options(overlay, settings, volatile, rustix::param::page_size())?;
+    rustix::mount::mount(
+        "overlay",
+        overlay.target,
+        "overlay",
+        rustix::mount::MountFlags::empty(),
+        Some(options.as_c_str()),
+    )
+}
+
+/// The options as text. The kernel takes a page of it and drops the rest, which might be the upper
+/// directory: too many layers are an error. Where there is no room for the settings alone, an overlay
+/// with the kernel's defaults is better than none.
+fn options(
+    overlay: &Overlay<'_>,
+    settings: &[Setting],
+    volatile: bool,
+    page: usize,
+) -> std::result::Result<CString, Errno> {
     let mut options = b"lowerdir=".to_vec();
     for (index, layer) in overlay.lower.iter().enumerate() {
         if index > 0 {
@@ -93,14 +139,15 @@ fn mount_by_text(overlay: &Overlay<'_>, volatile: bool) -> std::result::Result<(
     if volatile {
         options.extend_from_slice(b",volatile");
     }
-    let options = CString::new(options).map_err(|_| Errno::INVAL)?;
-    rustix::mount::mount(
-        "overlay",
-        overlay.target,
-        "overlay",
-        rustix::mount::MountFlags::empty(),
-        Some(options.as_c_str()),
-    )
+    let settings: String =
+        settings.iter().map(|(name, value)| format!(",{name}={value}")).collect();
+    if options.len() + settings.len() < page {
+        options.extend_from_slice(settings.as_bytes());
+    }
+    if options.len() >= page {
+        return Err(Errno::TOOBIG);
+    }
+    CString::new(options).map_err(|_| Errno::INVAL)
 }
 
 /// What is at a path inside a tree, open by name alone. What is in there was put there by containers: no
@@ -174,6 +221,74 @@ fn unescape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Directories for an overlay.
+    struct Place(tempfile::TempDir);
+
+    impl Place {
+        fn new() -> Place {
+            let dir = tempfile::tempdir().unwrap();
+            for name in ["lower", "upper", "work", "target"] {
+                std::fs::create_dir(dir.path().join(name)).unwrap();
+            }
+            Place(dir)
+        }
+
+        fn with<T>(&self, work: impl FnOnce(&Overlay<'_>) -> T) -> T {
+            let path = |name: &str| self.0.path().join(name);
+            let (upper, target) = (path("upper"), path("target"));
+            let (lower, work_dir) = ([path("lower")], path("work"));
+            work(&Overlay {
+                lower: &lower,
+                upper: &upper,
+                work: &work_dir,
+                target: &target,
+                volatile: false,
+            })
+        }
+    }
+
+    impl Drop for Place {
+        fn drop(&mut self) {
+            let _ = unmount_all(&self.0.path().join("target"));
+        }
+    }
+
+    /// What a setting is cannot be read where it is the kernel's default too. But what contradicts it is
+    /// then refused, and otherwise not: the kernel decides by what was said, not by its defaults.
+    #[test]
+    fn overlays_say_that_no_renames_are_noted_and_nothing_is_indexed() {
+        type Way = fn(&Overlay<'_>, &[Setting]) -> std::result::Result<(), Errno>;
+        let by_text: Way = |overlay, settings| mount_by_text(overlay, settings, false);
+        let ways: [Way; 2] = [mount_by_descriptor, by_text];
+        for mount in ways {
+            for against in [("metacopy", "on"), ("nfs_export", "on")] {
+                let place = Place::new();
+                let said = [&OFF[..], &[against]].concat();
+                assert_eq!(place.with(|overlay| mount(overlay, &said)), Err(Errno::INVAL));
+                assert_eq!(place.with(|overlay| mount(overlay, &[against])), Ok(()), "{against:?}");
+            }
+            let place = Place::new();
+            assert_eq!(place.with(|overlay| mount(overlay, &OFF)), Ok(()));
+        }
+    }
+
+    #[test]
+    fn text_that_the_kernel_would_cut_off_is_not_given_to_it() {
+        let place = Place::new();
+        let text = |settings: &[Setting], page| {
+            let text = place.with(|overlay| options(overlay, settings, true, page));
+            text.map(|text| text.into_string().unwrap())
+        };
+        let long = text(&OFF, 4096).unwrap();
+        assert!(long.ends_with("/work,volatile,redirect_dir=off,metacopy=off,index=off"), "{long}");
+        assert_eq!(text(&OFF, long.len() + 1), Ok(long.clone()));
+        let short = text(&[], 4096).unwrap();
+        assert!(short.ends_with("/work,volatile"), "{short}");
+        assert_eq!(text(&OFF, long.len()), Ok(short.clone()));
+        assert_eq!(text(&OFF, short.len() + 1), Ok(short.clone()));
+        assert_eq!(text(&OFF, short.len()), Err(Errno::TOOBIG));
+    }
 
     #[test]
     fn mountinfo_escapes_are_undone() {

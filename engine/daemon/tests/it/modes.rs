@@ -1,5 +1,7 @@
 //! Namespaces that are a container's own, the host's, another container's, or nobody's.
 
+use std::path::Path;
+
 use crate::support::{Outcome, Site, ask};
 
 /// What a container of these options prints.
@@ -80,7 +82,7 @@ fn an_ipc_namespace_is_ones_own_the_hosts_or_without_memory() {
     assert_ne!(namespace(&site, &["--ipc", "private"], "ipc"), of_container(&site, "box", "ipc"));
     assert_eq!(namespace(&site, &["--ipc", "host"], "ipc"), of_host("ipc"));
     let name = format!("minke-ipc-{}", std::process::id());
-    let file = std::path::Path::new("/dev/shm").join(&name);
+    let file = Path::new("/dev/shm").join(&name);
     std::fs::write(&file, "of the host").unwrap();
     let path = format!("/dev/shm/{name}");
     let seen = run(&site, &["--ipc", "host"], &["cat", &path]);
@@ -121,7 +123,7 @@ fn a_uts_namespace_is_ones_own_or_the_hosts() {
 #[test]
 fn a_cgroup_namespace_hides_where_the_container_is() {
     let site = Site::new();
-    let v2 = std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    let v2 = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
     let path = |options: &[&str]| {
         let seen = run(&site, options, &["cat", "/proc/self/cgroup"]).ok();
         // On version 1 there is a line for each hierarchy; all are in the same place.
@@ -143,4 +145,25 @@ fn a_cgroup_namespace_hides_where_the_container_is() {
         let written = run(&site, options, &["sh", "-c", &format!("echo 1000000000 > {file}")]);
         assert!(written.code != 0 && written.stderr.contains("Read-only"), "{written:?}");
     }
+}
+
+/// Settings of a kernel are everybody's: they are changed only on one of our own.
+fn note_renames_by_default() {
+    if rustix::system::uname().nodename() == c"guest" && Path::new("/minke/debug").exists() {
+        for name in ["redirect_dir", "metacopy", "index"] {
+            std::fs::write(format!("/sys/module/overlay/parameters/{name}"), "Y").unwrap();
+        }
+    }
+}
+
+#[test]
+fn what_a_container_moves_can_be_committed_whatever_the_kernel_notes_by_default() {
+    let site = Site::new();
+    site.docker(&["run", "--rm", "busybox", "true"]).ok();
+    note_renames_by_default();
+    let change = "mv /var/data /moved; chmod 700 /etc/passwd";
+    site.docker(&["run", "--name", "box", "busybox", "sh", "-c", change]).ok();
+    site.docker(&["commit", "box", "made"]).ok();
+    let look = ["run", "--rm", "made", "stat", "-c", "%a %n", "/moved", "/etc/passwd"];
+    assert_eq!(site.docker(&look).ok(), "750 /moved\n700 /etc/passwd\n");
 }
