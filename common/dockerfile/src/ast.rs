@@ -149,6 +149,9 @@ pub struct CopyFlags {
     pub checksum: Option<String>,
     /// `--keep-git-dir`, `ADD` only.
     pub keep_git_dir: bool,
+    /// `--unpack`, `ADD` only: whether archives are unpacked; `None`: those of the context are, those of
+    /// the network are not.
+    pub unpack: Option<bool>,
 }
 
 /// The operands of `COPY` and `ADD`.

@@ -258,7 +258,7 @@ fn add(
     keyword: &str,
 ) -> Result<Add, ParseError> {
     let allowed: &[&str] = match keyword {
-        "ADD" => &["chown", "chmod", "checksum", "exclude", "keep-git-dir", "link"],
+        "ADD" => &["chown", "chmod", "checksum", "exclude", "keep-git-dir", "link", "unpack"],
         _ => &["from", "chown", "chmod", "exclude", "link", "parents"],
     };
     let (found, rest) = flags::take(line, rest, context.escape, allowed, keyword)?;
@@ -272,6 +272,7 @@ fn add(
             "exclude" => out.exclude.push(flag.required(line)?),
             "link" => out.link = flag.switch(line)?,
             "parents" => out.parents = flag.switch(line)?,
+            "unpack" => out.unpack = Some(flag.switch(line)?),
             _ => out.keep_git_dir = flag.switch(line)?,
         }
     }

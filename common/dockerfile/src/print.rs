@@ -142,6 +142,9 @@ fn print_add(f: &mut Formatter<'_>, add: &Add, escape: char) -> fmt::Result {
             write!(f, "--{name} ")?;
         }
     }
+    if let Some(unpack) = flags.unpack {
+        write!(f, "--unpack={unpack} ")?;
+    }
     let mut words: Vec<String> = add.sources.iter().map(source_word).collect();
     words.push(add.dest.clone());
     if add.json {

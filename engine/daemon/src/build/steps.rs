@@ -140,7 +140,7 @@ impl Stage<'_> {
         format!("{keyword} {from}{} {dest}", sources.collect::<Vec<_>>().join(" "))
     }
 
-    /// Everything the sources name, and whether it was downloaded.
+    /// Everything the sources name, and whether a file of it was downloaded.
     async fn items(&self, add: &Add, unpacks: bool) -> Result<(Vec<Item>, bool), Failure> {
         let tree = match &add.flags.from {
             Some(name) => self.tree_of(name).await?,
@@ -162,11 +162,14 @@ impl Stage<'_> {
                 continue;
             }
             if unpacks && fetch::is_url(&word) {
-                items.push(self.download(&word, add).await?);
-                fetched = true;
+                let item = self.download(&word, add).await?;
+                // What is in an archive has modes of its own.
+                fetched |= item.packing.is_none();
+                items.push(item);
                 continue;
             }
             let (tree, exclude, parents) = (tree.clone(), exclude.clone(), add.flags.parents);
+            let unpacks = unpacks && add.flags.unpack != Some(false);
             let find = move || {
                 let reading = Reading { parents, exclude: &exclude };
                 let mut found = content::find(&tree, &word, reading)?;
@@ -231,7 +234,12 @@ impl Stage<'_> {
         self.output.text(&format!("Downloading {url}\n")).await;
         fetch::fetch(url, &dir.join("content"), checksum.as_deref()).await?;
         let tree = Tree::open(&dir).map_err(Failure::io("opening a directory"))?;
-        Ok(Item::file(Arc::new(tree), "content", &name.unwrap_or_default()))
+        let mut items = [Item::file(Arc::new(tree), "content", &name.unwrap_or_default())];
+        if add.flags.unpack == Some(true) {
+            content::mark_archives(&mut items)?;
+        }
+        let [item] = items;
+        Ok(item)
     }
 
     /// Owner, mode and exceptions of a copy.

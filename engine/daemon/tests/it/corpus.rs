@@ -66,6 +66,7 @@ const FEATURES: &[(&str, &str)] = &[
     ("copy-mode", "modes are kept"),
     ("add-file", "`ADD` of a file"),
     ("add-archive", "`ADD` of archives"),
+    ("add-unpack", "`ADD --unpack`"),
     ("add-chown", "`ADD --chown`"),
     ("add-chmod", "`ADD --chmod`"),
     ("add-url", "`ADD` of a URL"),

@@ -138,13 +138,15 @@ async fn heredocs_scripts_and_shells() {
 #[tokio::test]
 async fn add_unpacks_archives_and_fetches_urls() {
     use std::io::Write;
-    let served =
-        axum::Router::new().route("/files/tool.txt", axum::routing::get(|| async { "downloaded" }));
+    let archive = super::harness::tar(&[("in/f", "packed"), ("in/l", "→f")], false);
+    let served = archive.clone();
+    let served = axum::Router::new()
+        .route("/files/tool.txt", axum::routing::get(|| async { "downloaded" }))
+        .route("/a.tar", axum::routing::get(|| async { served }));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let host = listener.local_addr().unwrap();
     let server = tokio::spawn(async move { axum::serve(listener, served).await });
     let site = Site::new().await;
-    let archive = super::harness::tar(&[("in/f", "packed"), ("in/l", "→f")], false);
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     gzip.write_all(&archive).unwrap();
     let gzip = gzip.finish().unwrap();
@@ -174,6 +176,14 @@ async fn add_unpacks_archives_and_fetches_urls() {
         ("644 3:3 packed", "777 3:3 →f")
     );
     assert_eq!(tree["/own/in/f"], "644 0:0 packed");
+    let dockerfile = format!(
+        "FROM scratch\nADD --unpack http://{host}/a.tar /to/\nADD http://{host}/a.tar /whole/\n\
+         ADD --unpack=false a.tar /own/\n"
+    );
+    let outcome = site.build(&[("Dockerfile", &dockerfile), ("a.tar", &plain)]).await;
+    let tree = site.tree(outcome.image());
+    assert_eq!(tree["/to/in/f"], "644 0:0 packed");
+    assert!(tree.contains_key("/whole/a.tar") && tree.contains_key("/own/a.tar"));
     let wrong = format!("FROM scratch\nADD --checksum={sum} http://{host}/files/tool.txt /x\n");
     let outcome = site.build(&[("Dockerfile", &wrong)]).await;
     assert!(outcome.error.unwrap().contains(&format!("expected {sum}")));
