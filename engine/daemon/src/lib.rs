@@ -34,6 +34,7 @@ mod logs;
 mod names;
 mod networks;
 mod options;
+mod removal;
 mod rootfs;
 mod serve;
 mod shim;

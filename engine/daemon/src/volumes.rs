@@ -2,16 +2,16 @@
 //!
 //! `volumes/<name>/volume.json` says what it is, `volumes/<name>/_data` holds it. Invariants: a volume
 //! goes only when it is asked for by name, by prune, or with the container that it was made for
-//! (anonymous ones). A removal begins with a rename to a name with a dot in front, and a creation that was
-//! cut off has put nothing into `_data`: everything else without a document is a volume that has lost it.
+//! (anonymous ones). A creation ends, and a removal begins, with a rename from or to a name with a dot in
+//! front: whatever has a name without one and no document is a volume that has lost it.
 
 mod again;
 mod copy;
+mod held;
 mod mounted;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -21,9 +21,11 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::error::{Error, Result};
+use crate::removal::remove_tree;
 use crate::{durable, ids, names, stamp};
 
 pub(crate) use copy::fill_from_image;
+use held::Holders;
 
 /// What marks a volume that was made without a name.
 pub(crate) const ANONYMOUS: &str = "com.docker.volume.anonymous";
@@ -31,9 +33,9 @@ pub(crate) const ANONYMOUS: &str = "com.docker.volume.anonymous";
 /// All volumes.
 pub(crate) struct Volumes {
     directory: PathBuf,
-    /// One change at a time. By volume, the containers for which something is mounted on it.
-    change: Mutex<BTreeMap<String, BTreeSet<String>>>,
-    /// Volumes that are being made ready for a container, which may take long.
+    /// One change at a time, none of which takes long. By volume, for whom something is mounted on it.
+    change: Mutex<BTreeMap<String, Holders>>,
+    /// Volumes that are being made ready for a container or taken down, which may take long.
     busy: Mutex<BTreeSet<String>>,
     ready: Condvar,
     /// How many removed volumes still have files.
@@ -52,11 +54,10 @@ pub(crate) struct VolumeDocument {
 
 impl Volumes {
     /// Opens the volumes of a data directory, and removes what a crash left. A volume that has lost its
-    /// document, to a repair of the file system say, gets another.
+    /// document, to a repair of the file system say, gets another if it is known what was in it.
     pub(crate) fn open(data: &Path) -> Result<Volumes> {
-        let directory = data.join("volumes");
         let volumes = Volumes {
-            directory,
+            directory: data.join("volumes"),
             change: Mutex::default(),
             busy: Mutex::default(),
             ready: Condvar::new(),
@@ -64,29 +65,29 @@ impl Volumes {
         };
         for path in entries(&volumes.directory)? {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if name.starts_with('.') {
-                fs::remove_dir_all(&path).map_err(Error::file("removing", &path))?;
-                continue;
-            }
-            match path.join("volume.json").try_exists() {
-                Ok(true) => continue,
-                Ok(false) if remove_empty(&path.join("_data")).is_ok() => {
-                    fs::remove_dir_all(&path).map_err(Error::file("removing", &path))?;
-                    continue;
-                }
-                Ok(false) => match volumes.write_again(&name) {
-                    Ok(()) => tracing::warn!(volume = name, "a lost document was written again"),
-                    Err(error) => {
-                        let error = error.message();
-                        tracing::error!(volume = name, error, "a volume has no document");
-                    }
-                },
-                Err(error) => {
-                    tracing::error!(volume = name, %error, "a volume's document cannot be reached");
-                }
+            match name.starts_with('.') {
+                true => discard(&path),
+                false => volumes.look_at(&name),
             }
         }
         Ok(volumes)
+    }
+
+    /// Writes a document that is lost. One volume that is not well keeps no engine from starting.
+    fn look_at(&self, name: &str) {
+        match self.directory.join(name).join("volume.json").try_exists() {
+            Ok(true) => {}
+            Ok(false) => match self.write_again(name) {
+                Ok(()) => tracing::warn!(volume = name, "a lost document was written again"),
+                Err(error) => {
+                    let error = error.message();
+                    tracing::error!(volume = name, error, "a volume has no document");
+                }
+            },
+            Err(error) => {
+                tracing::error!(volume = name, %error, "a volume's document cannot be reached");
+            }
+        }
     }
 
     /// Every volume, by name.
@@ -111,7 +112,20 @@ impl Volumes {
     pub(crate) fn get(&self, name: &str) -> Result<VolumeDocument> {
         let missing = || Error::NotFound(format!("get {name}: no such volume"));
         names::check_volume(name).map_err(|_| missing())?;
-        durable::read_json(&self.directory.join(name).join("volume.json"))?.ok_or_else(missing)
+        self.find(name)?.ok_or_else(missing)
+    }
+
+    /// The volume of this name, if there is any. One without a document is none that could be made again:
+    /// its content may be elsewhere.
+    fn find(&self, name: &str) -> Result<Option<VolumeDocument>> {
+        let path = self.directory.join(name);
+        let document = durable::read_json(&path.join("volume.json"))?;
+        if document.is_none() && path.exists() {
+            return Err(Error::Conflict(format!(
+                "the volume {name} has lost its document, and nobody knows its options: remove the volume, and create it again with them"
+            )));
+        }
+        Ok(document)
     }
 
     /// Makes a volume; one that exists is left as it is. Answers whether it is new.
@@ -132,9 +146,7 @@ impl Volumes {
             body.name.clone()
         };
         let _change = self.lock();
-        let path = self.directory.join(&name);
-        let found: Option<VolumeDocument> = durable::read_json(&path.join("volume.json"))?;
-        if let Some(found) = found {
+        if let Some(found) = self.find(&name)? {
             if !body.driver_opts.is_empty() && body.driver_opts != found.options {
                 return Err(Error::Conflict(format!(
                     "a volume named {name} exists already, with other options"
@@ -149,11 +161,25 @@ impl Volumes {
             labels,
             options: body.driver_opts.clone(),
         };
-        let data = path.join("_data");
-        fs::create_dir_all(&data).map_err(Error::file("making", &data))?;
-        durable::write_json(&path.join("volume.json"), &document)?;
-        durable::sync_directory(&self.directory)?;
+        self.make(&document)?;
         Ok((document, true))
+    }
+
+    /// Makes what is on the disk of a volume. It gets its name when it is whole.
+    fn make(&self, document: &VolumeDocument) -> Result<()> {
+        let made = self.directory.join(format!(".{}.new", ids::random()));
+        let path = self.directory.join(&document.name);
+        let data = made.join("_data");
+        let whole = fs::create_dir_all(&data)
+            .map_err(Error::file("making", data))
+            .and_then(|()| durable::write_json(&made.join("volume.json"), document))
+            .and_then(|()| fs::rename(&made, &path).map_err(Error::file("making", path)));
+        if whole.is_err() {
+            // A full disk must not be left fuller.
+            let _ = fs::remove_dir_all(&made);
+        }
+        whole?;
+        durable::sync_directory(&self.directory)
     }
 
     /// Writes the document of a volume again whose own is damaged or lost. What the volume holds was never
@@ -174,27 +200,26 @@ impl Volumes {
         durable::write_json(&path.join("volume.json"), &document)
     }
 
-    /// Removes a volume. When this returns it is gone for good; its files go on a thread of their own, whose
-    /// end the result waits for. The caller has checked that nobody uses it.
+    /// Removes a volume. When this returns it is gone for good. What is mounted on it and its files go on a
+    /// thread of their own, whose end the result waits for. The caller has checked that nobody uses it.
     pub(crate) fn remove(&self, name: &str) -> Result<JoinHandle<()>> {
         // Nothing in its document is needed: a volume can be removed whose document is damaged.
         if let Err(missing @ Error::NotFound(_)) = self.get(name) {
             return Err(missing);
         }
-        let mut change = self.lock();
-        mounted::unmount(&self.data(name))?;
-        change.remove(name);
         let path = self.directory.join(name);
         // Another of this name may be removed before the files of this one are gone.
         let gone = self.directory.join(format!(".{}.removed", ids::random()));
-        fs::rename(&path, &gone).map_err(Error::file("removing", &path))?;
-        durable::sync_directory(&self.directory)?;
+        {
+            let mut change = self.lock();
+            fs::rename(&path, &gone).map_err(Error::file("removing", &path))?;
+            change.remove(name);
+            durable::sync_directory(&self.directory)?;
+        }
         self.leaving.send_modify(|count| *count += 1);
         let leaving = self.leaving.clone();
         Ok(tokio::task::spawn_blocking(move || {
-            if let Err(error) = fs::remove_dir_all(&gone) {
-                tracing::warn!(path = %gone.display(), %error, "a volume's files are left over");
-            }
+            discard(&gone);
             leaving.send_modify(|count| *count -= 1);
         }))
     }
@@ -205,71 +230,8 @@ impl Volumes {
         let _ = self.leaving.subscribe().wait_for(|count| *count == 0).await;
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, BTreeSet<String>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Holders>> {
         self.change.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Makes a volume's content ready for a container: what its options name is mounted, then `fill` has its
-    /// turn. Both may take long: this is for threads that may wait. One container at a time; the next one
-    /// finds a volume that is mounted and filled.
-    pub(crate) fn hold(
-        &self,
-        name: &str,
-        container: &str,
-        fill: impl FnOnce(&Path) -> io::Result<()>,
-    ) -> Result<()> {
-        let _busy = self.take(name);
-        let data = self.data(name);
-        fs::create_dir_all(&data).map_err(Error::file("making", &data))?;
-        let options = match self.get(name) {
-            Err(Error::NotFound(_)) => BTreeMap::new(),
-            volume => volume?.options,
-        };
-        if let Some(source) = mounted::read(&options)? {
-            // It counts before the mount is there, which nobody takes down then.
-            self.lock().entry(name.to_owned()).or_default().insert(container.to_owned());
-            if !mounted::is_mounted(&data)
-                && let Err(error) = source.mount(&data)
-            {
-                if let Some(containers) = self.lock().get_mut(name) {
-                    containers.remove(container);
-                }
-                return Err(error);
-            }
-        }
-        fill(&data).map_err(Error::file("filling the volume", &data))
-    }
-
-    /// Waits until no other thread makes this volume ready.
-    fn take<'a>(&'a self, name: &'a str) -> Busy<'a> {
-        let busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.ready.wait_while(busy, |busy| busy.contains(name));
-        waited.unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
-        Busy { volumes: self, name }
-    }
-
-    /// A container needs its volumes no longer. What was mounted for it is taken down, unless another
-    /// container has it, of which an earlier daemon may have known: `in_use` says that.
-    pub(crate) fn release(
-        &self,
-        name: &str,
-        container: &str,
-        in_use: impl Fn() -> bool,
-    ) -> Result<()> {
-        let options = self.get(name)?.options;
-        if options.is_empty() {
-            return Ok(());
-        }
-        let mut held = self.lock();
-        let others = held.get_mut(name).is_some_and(|containers| {
-            containers.remove(container);
-            !containers.is_empty()
-        });
-        if others || in_use() {
-            return Ok(());
-        }
-        held.remove(name);
-        mounted::unmount(&self.data(name))
     }
 
     /// Where a volume's content is.
@@ -292,19 +254,6 @@ impl Volumes {
     }
 }
 
-/// A volume that is being made ready.
-struct Busy<'a> {
-    volumes: &'a Volumes,
-    name: &'a str,
-}
-
-impl Drop for Busy<'_> {
-    fn drop(&mut self) {
-        self.volumes.busy.lock().unwrap_or_else(PoisonError::into_inner).remove(self.name);
-        self.volumes.ready.notify_all();
-    }
-}
-
 impl VolumeDocument {
     /// Whether it was made without a name.
     pub(crate) fn is_anonymous(&self) -> bool {
@@ -317,11 +266,12 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
     Ok(entries.flatten().map(|entry| entry.path()).collect())
 }
 
-/// Removes a directory that is not there or empty; no other, nor one on which something is mounted.
-fn remove_empty(directory: &Path) -> io::Result<()> {
-    match fs::remove_dir(directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed,
+/// Removes the directory of a volume that is gone or was never whole, and nothing of what is mounted on it.
+fn discard(path: &Path) {
+    let unmounted = mounted::unmount(&path.join("_data"));
+    let removed = unmounted.and_then(|()| remove_tree(path).map_err(Error::file("removing", path)));
+    if let Err(error) = removed {
+        tracing::warn!(error = error.message(), "a volume's files are left over");
     }
 }
 
@@ -363,8 +313,7 @@ mod tests {
         assert!(volumes.create(&named("data")).unwrap().1);
         assert!(!volumes.create(&named("data")).unwrap().1);
         fs::write(volumes.data("data").join("file"), "x").unwrap();
-        fs::create_dir_all(dir.join("half-made/_data")).unwrap();
-        fs::create_dir(dir.join("less")).unwrap();
+        fs::create_dir_all(dir.join(".half-made.new/_data")).unwrap();
         fs::create_dir(dir.join(".gone.removed")).unwrap();
         fs::copy(dir.join("data/volume.json"), dir.join(".gone.removed/volume.json")).unwrap();
         assert_eq!(volumes.list().unwrap().len(), 1);
@@ -397,6 +346,50 @@ mod tests {
         volumes.remove("keep").unwrap().await.unwrap();
         volumes.settled().await;
         assert!(entries(&data.path().join("volumes")).unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_volume_whose_options_nobody_knows_is_no_plain_one_until_it_is_removed() {
+        let data = data();
+        let options = [("type", "tmpfs"), ("device", "tmpfs")];
+        let options = options.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let body = CreateVolume { driver_opts: options.into(), ..named("far") };
+        Volumes::open(data.path()).unwrap().create(&body).unwrap();
+        fs::remove_file(data.path().join("volumes/far/volume.json")).unwrap();
+        let volumes = Volumes::open(data.path()).unwrap();
+        assert!(volumes.list().unwrap().is_empty());
+        for body in [&named("far"), &body] {
+            let refused = volumes.create(body).unwrap_err();
+            assert!(refused.to_string().contains("options"), "{refused}");
+        }
+        let held = volumes.hold("far", "box", |_| panic!("it holds nothing"));
+        assert!(matches!(held, Err(Error::Conflict(_))), "{held:?}");
+        volumes.remove("far").unwrap().await.unwrap();
+        assert!(volumes.create(&body).unwrap().1);
+        assert_eq!(volumes.get("far").unwrap().options, body.driver_opts);
+    }
+
+    #[test]
+    fn what_cannot_be_removed_keeps_no_engine_from_starting() {
+        let data = data();
+        let dir = data.path().join("volumes");
+        fs::write(dir.join(".file.removed"), "no directory").unwrap();
+        fs::create_dir(dir.join(".gone.removed")).unwrap();
+        fs::create_dir(dir.join("-no-name")).unwrap();
+        let volumes = Volumes::open(data.path()).unwrap();
+        volumes.create(&named("data")).unwrap();
+        assert_eq!(volumes.list().unwrap().len(), 1);
+        assert!(!dir.join(".gone.removed").exists());
+    }
+
+    #[test]
+    fn a_name_may_be_as_long_as_that_of_a_file() {
+        let data = data();
+        let volumes = Volumes::open(data.path()).unwrap();
+        let name = "x".repeat(255);
+        assert!(volumes.create(&named(&name)).unwrap().1);
+        assert!(volumes.get(&name).is_ok());
+        assert_eq!(entries(&data.path().join("volumes")).unwrap().len(), 1);
     }
 
     #[test]

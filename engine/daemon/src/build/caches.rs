@@ -18,8 +18,9 @@ use crate::build::copy;
 use crate::build::mounts::chown;
 use crate::build::runner::RunBind;
 use crate::build::stage::Stage;
-use crate::build::tree::{self, Tree};
+use crate::build::tree::Tree;
 use crate::build::walk::{From, Manner};
+use crate::removal::{remove_tree, remove_tree_at};
 
 /// Most directories of one `sharing=private` cache.
 const MAX_PRIVATE: usize = 16;
@@ -82,7 +83,7 @@ impl Caches {
             let entry = entry?;
             let lock = self.lock_of(&entry.file_name().to_string_lossy());
             if let Ok(_held) = lock.try_write() {
-                std::fs::remove_dir_all(entry.path())?;
+                remove_tree(&entry.path())?;
             }
         }
         Ok(())
@@ -173,7 +174,7 @@ fn prepare(path: &Path, mount: &Mount, seed: Option<(Arc<Tree>, String)>) -> io:
             let parent = Tree::open(path.parent().unwrap_or(path))?;
             let parent = parent.directory("")?;
             let name = half.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            tree::remove_tree(parent.as_fd(), &name)
+            remove_tree_at(parent.as_fd(), &name)
         }
         moved => moved,
     }

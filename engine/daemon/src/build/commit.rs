@@ -7,6 +7,7 @@ use rustix::fs::{AtFlags, FileType, statat};
 
 use crate::build::squash::is_opaque;
 use crate::build::tree::{self, Tree};
+use crate::removal::remove_tree_at;
 
 /// Removes what only came to be because something was mounted there: empty files and directories that
 /// the layers below do not have, and directories that were only touched on the way. Blocking.
@@ -48,7 +49,7 @@ fn drop_one(upper: &Tree, lower: &[Tree], path: &str) -> std::io::Result<bool> {
             if !same || is_opaque(inner.as_fd()) || !tree::children(inner.as_fd())?.is_empty() {
                 return Ok(false);
             }
-            tree::remove_tree(directory.as_fd(), name)?;
+            remove_tree_at(directory.as_fd(), name)?;
             Ok(true)
         }
         _ => Ok(false),

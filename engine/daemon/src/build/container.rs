@@ -31,6 +31,7 @@ use crate::daemon::Daemon;
 use crate::error::{Error, Result};
 use crate::launch::{Launch, spawn_shim};
 use crate::networks::Found;
+use crate::removal::remove_tree;
 use crate::shim::{Connection, ShimError};
 use crate::users::{self, Users};
 use crate::{apparmor, durable, rootfs};
@@ -128,7 +129,7 @@ async fn take_down(daemon: &Daemon, id: &str) {
         tracing::warn!(error = error.message(), id, "a build step's overlay stays");
         return;
     }
-    if let Err(error) = std::fs::remove_dir_all(&dir)
+    if let Err(error) = remove_tree(&dir)
         && error.kind() != std::io::ErrorKind::NotFound
     {
         tracing::warn!(%error, id, "a build step's directory stays");

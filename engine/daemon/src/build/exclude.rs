@@ -9,6 +9,7 @@ use rustix::fs::{AtFlags, FileType, unlinkat};
 
 use crate::build::cancel::Cancelled;
 use crate::build::tree::{self, MAX_DEPTH, Tree};
+use crate::removal::remove_tree_at;
 
 /// Removes what is left out. A directory that is left out stays while something in it is kept. Blocking.
 pub(crate) fn prune(tree: &Tree, ignore: &Ignore, cancelled: &Cancelled) -> io::Result<()> {
@@ -46,7 +47,7 @@ impl Pruner<'_> {
                 continue;
             }
             if excluded && self.ignore.prunes(&whole) {
-                tree::remove_tree(directory, &child.name)?;
+                remove_tree_at(directory, &child.name)?;
                 continue;
             }
             let inner = tree::enter(directory, &child.name)?;

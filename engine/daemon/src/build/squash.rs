@@ -15,6 +15,7 @@ use crate::build::stage::Failure;
 use crate::build::stages::Build;
 use crate::build::state::State;
 use crate::build::tree::{self, Child, MAX_DEPTH, Tree};
+use crate::removal::remove_tree_at;
 use crate::stamp;
 
 /// Marks a directory of a layer that hides what is below it.
@@ -106,7 +107,7 @@ impl Merger<'_> {
                 continue;
             }
             if old.is_some() {
-                tree::remove_tree(to, &child.name)?;
+                remove_tree_at(to, &child.name)?;
             }
             match is_whiteout(&child.stat) {
                 true => self.hide(to, &child.name, &path)?,
@@ -130,7 +131,7 @@ impl Merger<'_> {
         let merges = kind == Some(FileType::Directory) && !hides;
         if !merges {
             if old.is_some() {
-                tree::remove_tree(to, name)?;
+                remove_tree_at(to, name)?;
             }
             mkdirat(to, name, Mode::from_raw_mode(0o700))?;
         }

@@ -220,19 +220,6 @@ pub(crate) fn create(directory: BorrowedFd<'_>, name: &str) -> io::Result<File> 
     Ok(File::from(file))
 }
 
-/// Removes a tree below a directory, entry by entry, never through a link.
-pub(crate) fn remove_tree(directory: BorrowedFd<'_>, name: &str) -> io::Result<()> {
-    match enter(directory, name) {
-        Ok(inner) => {
-            for child in children(inner.as_fd())? {
-                remove_tree(inner.as_fd(), &child.name)?;
-            }
-            Ok(unlinkat(directory, name, AtFlags::REMOVEDIR)?)
-        }
-        Err(_) => Ok(unlinkat(directory, name, AtFlags::empty())?),
-    }
-}
-
 /// The host's path of an open file or directory.
 pub(crate) fn host_path(fd: BorrowedFd<'_>) -> io::Result<std::path::PathBuf> {
     use std::os::fd::AsRawFd;

@@ -21,6 +21,7 @@ use crate::build::cancel::Cancelled;
 use crate::build::runner::Runner;
 use crate::build::tree::Tree;
 use crate::error::{Error, Result};
+use crate::removal::remove_tree;
 use crate::rootfs::Overlay;
 use crate::{ids, rootfs};
 
@@ -98,7 +99,7 @@ fn remove(path: &Path) -> io::Result<()> {
     for mount in rootfs::mounts_below(path) {
         rootfs::unmount_all(&mount).map_err(|e| io::Error::other(e.message()))?;
     }
-    match std::fs::remove_dir_all(path) {
+    match remove_tree(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }

@@ -18,7 +18,7 @@ use super::{create, exec, exit, health, remove, restart, start, stop};
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
 use crate::shim::Connection;
-use crate::{durable, rootfs};
+use crate::{durable, removal, rootfs};
 
 /// Reads every container and puts documents and reality together.
 pub(crate) async fn adopt_all(daemon: &Daemon) -> Result<()> {
@@ -93,7 +93,7 @@ fn discard(path: &Path) {
     for mount in rootfs::mounts_below(path) {
         let _ = rootfs::unmount_all(&mount);
     }
-    if let Err(error) = std::fs::remove_dir_all(path) {
+    if let Err(error) = removal::remove_tree(path) {
         tracing::warn!(path = %path.display(), %error, "a leftover cannot be removed");
     }
 }

@@ -112,12 +112,7 @@ fn make(
     mounts: &mut Vec<MountDocument>,
     document: impl FnOnce(Vec<MountDocument>) -> ConfigDocument,
 ) -> Result<Arc<Container>> {
-    let unnamed =
-        |mount: &&mut MountDocument| mount.kind == MountKind::Volume && mount.volume.is_empty();
-    for mount in mounts.iter_mut().filter(unnamed) {
-        mount.volume = ids::random();
-        mount.labels.insert(ANONYMOUS.to_owned(), String::new());
-    }
+    name_volumes(mounts);
     let document = document(std::mem::take(mounts));
     let dir = daemon.containers_dir().join(&document.id);
     make_directories(&dir)?;
@@ -136,6 +131,18 @@ fn make(
     let container = Arc::new(Container::new(dir, document, StateDocument::default()));
     daemon.containers.add(container.clone());
     Ok(container)
+}
+
+/// Gives names to the volumes that were asked for without one, and says which they are.
+fn name_volumes(mounts: &mut [MountDocument]) {
+    for mount in mounts.iter_mut().filter(|mount| mount.kind == MountKind::Volume) {
+        // Another container's mount says it already.
+        mount.unnamed.get_or_insert(mount.volume.is_empty());
+        if mount.volume.is_empty() {
+            mount.volume = ids::random();
+            mount.labels.insert(ANONYMOUS.to_owned(), String::new());
+        }
+    }
 }
 
 /// Makes the volumes of a container that are not there, by its driver where a mount names none of its own.
@@ -226,6 +233,7 @@ fn inherited(daemon: &Daemon, from: &[String]) -> Result<Vec<MountDocument>> {
         let other = daemon.containers.find(name)?;
         for mut mount in other.lock().config.mounts.clone() {
             mount.read_only |= mode == "ro";
+            mount.unnamed = Some(mount.is_unnamed());
             all.retain(|known| known.target != mount.target);
             all.push(mount);
         }

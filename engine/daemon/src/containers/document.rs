@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use minke_engine_client::wire::{ContainerConfig, EndpointSettings, Health, HostConfig};
 use serde::{Deserialize, Serialize};
 
+use crate::volumes::ANONYMOUS;
+
 /// Version of both documents.
 pub(crate) const VERSION: u32 = 1;
 
@@ -37,6 +39,9 @@ pub(crate) struct MountDocument {
     /// Of a volume.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) volume: String,
+    /// Of a volume: it was asked for without a name. Earlier engines did not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) unnamed: Option<bool>,
     /// Of a volume that is made for this mount.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) labels: BTreeMap<String, String>,
@@ -70,6 +75,20 @@ pub(crate) struct MountDocument {
     /// Options of a tmpfs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) options: Vec<String>,
+}
+
+impl MountDocument {
+    /// Whether a volume was made for this mount, or for that of another container which it is taken from:
+    /// it may go with the last of them.
+    pub(crate) fn is_unnamed(&self) -> bool {
+        // Earlier engines marked the mounts whose volumes they named, as somebody may have done who has
+        // given a name.
+        let by_mark = || {
+            let digits = self.volume.bytes().filter(u8::is_ascii_hexdigit).count();
+            self.labels.contains_key(ANONYMOUS) && (digits, self.volume.len()) == (64, 64)
+        };
+        self.kind == MountKind::Volume && self.unnamed.unwrap_or_else(by_mark)
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -158,4 +177,28 @@ pub(crate) struct StateDocument {
     /// The profile of AppArmor under which it was started; empty: none.
     #[serde(default)]
     pub(crate) apparmor: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_of_an_earlier_engine_is_unnamed_by_its_mark_and_a_name_that_it_was_given() {
+        let read = |volume: &str, labels: &str| {
+            let text = format!(
+                r#"{{"kind":"volume","target":"/x","volume":"{volume}","labels":{{{labels}}}}}"#
+            );
+            serde_json::from_str::<MountDocument>(&text).unwrap()
+        };
+        let (given, mark) = ("0123456789abcdef".repeat(4), r#""com.docker.volume.anonymous":"""#);
+        assert!(read(&given, mark).is_unnamed());
+        // What somebody has named is kept: `-v <the name of an unnamed one>:/x`, or the mark by hand.
+        assert!(!read(&given, "").is_unnamed());
+        assert!(!read("data", mark).is_unnamed());
+        let asked = MountDocument { unnamed: Some(false), ..read(&given, mark) };
+        assert!(!asked.is_unnamed());
+        let again = serde_json::from_value(serde_json::to_value(&asked).unwrap()).unwrap();
+        assert_eq!(asked, again);
+    }
 }

@@ -26,6 +26,8 @@ use crate::{damage, stamp, users};
 
 /// How long the remains of a container whose shim was killed may take to die.
 const CLEAN_UP: Duration = Duration::from_secs(5);
+/// How long the end of a container waits for what its volumes still have to write.
+const WRITE_OUT: Duration = Duration::from_secs(20);
 
 /// Waits in the background for the container's end. `waiting` has asked for it already.
 pub(crate) fn watch(daemon: &Daemon, container: &Arc<Container>, waiting: Connection) {
@@ -228,33 +230,57 @@ pub(crate) async fn take_down(daemon: &Daemon, container: &Container) -> Vec<Net
         }
     }
     unmount::begin(container);
-    release_volumes(daemon, container);
     let unmounted = shm::unmount(container).and_then(|()| subpaths::unmount(daemon, &container.id));
     if let Err(error) = unmounted {
         tracing::warn!(container = container.id, error = error.message(), "unmounting failed");
     }
+    // After the parts of volumes: the last mount of a file system is the one that takes long to go.
+    release_volumes(daemon, container).await;
     pin_as_stopped(daemon, container);
     left
 }
 
-fn release_volumes(daemon: &Daemon, container: &Container) {
+/// Lets go of a container's volumes. What is mounted on them is written out first, which takes as long as
+/// its disk or its server takes: after a while the end is told all the same, and only who needs the volume
+/// again waits.
+async fn release_volumes(daemon: &Daemon, container: &Container) {
     let mounts = container.lock().config.mounts.clone();
-    for mount in mounts.into_iter().filter(|mount| mount.kind == MountKind::Volume) {
-        let name = mount.volume;
-        let in_use = || {
-            daemon.containers.all().iter().any(|other| {
-                let cell = other.lock();
-                other.id != container.id
-                    && cell.state.status.has_process()
-                    && cell.config.mounts.iter().any(|mount| mount.volume == name)
-            })
-        };
-        match daemon.volumes.release(&name, &container.id, in_use) {
-            Ok(()) | Err(Error::NotFound(_)) => {}
-            Err(error) => {
-                tracing::warn!(volume = name, error = error.message(), "a volume stays mounted");
-            }
+    let volumes = mounts.into_iter().filter(|mount| mount.kind == MountKind::Volume);
+    let mut names: Vec<String> = volumes.map(|mount| mount.volume).collect();
+    // Before anything is waited for: afterwards the container may run again, and have them again.
+    names.retain(|name| match daemon.volumes.leave(name, &container.id) {
+        Ok(mounted) => mounted,
+        Err(Error::NotFound(_)) => false,
+        Err(error) => {
+            tracing::warn!(volume = name, error = error.message(), "a volume stays mounted");
+            false
         }
+    });
+    if names.is_empty() {
+        return;
+    }
+    let daemon = daemon.clone();
+    let work = move || names.iter().for_each(|name| take_volume_down(&daemon, name));
+    let down = tokio::task::spawn_blocking(work);
+    match tokio::time::timeout(WRITE_OUT, down).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "taking volumes down was cut off"),
+        Err(_) => tracing::warn!(container = container.id, "volumes are still being written out"),
+    }
+}
+
+fn take_volume_down(daemon: &Daemon, name: &str) {
+    let runs = |container: &Arc<Container>| {
+        let cell = container.lock();
+        cell.state.status.has_process()
+            && cell.config.mounts.iter().any(|mount| mount.volume == name)
+    };
+    let running = || {
+        let users = daemon.containers.all().into_iter().filter(runs);
+        users.map(|container| container.id.clone()).collect()
+    };
+    if let Err(error) = daemon.volumes.take_down(name, running) {
+        tracing::warn!(volume = name, error = error.message(), "a volume stays mounted");
     }
 }
 

@@ -1,7 +1,7 @@
 //! A container's documents as the runtime wants them.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use minke_engine_client::wire::{HostConfig, HostNetwork, ThrottleDevice};
 use minke_engine_runtime::spec::{
@@ -13,10 +13,10 @@ use super::container::Container;
 use super::document::{ConfigDocument, MountDocument, MountKind};
 use super::validate::{self, SecurityOption};
 use super::{links, shm, subpaths, sysctls};
+use crate::apparmor;
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
 use crate::users::{self, Users};
-use crate::{apparmor, rootfs};
 
 /// The files that are mounted over the image's.
 pub(crate) const OWN_FILES: [(&str, &str); 3] =
@@ -228,16 +228,6 @@ fn spec_mount(daemon: &Daemon, mount: &MountDocument, part: PathBuf) -> Mount {
         },
     };
     Mount { kind, target: mount.target.clone(), readonly: mount.read_only }
-}
-
-/// The directory of a volume, or the one inside it that was asked for.
-pub(crate) fn volume_source(daemon: &Daemon, mount: &MountDocument) -> Result<PathBuf> {
-    let data = daemon.volumes.data(&mount.volume);
-    if mount.subpath.is_empty() {
-        return Ok(data);
-    }
-    rootfs::inside(&data, Path::new(&mount.subpath))
-        .map_err(|error| subpaths::no_access(mount, &error))
 }
 
 fn devices(host: &HostConfig) -> Vec<DeviceRequest> {

@@ -7,12 +7,12 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::container::Container;
-use super::document::{ConfigDocument, MountDocument, MountKind, Status};
+use super::document::{ConfigDocument, MountDocument, Status};
 use super::{shm, stop, subpaths, unmount};
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
 use crate::events::Attributes;
-use crate::{durable, rootfs};
+use crate::{durable, removal, rootfs};
 
 /// In a container's directory: its anonymous volumes go with it.
 const WITH_VOLUMES: &str = "with-volumes";
@@ -155,28 +155,27 @@ pub(super) fn finish_cut_off(daemon: &Daemon, dir: &Path) {
 /// Removes a directory that a shim may still be writing its last words into.
 fn remove_tree(path: &Path) -> std::io::Result<()> {
     for _ in 0..LAST_WORDS_TRIES {
-        match std::fs::remove_dir_all(path) {
+        match removal::remove_tree(path) {
             Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => {
                 std::thread::sleep(LAST_WORDS_PAUSE);
             }
             done => return done,
         }
     }
-    std::fs::remove_dir_all(path)
+    removal::remove_tree(path)
 }
 
-/// Removes the volumes that were made for these mounts and that no container has any more.
+/// Removes the volumes that were made for these mounts and that no container has any more. A volume that a
+/// mount asks for by name is somebody's, even if it was made without one.
 pub(super) fn remove_anonymous(daemon: &Daemon, mounts: &[MountDocument]) {
-    let is_anonymous =
-        |name: &String| daemon.volumes.get(name).is_ok_and(|volume| volume.is_anonymous());
-    let volumes = mounts.iter().filter(|mount| mount.kind == MountKind::Volume);
-    let names = volumes.map(|mount| &mount.volume).filter(|name| is_anonymous(name));
+    let names = mounts.iter().filter(|mount| mount.is_unnamed()).map(|mount| &mount.volume);
     for name in names.filter(|name| daemon.volume_users(name).is_empty()) {
         match daemon.volumes.remove(name) {
             Ok(_) => {
                 let driver = Attributes::from([("driver".to_owned(), "local".to_owned())]);
                 daemon.events.publish("volume", "destroy", name, driver);
             }
+            Err(Error::NotFound(_)) => {}
             Err(error) => {
                 tracing::warn!(volume = name, error = error.message(), "a volume is left over");
             }

@@ -36,8 +36,10 @@ pub(super) fn known(path: &Path, mounts: &[MountDocument]) -> Result<Known> {
     if remains.contains(&mark) || mounts.iter().any(|mount| mount.labels.contains_key(ANONYMOUS)) {
         labels.insert(ANONYMOUS.to_owned(), String::new());
     }
-    if let Some(asked) = mounts.iter().find(|mount| !mount.driver_options.is_empty()) {
-        // A container is not made if its volume is there with other options.
+    // A container is not made if its volume is there with other options. If it was made for the container,
+    // it has those and no others.
+    let says_all = |mount: &&MountDocument| !mount.driver_options.is_empty() || mount.is_unnamed();
+    if let Some(asked) = mounts.iter().find(says_all) {
         return Ok((labels, asked.driver_options.clone()));
     }
     // Quotes in a name or label are written with a backslash: this is nothing else.
@@ -60,6 +62,7 @@ fn holds_files(data: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::containers::document::MountKind;
 
     fn mount(options: &[(&str, &str)]) -> MountDocument {
         let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
@@ -84,6 +87,15 @@ mod tests {
         assert!(labels.contains_key(ANONYMOUS) && options.is_empty());
         fs::write(&document, "").unwrap();
         assert!(known(dir.path(), &[]).is_err());
+        let unnamed = MountDocument {
+            kind: MountKind::Volume,
+            unnamed: Some(true),
+            ..MountDocument::default()
+        };
+        assert!(
+            known(dir.path(), &[unnamed]).unwrap().1.is_empty(),
+            "made for a mount without any"
+        );
         fs::write(dir.path().join("_data/file"), "").unwrap();
         assert_eq!(known(dir.path(), &[]).unwrap(), Known::default());
     }

@@ -1,8 +1,13 @@
 //! Volumes whose content is elsewhere: `type`, `device` and `o` of the local driver.
 
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
-use crate::support::{Site, ask, clis};
+use crate::power_cut::disk::run;
+use crate::support::{Site, ask, clis, docker28, wait_until};
 
 fn mounted_volumes(site: &Site) -> Vec<String> {
     let all = site.traces();
@@ -154,4 +159,102 @@ fn a_damaged_document_is_written_again_with_its_options_or_not_at_all() {
     // What cannot be repaired can be removed and made again.
     assert_eq!(site.docker(&["volume", "rm", "lone"]).ok(), "lone\n");
     site.docker(&["volume", "create", "lone"]).ok();
+}
+
+#[test]
+fn a_volume_that_has_lost_its_options_does_not_become_a_directory_of_this_machine() {
+    let mut site = Site::new();
+    let options = ["--opt", "type=tmpfs", "--opt", "device=tmpfs"];
+    site.docker(&[&["volume", "create"][..], &options, &["far"]].concat()).ok();
+    site.docker(&["create", "--name", "box", "-v", "far:/far", "busybox", "true"]).ok();
+    site.stop_engine();
+    std::fs::remove_file(site.data().join("volumes/far/volume.json")).unwrap();
+    site.start_engine();
+    assert_eq!(site.docker(&["volume", "ls", "-q"]).ok(), "");
+    for words in [&["start", "box"][..], &["run", "--rm", "-v", "far:/far", "busybox", "true"]] {
+        let refused = site.docker(words);
+        assert!(refused.code != 0 && refused.stderr.contains("nobody knows"), "{refused:?}");
+    }
+    assert!(site.docker(&["volume", "rm", "far"]).stderr.contains("volume is in use"));
+    site.docker(&["rm", "box"]).ok();
+    site.docker(&["volume", "rm", "far"]).ok();
+    site.docker(&[&["volume", "create"][..], &options, &["far"]].concat()).ok();
+    let shown = site.docker(&["run", "--rm", "-v", "far:/far", "busybox", "mount"]).ok();
+    assert!(shown.contains(" on /far type tmpfs"), "{shown}");
+}
+
+/// A disk with a file system, which can be made to stand still.
+struct Disk {
+    storage: Child,
+    device: String,
+}
+
+impl Disk {
+    fn start(dir: &Path) -> Disk {
+        let (file, export) = (dir.join("disk.raw"), dir.join("export.raw"));
+        std::fs::File::create(&file).unwrap().set_len(64 << 20).unwrap();
+        std::fs::File::create(&export).unwrap();
+        run(Command::new("mkfs.ext4").args(["-q", "-m", "0"]).arg(&file));
+        let node = format!("driver=file,node-name=disk,filename={}", file.display());
+        let shown =
+            format!("type=fuse,id=disk,node-name=disk,writable=on,mountpoint={}", export.display());
+        let storage = Command::new("qemu-storage-daemon")
+            .args(["--blockdev", &node, "--export", &shown])
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("qemu-storage-daemon can be started");
+        let mut disk = Disk { storage, device: String::new() };
+        wait_until("the disk", || {
+            (std::fs::metadata(&export).ok()?.len() == 64 << 20).then_some(())
+        });
+        disk.device = run(Command::new("losetup").args(["--find", "--show"]).arg(&export));
+        disk
+    }
+
+    fn tell(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.storage), signal).unwrap();
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        self.tell(Signal::CONT);
+        let _ = Command::new("losetup").args(["--detach", &self.device]).status();
+        self.tell(Signal::TERM);
+        let _ = self.storage.wait();
+    }
+}
+
+#[test]
+fn a_volume_whose_disk_stands_still_while_it_is_unmounted_holds_up_only_who_needs_it() {
+    let site = Site::new();
+    let disk = Disk::start(site.dir.path());
+    let device = format!("device={}", disk.device);
+    site.docker(&["volume", "create", "--opt", "type=ext4", "--opt", &device, "disk"]).ok();
+    site.docker(&["volume", "create", "plain"]).ok();
+    let write = "echo written > /disk/file; sleep 1000";
+    site.docker(&["run", "-d", "--name", "box", "-v", "disk:/disk", "busybox", "sh", "-c", write])
+        .ok();
+    let file = site.data().join("volumes/disk/_data/file");
+    wait_until("the file", || {
+        std::fs::read_to_string(&file).is_ok_and(|it| !it.is_empty()).then_some(())
+    });
+    disk.tell(Signal::STOP);
+    let mut removal = site.spawn(&docker28(), &["rm", "-f", "box"]);
+    wait_until("the unmounting", || mounted_volumes(&site).is_empty().then_some(()));
+    let mut others = site.spawn(&docker28(), &["volume", "create", "another"]);
+    let answered = (0..200).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        others.try_wait().unwrap().is_some()
+    });
+    let waits = removal.try_wait().unwrap().is_none();
+    let again = ["run", "--rm", "-v", "disk:/disk", "busybox", "cat", "/disk/file"];
+    let again = site.spawn(&docker28(), &again);
+    disk.tell(Signal::CONT);
+    assert!(answered, "the engine stood still");
+    assert!(waits, "the disk stood still for nobody");
+    let again = again.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&again.stdout), "written\n", "{again:?}");
+    assert!(removal.wait().unwrap().success() && others.wait().unwrap().success());
+    assert_eq!(mounted_volumes(&site), Vec::<String>::new());
 }

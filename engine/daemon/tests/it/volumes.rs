@@ -38,6 +38,56 @@ fn anonymous_volumes_go_with_their_container_when_asked() {
 }
 
 #[test]
+fn a_volume_that_is_asked_for_by_name_stays_though_it_was_made_without_one() {
+    let site = Site::new();
+    let cli = |words: &[&str]| site.docker(words);
+    let made = cli(&["volume", "create"]).ok().trim().to_owned();
+    cli(&["run", "--name", "first", "-v", "/data", "busybox", "true"]).ok();
+    cli(&["rm", "first"]).ok();
+    let left = cli(&["volume", "ls", "-q"]).ok();
+    let left = left.lines().find(|name| *name != made).unwrap().to_owned();
+    let names = || {
+        let names = cli(&["volume", "ls", "-q"]).ok();
+        names.lines().map(str::to_owned).collect::<std::collections::BTreeSet<_>>()
+    };
+    let both = [made.clone(), left.clone()].into();
+    for volume in [&made, &left] {
+        let bind = format!("{volume}:/data");
+        cli(&["run", "--rm", "-v", &bind, "busybox", "sh", "-c", "echo kept > /data/file"]).ok();
+        cli(&["create", "--name", "box", "-v", &bind, "busybox"]).ok();
+        cli(&["create", "--name", "other", "--volumes-from", "box", "busybox"]).ok();
+        cli(&["rm", "-v", "box", "other"]).ok();
+        assert_eq!(names(), both);
+        let seen = cli(&["run", "--rm", "-v", &bind, "busybox", "cat", "/data/file"]);
+        assert_eq!(seen.ok(), "kept\n");
+    }
+    // What nobody names goes with the last container that has it.
+    cli(&["create", "--name", "box", "-v", "/data", "busybox"]).ok();
+    cli(&["create", "--name", "other", "--volumes-from", "box", "busybox"]).ok();
+    cli(&["rm", "-v", "box"]).ok();
+    assert_eq!(names().len(), 3);
+    cli(&["rm", "-v", "other"]).ok();
+    assert_eq!(names(), both);
+    // To be pruned is enough that a volume has been made without a name.
+    cli(&["volume", "prune", "-f"]).ok();
+    assert_eq!(names().len(), 0);
+}
+
+#[test]
+fn directories_that_are_nested_deeper_than_the_engine_has_descriptors_are_removed() {
+    let site = Site::new();
+    let engine = rustix::process::Pid::from_raw(site.engine_pid() as i32);
+    let few = rustix::process::Rlimit { current: Some(256), maximum: Some(256) };
+    rustix::process::prlimit(engine, rustix::process::Resource::Nofile, few).unwrap();
+    let nest = "for top in /root /data; do cd $top; i=0; \
+                while [ $i -lt 600 ]; do mkdir d; cd d; i=$((i+1)); done; done";
+    site.docker(&["run", "--rm", "-v", "/data", "busybox", "sh", "-c", nest]).ok();
+    assert_eq!(site.remains(), Vec::<String>::new());
+    let volumes = || std::fs::read_dir(site.data().join("volumes")).unwrap().count();
+    crate::support::wait_until("an empty folder", || (volumes() == 0).then_some(()));
+}
+
+#[test]
 fn binds_volumes_from_and_tmpfs() {
     let site = Site::new();
     let cli = |words: &[&str]| site.docker(words);
