@@ -1,33 +1,35 @@
 //! `/containers/{id}/archive` and `/changes`: files in and out of containers.
 //!
-//! A container's paths are looked up by a thread whose root is the container's own: no link and no race
-//! with the container's processes can lead it to the host's files.
+//! A container's paths are looked up by a thread that sees the container's files and nothing else
+//! ([`view`]): no link and no race with the container's processes can lead it to the host's.
 
+mod changes;
 pub(super) mod inside;
 mod pack;
+mod packed;
 mod unpack;
+mod view;
 
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
 use axum::http::{HeaderValue, Response, StatusCode};
 use futures_util::StreamExt;
-use serde_json::json;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use super::params::Params;
-use super::reply::{Pieces, json as reply};
+use super::reply::Pieces;
 use super::transfer::{ChannelReader, ChannelWriter};
 use crate::containers::container::Container;
-use crate::containers::traces;
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
-use inside::{Place, in_root};
+use inside::Place;
 use unpack::Unpacking;
+
+pub(super) use changes::changes;
 
 /// Bytes that may come after the end of an archive: tar pads to 10 KiB, other programs to more.
 const MOST_AFTER_END: usize = 1 << 20;
@@ -56,6 +58,9 @@ fn failed(path: &str, container: &Container, error: io::Error) -> Error {
         io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => {
             Error::Invalid(format!("{path}: {error}"))
         }
+        io::ErrorKind::ReadOnlyFilesystem => Error::Forbidden(format!(
+            "container rootfs or mounted volume is marked read-only: {path}"
+        )),
         _ => Error::File { doing: "reaching in the container", path: path.into(), source: error },
     }
 }
@@ -68,11 +73,16 @@ pub(super) async fn head(
     let container = daemon.containers.find(&id)?;
     let path = wanted_path(&params)?;
     let place = Place::find(&daemon, &container, &path).await?;
-    let (inner, asked) = (place.path.clone(), path.clone());
-    let stat = in_root(&place, move || pack::stat(&inner, asked.as_ref())).await;
+    let stat = stat(&place, &path).await;
+    place.leave().await;
     let mut response = Response::new(Body::empty());
     set_stat(&mut response, &stat.map_err(|error| failed(&path, &container, error))?);
     Ok(response)
+}
+
+async fn stat(place: &Place, asked: &str) -> io::Result<pack::Stat> {
+    let (inner, asked) = (place.path.clone(), asked.to_owned());
+    place.run(move || pack::stat(&inner, asked.as_ref())).await
 }
 
 fn set_stat(response: &mut Response<Body>, stat: &pack::Stat) {
@@ -89,19 +99,24 @@ pub(super) async fn get(
     let container = daemon.containers.find(&id)?;
     let path = wanted_path(&params)?;
     let place = Place::find(&daemon, &container, &path).await?;
-    let (inner, asked) = (place.path.clone(), path.clone());
-    let stat = in_root(&place, move || pack::stat(&inner, asked.as_ref())).await;
-    let stat = stat.map_err(|error| failed(&path, &container, error))?;
-    let pieces = Pieces::of(|sender| async move {
+    let stat = match stat(&place, &path).await {
+        Ok(stat) => stat,
+        Err(error) => {
+            place.leave().await;
+            return Err(failed(&path, &container, error));
+        }
+    };
+    let pieces = Pieces::whole(|sender| async move {
         let writer = ChannelWriter { sender: Arc::new(sender) };
         let inner = place.path.clone();
         let name = pack::entry_name(&path);
         let users = place.users;
-        if let Err(error) = in_root(&place, move || pack::pack(&inner, &name, writer, users)).await
-        {
+        let packed = place.run(move || pack::pack(&inner, &name, writer, users)).await;
+        if let Err(error) = &packed {
             tracing::warn!(path, %error, "copying out of a container broke off");
         }
         place.leave().await;
+        packed
     });
     let mut response = pieces.answer("application/x-tar");
     set_stat(&mut response, &stat);
@@ -114,7 +129,7 @@ pub(super) async fn pack_root(
     writer: impl io::Write + Send + 'static,
 ) -> io::Result<()> {
     let users = place.users;
-    in_root(place, move || pack::pack(std::path::Path::new("/"), "/", writer, users)).await
+    place.run(move || pack::pack(std::path::Path::new("/"), "", writer, users)).await
 }
 
 pub(super) async fn put(
@@ -126,9 +141,26 @@ pub(super) async fn put(
     let container = daemon.containers.find(&id)?;
     let path = wanted_path(&params)?;
     let place = Place::find(&daemon, &container, &path).await?;
-    if place.read_only {
-        return Err(Error::Forbidden("container rootfs is marked read-only".to_owned()));
+    let (receiver, feed) = receive(body);
+    let own = params.flag("copyUIDGID").then(|| container.lock().config.config.user.clone());
+    let how = Unpacking {
+        keep_kinds: params.flag("noOverwriteDirNonDir"),
+        users: place.users,
+        owner: own.filter(|user| !user.is_empty()),
+    };
+    let result = unpack(&place, ChannelReader::new(receiver), how).await;
+    match &result {
+        // It ends with the body, or when the client goes away.
+        Ok(()) => drop(feed.await),
+        Err(_) => feed.abort(),
     }
+    place.leave().await;
+    result.map_err(|error| failed(&path, &container, error))?;
+    Ok(StatusCode::OK)
+}
+
+/// Feeds a body to a thread.
+fn receive(body: Body) -> (mpsc::Receiver<io::Result<Bytes>>, JoinHandle<()>) {
     let (sender, receiver) = mpsc::channel(8);
     let feed = tokio::spawn(async move {
         let mut pieces = body.into_data_stream();
@@ -147,70 +179,14 @@ pub(super) async fn put(
             }
         }
     });
+    (receiver, feed)
+}
+
+async fn unpack(place: &Place, body: ChannelReader, how: Unpacking) -> io::Result<()> {
     let inner = place.path.clone();
-    let own = params.flag("copyUIDGID").then(|| container.lock().config.config.user.clone());
-    let how = Unpacking {
-        keep_kinds: params.flag("noOverwriteDirNonDir"),
-        users: place.users,
-        owner: own.filter(|user| !user.is_empty()),
-    };
-    let reader = ChannelReader::new(receiver);
-    let result = in_root(&place, move || unpack::unpack(&inner, reader, &how)).await;
-    match &result {
-        // It ends with the body, or when the client goes away.
-        Ok(()) => drop(feed.await),
-        Err(_) => feed.abort(),
-    }
-    place.leave().await;
-    result.map_err(|error| failed(&path, &container, error))?;
-    Ok(StatusCode::OK)
-}
-
-/// How a container differs from its image.
-pub(super) async fn changes(
-    State(daemon): State<Daemon>,
-    Path(id): Path<String>,
-) -> Result<Response<Body>> {
-    let container = daemon.containers.find(&id)?;
-    let image = container.lock().config.image_id.clone();
-    let image = image.parse().map_err(Error::system("reading the image's id"))?;
-    let lower = daemon.images.lower_dirs(&image)?;
-    let upper = container.dir.join("upper");
-    let traces = traces::of_mounts(&daemon, &container)?;
-    let walked = tokio::task::spawn_blocking(move || {
-        let mut found = Vec::new();
-        walk(&upper, &lower, PathBuf::from("/"), &mut found).map(|()| found)
-    });
-    let found = walked.await.map_err(Error::system("comparing files"))?;
-    let mut found = found.map_err(Error::file("reading", container.dir.join("upper")))?;
-    found.retain(|(path, _)| !traces.contains(path.strip_prefix("/").unwrap_or(path)));
-    let rows = found.iter().map(|(path, kind)| json!({ "Path": path, "Kind": kind }));
-    Ok(reply(&rows.collect::<Vec<_>>()))
-}
-
-fn walk(
-    upper: &std::path::Path,
-    lower: &[PathBuf],
-    path: PathBuf,
-    found: &mut Vec<(PathBuf, u8)>,
-) -> io::Result<()> {
-    let mut entries: Vec<_> = std::fs::read_dir(upper)?.collect::<Result<_, _>>()?;
-    entries.sort_by_key(std::fs::DirEntry::file_name);
-    for entry in entries {
-        let path = path.join(entry.file_name());
-        let metadata = entry.metadata()?;
-        let relative = path.strip_prefix("/").unwrap_or(&path);
-        let in_image = lower.iter().any(|dir| dir.join(relative).symlink_metadata().is_ok());
-        let whiteout = metadata.file_type().is_char_device() && metadata.rdev() == 0;
-        let kind = match (whiteout, in_image) {
-            (true, _) => 2,
-            (false, true) => 0,
-            (false, false) => 1,
-        };
-        found.push((path.clone(), kind));
-        if metadata.is_dir() {
-            walk(&entry.path(), lower, path, found)?;
-        }
-    }
-    Ok(())
+    place.run(move || unpack::check(&inner)).await?;
+    let plain = tokio::task::spawn_blocking(move || packed::open(body));
+    let plain = plain.await.map_err(io::Error::other)??;
+    let inner = place.path.clone();
+    place.run(move || unpack::unpack(&inner, plain, &how)).await
 }

@@ -67,12 +67,14 @@ pub(super) async fn export(
     let container = daemon.containers.find(&id)?;
     let place = Place::root(&daemon, &container).await?;
     daemon.events.publish("container", "export", &container.id, container.attributes());
-    let pieces = Pieces::of(|sender| async move {
+    let pieces = Pieces::whole(|sender| async move {
         let writer = ChannelWriter { sender: Arc::new(sender) };
-        if let Err(error) = archive::pack_root(&place, writer).await {
+        let packed = archive::pack_root(&place, writer).await;
+        if let Err(error) = &packed {
             tracing::warn!(container = container.id, %error, "an export broke off");
         }
         place.leave().await;
+        packed
     });
     Ok(pieces.answer("application/x-tar"))
 }

@@ -1,8 +1,8 @@
 //! Answers: JSON whole, and JSON lines as they come.
 
-use std::convert::Infallible;
+use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use axum::body::{Body, Bytes};
 use axum::http::header::CONTENT_TYPE;
@@ -32,7 +32,8 @@ pub(crate) fn line(value: &impl Serialize) -> Bytes {
 /// A body of pieces that a task makes. The task ends when the client goes away.
 pub(crate) struct Pieces {
     receiver: mpsc::Receiver<Bytes>,
-    task: JoinHandle<()>,
+    /// Until it has ended.
+    task: Option<JoinHandle<io::Result<()>>>,
 }
 
 impl Pieces {
@@ -42,8 +43,24 @@ impl Pieces {
         F: FnOnce(mpsc::Sender<Bytes>) -> T,
         T: Future<Output = ()> + Send + 'static,
     {
+        Pieces::whole(|sender| {
+            let work = make(sender);
+            async move {
+                work.await;
+                Ok(())
+            }
+        })
+    }
+
+    /// The same for a body that is of use only as a whole. After an error the connection is broken off, so
+    /// that nobody takes a part for all of it.
+    pub(crate) fn whole<F, T>(make: F) -> Pieces
+    where
+        F: FnOnce(mpsc::Sender<Bytes>) -> T,
+        T: Future<Output = io::Result<()>> + Send + 'static,
+    {
         let (sender, receiver) = mpsc::channel(64);
-        Pieces { receiver, task: tokio::spawn(make(sender)) }
+        Pieces { receiver, task: Some(tokio::spawn(make(sender))) }
     }
 
     /// The pieces as the body of an answer of this content type.
@@ -55,15 +72,56 @@ impl Pieces {
 }
 
 impl Stream for Pieces {
-    type Item = Result<Bytes, Infallible>;
+    type Item = io::Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.receiver.poll_recv(context).map(|piece| piece.map(Ok))
+        if let Some(piece) = ready!(self.receiver.poll_recv(context)) {
+            return Poll::Ready(Some(Ok(piece)));
+        }
+        let Some(task) = &mut self.task else { return Poll::Ready(None) };
+        let ended = ready!(Pin::new(task).poll(context));
+        self.task = None;
+        Poll::Ready(match ended {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(Err(error)),
+            Err(panicked) => Some(Err(io::Error::other(panicked))),
+        })
     }
 }
 
 impl Drop for Pieces {
     fn drop(&mut self) {
-        self.task.abort();
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::StreamExt;
+
+    use super::*;
+
+    async fn all(pieces: Pieces) -> Vec<Result<Bytes, io::ErrorKind>> {
+        pieces.map(|piece| piece.map_err(|error| error.kind())).collect().await
+    }
+
+    #[tokio::test]
+    async fn a_body_ends_well_only_if_its_task_does() {
+        let piece = Bytes::from_static(b"piece");
+        let ending = |end: io::Result<()>| {
+            let piece = piece.clone();
+            Pieces::whole(|sender| async move {
+                let _ = sender.send(piece).await;
+                drop(sender);
+                end
+            })
+        };
+        assert_eq!(all(ending(Ok(()))).await, [Ok(piece.clone())]);
+        let kind = io::ErrorKind::PermissionDenied;
+        assert_eq!(all(ending(Err(kind.into()))).await, [Ok(piece.clone()), Err(kind)]);
+        let panicking = Pieces::of(|_sender| async { panic!("no need to worry: a test panics") });
+        assert_eq!(all(panicking).await, [Err(io::ErrorKind::Other)]);
     }
 }

@@ -320,12 +320,13 @@ pub(super) fn save(daemon: &Daemon, names: Vec<String>) -> Result<Response<Body>
         daemon.images.image(name)?;
     }
     let daemon = daemon.clone();
-    let pieces = Pieces::of(|sender| async move {
+    let pieces = Pieces::whole(|sender| async move {
         let writer = ChannelWriter { sender: Arc::new(sender) };
-        if let Err(error) = daemon.images.save(&names, writer).await {
+        daemon.images.save(&names, writer).await.map_err(|error| {
             let error: Error = error.into();
             tracing::warn!(error = error.message(), "saving images broke off");
-        }
+            io::Error::other(error)
+        })
     });
     Ok(pieces.answer("application/x-tar"))
 }

@@ -1,5 +1,6 @@
 //! `docker cp` and `docker export`: what is copied arrives as it was, and nothing else is touched.
 
+use std::io::Write;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::process::{Command, Stdio};
 
@@ -112,5 +113,69 @@ fn links_pipes_capabilities_and_times_survive_a_copy_and_an_export() {
         let mut value = [0; 64];
         let length = rustix::fs::lgetxattr(root.join("one"), name, &mut value).unwrap();
         assert_eq!(value[..length], capability, "{root:?}");
+    }
+}
+
+/// What a program makes of bytes.
+fn through(program: &str, bytes: &[u8]) -> Vec<u8> {
+    let mut child = Command::new(program)
+        .arg("-c")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let bytes = bytes.to_vec();
+    let writer = std::thread::spawn(move || input.write_all(&bytes).unwrap());
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap();
+    output.stdout
+}
+
+#[test]
+fn an_archive_may_be_packed_in_any_way_and_in_pieces() {
+    let site = Site::new();
+    site.docker(&["create", "--name", "box", "busybox", "true"]).ok();
+    let put = |bytes: &[u8]| {
+        let path = "/containers/box/archive?path=/tmp";
+        ask_with(&site, "PUT", path, &["Content-Type: application/x-tar"], bytes)
+    };
+    // As parallel programs write it: a member for each piece.
+    let mut tar = archive("first");
+    tar.truncate(1024);
+    let pieces = [tar, archive("second")].map(|bytes| through("gzip", &bytes)).concat();
+    let unpacked = put(&pieces);
+    assert_eq!(unpacked.status, 200, "{}", unpacked.text);
+    for program in ["gzip", "bzip2", "xz", "zstd"] {
+        let unpacked = put(&through(program, &archive(program)));
+        assert_eq!(unpacked.status, 200, "{program}: {}", unpacked.text);
+    }
+    let names = ["first", "second", "gzip", "bzip2", "xz", "zstd"];
+    let id = site.docker(&["inspect", "-f", "{{.Id}}", "box"]).ok();
+    let upper = site.data().join("containers").join(id.trim()).join("upper");
+    for name in names {
+        assert_eq!(std::fs::read_to_string(upper.join("tmp").join(name)).unwrap(), "new");
+    }
+    for program in ["bzip2", "xz", "zstd"] {
+        let mut broken = through(program, &archive("broken"));
+        broken.truncate(broken.len() / 2);
+        let refused = put(&broken);
+        assert!(refused.status == 400 && refused.text.contains(program), "{}", refused.text);
+    }
+}
+
+#[test]
+fn a_file_that_the_image_has_taken_away_is_new_when_it_comes_back() {
+    let site = Site::new();
+    let run = |name: &str, image: &str, line: &str| {
+        site.docker(&["run", "--name", name, image, "sh", "-c", line]).ok();
+    };
+    run("one", "busybox", "rm /etc/passwd; rm -r /var/data; mkdir /var/data");
+    site.docker(&["commit", "one", "without"]).ok();
+    run("two", "without", "echo x >> /etc/passwd; touch /var/data/seed; echo x > /etc/group");
+    let diff = site.docker(&["diff", "two"]).ok();
+    let lines: Vec<&str> = diff.lines().collect();
+    for line in ["A /etc/passwd", "A /var/data/seed", "C /var/data", "C /etc/group"] {
+        assert!(lines.contains(&line), "{line}: {diff}");
     }
 }

@@ -11,6 +11,7 @@ mod cli;
 mod clients;
 mod commands;
 mod copies;
+mod copies_view;
 mod corners;
 mod corpus;
 mod crash;

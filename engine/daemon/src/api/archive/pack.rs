@@ -1,15 +1,17 @@
 //! Stat and pack, with the container's root as the root of the calling thread.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read, Write};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use minke_engine_images::Limits;
 use minke_engine_images::layer::{Item, LayerError, attributes};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Dir, Mode, OFlags};
+use rustix::io::Errno;
 use serde_json::json;
 use tar::EntryType;
 
@@ -85,7 +87,8 @@ fn go_mode(metadata: &fs::Metadata) -> u32 {
     mode
 }
 
-/// What the archive of a path calls it: its last part; `.` if the path asks for a directory's content.
+/// What the archive of a path calls it: its last part; `.` if the path asks for a directory's content. The
+/// root stays one: clients put the name of what they copy to in front of it.
 pub(super) fn entry_name(path: &str) -> String {
     if path.ends_with("/.") || path == "." {
         return ".".to_owned();
@@ -96,8 +99,8 @@ pub(super) fn entry_name(path: &str) -> String {
     }
 }
 
-/// Writes a path, with all below it, as a tar whose entries begin with `name`. `users`: host ids that
-/// stand for the owners.
+/// Writes a path, with all below it, as a tar whose entries begin with `name`; without a name, all below
+/// it. `users`: host ids that stand for the owners.
 pub(super) fn pack(
     path: &Path,
     name: &str,
@@ -105,8 +108,11 @@ pub(super) fn pack(
     users: Option<IdRange>,
 ) -> io::Result<()> {
     let into = io::BufWriter::with_capacity(64 * 1024, writer);
-    let mut packer = Packer { into, users, links: HashMap::new() };
-    packer.add(path, Path::new(name))?;
+    let mut packer = Packer { into, users, links: HashMap::new(), at: PathBuf::new() };
+    if let Err(error) = packer.add(path, Path::new(name)) {
+        let at = packer.at.display();
+        return Err(io::Error::new(error.kind(), format!("{at}: {error}")));
+    }
     packer.into.write_all(&[0; 1024])?;
     packer.into.flush()
 }
@@ -116,13 +122,15 @@ struct Packer<W> {
     users: Option<IdRange>,
     /// Name in the archive of the first of each file with several.
     links: HashMap<(u64, u64), Vec<u8>>,
+    /// What it is at, for what is said of a failure.
+    at: PathBuf,
 }
 
 impl<W: Write> Packer<W> {
     fn add(&mut self, path: &Path, name: &Path) -> io::Result<()> {
+        path.clone_into(&mut self.at);
         let metadata = fs::symlink_metadata(path)?;
-        // Names in an archive have no root.
-        let plain = name.strip_prefix("/").unwrap_or(name).as_os_str().as_bytes();
+        let plain = name.as_os_str().as_bytes();
         let kind = metadata.file_type();
         if kind.is_dir() {
             return self.directory(path, name, plain);
@@ -161,18 +169,14 @@ impl<W: Write> Packer<W> {
     }
 
     fn directory(&mut self, path: &Path, name: &Path, plain: &[u8]) -> io::Result<()> {
+        let directory = open(path, OFlags::DIRECTORY)?;
         if !plain.is_empty() {
-            let directory = open(path, OFlags::DIRECTORY)?;
             let xattrs = &attributes(&directory, plain).map_err(plainly)?;
             let item = Item { kind: EntryType::Directory, xattrs, ..Item::default() };
             self.header(plain, &directory.metadata()?, item)?;
         }
-        let mut entries: Vec<PathBuf> =
-            fs::read_dir(path)?.map(|entry| entry.map(|e| e.path())).collect::<Result<_, _>>()?;
-        entries.sort();
-        for entry in entries {
-            let below = name.join(entry.file_name().unwrap_or_default());
-            match self.add(&entry, &below) {
+        for below in names(directory)? {
+            match self.add(&path.join(&below), &name.join(&below)) {
                 // It was removed while we walked.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 result => result?,
@@ -215,10 +219,26 @@ impl<W: Write> Packer<W> {
     }
 }
 
-/// Opens what is at a path, not what a link there leads to.
+/// Opens what is at a path, not what a link there leads to. What is of another kind by now was removed.
 fn open(path: &Path, flags: OFlags) -> io::Result<fs::File> {
     let flags = flags | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(rustix::fs::open(path, flags, Mode::empty())?.into())
+    match rustix::fs::open(path, flags, Mode::empty()) {
+        Err(Errno::LOOP | Errno::NOTDIR) => Err(io::ErrorKind::NotFound.into()),
+        opened => Ok(opened?.into()),
+    }
+}
+
+/// The names in a directory, in order.
+fn names(directory: fs::File) -> io::Result<Vec<OsString>> {
+    let mut names = Vec::new();
+    for entry in Dir::new(directory)? {
+        let name = entry?.file_name().to_bytes().to_owned();
+        if !matches!(&name[..], b"." | b"..") {
+            names.push(OsString::from_vec(name));
+        }
+    }
+    names.sort();
+    Ok(names)
 }
 
 /// The system's error alone: the caller says where it was. Anything else is in the archive.

@@ -1,24 +1,31 @@
 //! Unpacks archives, with the container's root as the root of the calling thread.
 //!
-//! Invariant: nothing outside of the destination is made, changed or removed: names are cut down to their
-//! plain parts once, `..` is refused, and directories on the way to an entry are looked at after links in
-//! them are followed.
+//! Invariant: nothing outside of the destination is made, changed or removed, also while the container
+//! moves its own files about. Names are cut down to their plain parts once, and `..` is refused. A
+//! directory on the way to an entry is looked at after links in it are followed, and then opened without
+//! following any; what is in it is made, changed and removed by its descriptor.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, lchown, symlink};
 use std::path::{Component, Path, PathBuf};
 
 use minke_engine_images::Limits;
 use minke_engine_images::layer::{Entry, Kind, Mtime, TarReader, may_set, timestamps};
 use minke_engine_runtime::privileges::as_owner;
 use minke_engine_runtime::spec::Accounts;
-use rustix::fs::{AtFlags, CWD, FileType, Mode, XattrFlags, makedev, mknodat, utimensat};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, StatVfsMountFlags, Uid, XattrFlags,
+    chownat, fchmod, fchown, fsetxattr, futimens, linkat, makedev, mkdirat, mknodat, openat,
+    openat2, statat, symlinkat, unlinkat, utimensat,
+};
 use rustix::io::Errno;
 
 use super::pack::plainly;
 use crate::options::IdRange;
+use crate::removal::remove_tree_at;
 
 /// Directories whose times are set at the end, in bytes of their paths.
 const MOST_DIRECTORY_NAMES: usize = 32 << 20;
@@ -35,21 +42,20 @@ pub(super) struct Unpacking {
     pub(super) owner: Option<String>,
 }
 
-/// Unpacks an archive (plain or gzip) into the existing directory `path`.
-pub(super) fn unpack(path: &Path, reader: impl Read, how: &Unpacking) -> io::Result<()> {
+/// Whether something can be unpacked at a path: it is a directory that can be written to.
+pub(super) fn check(path: &Path) -> io::Result<()> {
     if !fs::metadata(path)?.is_dir() {
         return Err(io::ErrorKind::NotADirectory.into());
     }
-    let mut reader = BufReader::new(reader);
-    let magic = io::BufRead::fill_buf(&mut reader)?;
-    if magic.starts_with(&[0x1f, 0x8b]) {
-        let reader = flate2::read::GzDecoder::new(reader);
-        return unpack_as_owner(path, reader, how);
+    match rustix::fs::statvfs(path)?.f_flag.contains(StatVfsMountFlags::RDONLY) {
+        true => Err(Errno::ROFS.into()),
+        false => Ok(()),
     }
-    unpack_as_owner(path, reader, how)
 }
 
-fn unpack_as_owner(path: &Path, reader: impl Read, how: &Unpacking) -> io::Result<()> {
+/// Unpacks a tar into the existing directory `path`.
+pub(super) fn unpack(path: &Path, reader: impl Read, how: &Unpacking) -> io::Result<()> {
+    check(path)?;
     let owner = match &how.owner {
         None => None,
         Some(user) => {
@@ -75,9 +81,18 @@ struct Unpacker<'a> {
     how: &'a Unpacking,
     owner: Option<(u64, u64)>,
     /// The last directory that was found to be inside of the destination.
-    parent: Option<PathBuf>,
+    parent: Option<(PathBuf, OwnedFd)>,
     directories: Vec<(PathBuf, Mtime)>,
     directory_names: usize,
+}
+
+/// Where an entry goes.
+#[derive(Clone, Copy)]
+struct Spot<'a> {
+    parent: BorrowedFd<'a>,
+    name: &'a OsStr,
+    /// For what is said of it.
+    path: &'a Path,
 }
 
 impl Unpacker<'_> {
@@ -93,44 +108,40 @@ impl Unpacker<'_> {
         }
         // Every file made in a directory changes its time.
         for (path, mtime) in &self.directories {
-            match date(path, *mtime) {
+            match self.date(path, *mtime) {
                 // A later entry has taken its place.
-                Err(Errno::NOENT | Errno::NOTDIR) => {}
+                Err(error) if is_missing(&error) => {}
                 dated => dated?,
             }
         }
         Ok(())
     }
 
+    fn date(&self, path: &Path, mtime: Mtime) -> io::Result<()> {
+        let parent = self.directory(path.parent().unwrap_or(&self.root))?;
+        let (name, times) = (path.file_name().unwrap_or_default(), timestamps(mtime));
+        Ok(utimensat(&parent, name, &times, AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+
     fn entry<R: Read>(&mut self, entry: &Entry, tar: &mut TarReader<R>) -> io::Result<()> {
         let path = self.inside(&entry.name)?;
-        if path == self.root {
+        let (Some(above), Some(name), false) = (path.parent(), path.file_name(), path == self.root)
+        else {
             return match entry.kind {
                 // The destination stays as it is.
                 Kind::Directory => Ok(()),
                 _ => Err(refused("an entry has no name".to_owned())),
             };
+        };
+        let parent = self.parent_at(above)?;
+        let spot = Spot { parent: parent.as_fd(), name, path: &path };
+        self.make(spot, entry, tar)?;
+        if entry.kind == Kind::Directory {
+            self.date_later(&path, entry.mtime)?;
         }
-        self.make_parent(&path)?;
-        let there = self.make_way(&path, entry)?;
-        if !matches!(entry.kind, Kind::File | Kind::Directory) {
-            // A link may lead from here to anywhere.
-            self.parent = None;
-        }
-        match entry.kind {
-            Kind::Directory if there => {}
-            Kind::Directory => fs::create_dir(&path)?,
-            Kind::File => write_file(&path, entry, tar)?,
-            Kind::Symlink => symlink(Path::new(name_of(&entry.link)), &path)?,
-            // Whose file it is was said with the file.
-            Kind::Hardlink => return self.hard_link(&path, entry),
-            Kind::Character | Kind::Block | Kind::Fifo => match make_node(&path, entry) {
-                // A container in a user namespace could use none.
-                Err(Errno::PERM) if self.how.users.is_some() => return Ok(()),
-                made => made?,
-            },
-        }
-        self.style(&path, entry)
+        // What comes next goes mostly to the same place.
+        self.parent = Some((above.to_owned(), parent));
+        Ok(())
     }
 
     /// Where an entry goes.
@@ -149,118 +160,180 @@ impl Unpacker<'_> {
         Ok(path)
     }
 
-    /// Makes the directories that lead to an entry.
-    fn make_parent(&mut self, path: &Path) -> io::Result<()> {
-        let parent = path.parent().unwrap_or(&self.root);
-        if self.parent.as_deref() == Some(parent) {
-            return Ok(());
+    /// The directory that entries at a path are in, which is made if it is not there.
+    fn parent_at(&mut self, path: &Path) -> io::Result<OwnedFd> {
+        if let Some((known, parent)) = self.parent.take()
+            && known == path
+        {
+            return Ok(parent);
         }
         let mut at = self.root.clone();
-        for part in parent.strip_prefix(&self.root).unwrap_or(parent).components() {
+        let mut parent = self.directory(&at)?;
+        for part in path.strip_prefix(&self.root).unwrap_or(path).components() {
             at.push(part);
-            match fs::create_dir(&at) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.check(&at)?,
-                made => made?,
+            match mkdirat(&parent, part.as_os_str(), Mode::from_raw_mode(0o755)) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(error) => return Err(error.into()),
             }
+            parent = self.directory(&at)?;
         }
-        self.parent = Some(parent.to_owned());
-        Ok(())
+        Ok(parent)
     }
 
-    /// Refuses what lies outside of the destination when links are followed.
-    fn check(&self, path: &Path) -> io::Result<()> {
-        match path.canonicalize()?.starts_with(&self.root) {
-            true => Ok(()),
-            false => Err(refused(format!("the link {} leads outside", path.display()))),
+    /// Opens a directory of the destination; links that stay inside are followed.
+    fn directory(&self, path: &Path) -> io::Result<OwnedFd> {
+        let outside = || refused(format!("the link {} leads outside", path.display()));
+        let real = path.canonicalize()?;
+        if !real.starts_with(&self.root) {
+            return Err(outside());
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        match openat2(CWD, &real, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
+            // Since it was looked at, somebody has put a link there.
+            Err(Errno::LOOP) => Err(outside()),
+            opened => Ok(opened?),
+        }
+    }
+
+    fn make<R: Read>(
+        &self,
+        spot: Spot<'_>,
+        entry: &Entry,
+        tar: &mut TarReader<R>,
+    ) -> io::Result<()> {
+        let there = self.make_way(spot, entry)?;
+        match entry.kind {
+            Kind::Directory => {
+                if !there {
+                    mkdirat(spot.parent, spot.name, Mode::from_raw_mode(0o700))?;
+                }
+                let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let made = openat(spot.parent, spot.name, flags, Mode::empty())?;
+                self.style(made.as_fd(), entry)
+            }
+            Kind::File => {
+                let made = write_file(spot, entry, tar)?;
+                self.style(made.as_fd(), entry)?;
+                Ok(futimens(&made, &timestamps(entry.mtime))?)
+            }
+            // Whose file it is was said with the file.
+            Kind::Hardlink => self.hard_link(spot, entry),
+            Kind::Symlink => {
+                symlinkat(name_of(&entry.link), spot.parent, spot.name)?;
+                self.finish(spot, entry)
+            }
+            Kind::Character | Kind::Block | Kind::Fifo => match make_node(spot, entry) {
+                // A container in a user namespace could use none.
+                Err(Errno::PERM) if self.how.users.is_some() => Ok(()),
+                made => made.map_err(io::Error::from).and_then(|()| self.finish(spot, entry)),
+            },
         }
     }
 
     /// Takes away what is there, but for a directory that stays one. Answers whether that is so.
-    fn make_way(&mut self, path: &Path, entry: &Entry) -> io::Result<bool> {
-        let there = match fs::symlink_metadata(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            there => there?,
+    fn make_way(&self, spot: Spot<'_>, entry: &Entry) -> io::Result<bool> {
+        let there = match statat(spot.parent, spot.name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => return Ok(false),
+            there => FileType::from_raw_mode(there?.st_mode) == FileType::Directory,
         };
         let directory = entry.kind == Kind::Directory;
-        if there.is_dir() && directory {
+        if there && directory {
             return Ok(true);
         }
-        if self.how.keep_kinds && there.is_dir() != directory {
-            return Err(refused(format!(
-                "cannot overwrite {} by something of another kind",
-                path.display()
-            )));
+        let path = spot.path.display();
+        if self.how.keep_kinds && there != directory {
+            return Err(refused(format!("cannot overwrite {path} by something of another kind")));
         }
-        self.parent = None;
-        match there.is_dir() {
-            true => fs::remove_dir_all(path)?,
-            false => fs::remove_file(path)?,
+        let removed = match there {
+            true => remove_tree_at(spot.parent, spot.name),
+            false => unlinkat(spot.parent, spot.name, AtFlags::empty()).map_err(io::Error::from),
+        };
+        match removed {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => Err(refused(format!(
+                "cannot overwrite {path}: something is mounted there in the container"
+            ))),
+            removed => removed.map(|()| false),
         }
-        Ok(false)
     }
 
-    fn hard_link(&self, path: &Path, entry: &Entry) -> io::Result<()> {
+    fn hard_link(&self, spot: Spot<'_>, entry: &Entry) -> io::Result<()> {
         let target = self.inside(&entry.link)?;
-        self.check(target.parent().unwrap_or(&self.root))?;
-        fs::hard_link(target, path)
+        let parent = self.directory(target.parent().unwrap_or(&self.root))?;
+        let name = target.file_name().unwrap_or_default();
+        Ok(linkat(&parent, name, spot.parent, spot.name, AtFlags::empty())?)
     }
 
-    /// Owner first, then mode, then attributes: a change of owner drops set-user-id and capabilities.
-    fn style(&mut self, path: &Path, entry: &Entry) -> io::Result<()> {
+    fn owners(&self, entry: &Entry) -> (Option<Uid>, Option<Gid>) {
         let (uid, gid) = self.owner.unwrap_or((entry.uid, entry.gid));
         let outside = |id: u64| {
             let id = u32::try_from(id).ok()?;
             self.how.users.map_or(Some(id), |users| users.outside(id))
         };
-        lchown(path, outside(uid), outside(gid))?;
-        if entry.kind == Kind::Symlink {
-            return Ok(date(path, entry.mtime)?);
-        }
-        fs::set_permissions(path, fs::Permissions::from_mode(entry.mode))?;
+        (outside(uid).map(Uid::from_raw), outside(gid).map(Gid::from_raw))
+    }
+
+    /// Owner first, then mode, then attributes: a change of owner drops set-user-id and capabilities.
+    fn style(&self, made: BorrowedFd<'_>, entry: &Entry) -> io::Result<()> {
+        let (uid, gid) = self.owners(entry);
+        fchown(made, uid, gid)?;
+        fchmod(made, Mode::from_raw_mode(entry.mode))?;
         for (name, value) in entry.xattrs.iter().filter(|(name, _)| may_set(name)) {
-            match rustix::fs::lsetxattr(path, name_of(name), value, XattrFlags::empty()) {
+            match fsetxattr(made, name_of(name), value, XattrFlags::empty()) {
                 Ok(()) | Err(Errno::NOTSUP) => {}
                 Err(Errno::PERM) if self.how.users.is_some() => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        if entry.kind != Kind::Directory {
-            return Ok(date(path, entry.mtime)?);
-        }
+        Ok(())
+    }
+
+    /// Owner and time of what has no descriptor: links, devices and pipes.
+    fn finish(&self, spot: Spot<'_>, entry: &Entry) -> io::Result<()> {
+        let (uid, gid) = self.owners(entry);
+        chownat(spot.parent, spot.name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
+        let times = timestamps(entry.mtime);
+        Ok(utimensat(spot.parent, spot.name, &times, AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+
+    fn date_later(&mut self, path: &Path, mtime: Mtime) -> io::Result<()> {
         self.directory_names += path.as_os_str().len() + size_of::<(PathBuf, Mtime)>();
         if self.directory_names > MOST_DIRECTORY_NAMES {
             return Err(refused(format!(
                 "the names of the archive's directories are over the limit of {MOST_DIRECTORY_NAMES} bytes"
             )));
         }
-        self.directories.push((path.to_owned(), entry.mtime));
+        self.directories.push((path.to_owned(), mtime));
         Ok(())
     }
+}
+
+fn is_missing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 fn refused(why: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, why)
 }
 
-fn name_of(bytes: &[u8]) -> &std::ffi::OsStr {
-    std::ffi::OsStr::from_bytes(bytes)
+fn name_of(bytes: &[u8]) -> &OsStr {
+    OsStr::from_bytes(bytes)
 }
 
-fn date(path: &Path, mtime: Mtime) -> Result<(), Errno> {
-    utimensat(CWD, path, &timestamps(mtime), AtFlags::SYMLINK_NOFOLLOW)
-}
-
-fn make_node(path: &Path, entry: &Entry) -> Result<(), Errno> {
+/// Makes a node with its mode: to give it one later, links would be followed.
+fn make_node(spot: Spot<'_>, entry: &Entry) -> Result<(), Errno> {
     let (kind, device) = match entry.kind {
         Kind::Character => (FileType::CharacterDevice, entry.device),
         Kind::Block => (FileType::BlockDevice, entry.device),
         _ => (FileType::Fifo, (0, 0)),
     };
-    mknodat(CWD, path, kind, Mode::from_raw_mode(0o600), makedev(device.0, device.1))
+    let mode = Mode::from_raw_mode(entry.mode);
+    mknodat(spot.parent, spot.name, kind, mode, makedev(device.0, device.1))
 }
 
-fn write_file<R: Read>(path: &Path, entry: &Entry, tar: &mut TarReader<R>) -> io::Result<()> {
-    let mut file: File = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+fn write_file<R: Read>(spot: Spot<'_>, entry: &Entry, tar: &mut TarReader<R>) -> io::Result<File> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let made = openat(spot.parent, spot.name, flags, Mode::from_raw_mode(0o600))?;
+    let mut file = File::from(made);
     let whole = [(0, entry.size)];
     let segments = entry.sparse.as_ref().map_or(&whole[..], |sparse| &sparse.segments[..]);
     for (offset, length) in segments {
@@ -275,125 +348,11 @@ fn write_file<R: Read>(path: &Path, entry: &Entry, tar: &mut TarReader<R>) -> io
             left -= piece.len() as u64;
         }
     }
-    match &entry.sparse {
-        Some(sparse) => file.set_len(sparse.real_size),
-        None => Ok(()),
+    if let Some(sparse) = &entry.sparse {
+        file.set_len(sparse.real_size)?;
     }
+    Ok(file)
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::{FileTypeExt, MetadataExt};
-
-    use super::super::pack::pack;
-    use super::*;
-
-    /// An archive of empty files and directories, with names that no honest program writes.
-    fn archive(names: &[(&str, tar::EntryType, &str)]) -> Vec<u8> {
-        let mut tar = tar::Builder::new(Vec::new());
-        for (name, kind, link) in names {
-            let mut header = tar::Header::new_gnu();
-            header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
-            header.as_old_mut().linkname[..link.len()].copy_from_slice(link.as_bytes());
-            header.set_entry_type(*kind);
-            header.set_mode(0o640);
-            header.set_size(0);
-            header.set_cksum();
-            tar.append(&header, io::empty()).unwrap();
-        }
-        tar.into_inner().unwrap()
-    }
-
-    #[test]
-    fn a_tree_survives_packing_and_unpacking() {
-        let dir = tempfile::tempdir().unwrap();
-        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
-        fs::create_dir_all(from.join("sub")).unwrap();
-        fs::create_dir(&to).unwrap();
-        fs::write(from.join("sub/file"), "content").unwrap();
-        fs::hard_link(from.join("sub/file"), from.join("twin")).unwrap();
-        symlink("sub/file", from.join("link")).unwrap();
-        mknodat(CWD, from.join("pipe"), FileType::Fifo, Mode::from_raw_mode(0o620), 0).unwrap();
-        let null = makedev(1, 3);
-        let mode = Mode::from_raw_mode(0o600);
-        mknodat(CWD, from.join("null"), FileType::CharacterDevice, mode, null).unwrap();
-        lchown(from.join("sub/file"), Some(12), Some(34)).unwrap();
-        fs::set_permissions(from.join("sub/file"), fs::Permissions::from_mode(0o4755)).unwrap();
-        // CAP_DAC_OVERRIDE, CAP_FOWNER: one of the bytes is a newline.
-        let capability = [1, 0, 0, 2, 0x0a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        let name = "security.capability";
-        let file = from.join("sub/file");
-        rustix::fs::lsetxattr(&file, name, &capability, XattrFlags::empty()).unwrap();
-        let old = Mtime { seconds: 1_000_000_000, nanos: 0 };
-        date(&from.join("sub"), old).unwrap();
-
-        let mut bytes = Vec::new();
-        pack(&from, "from", &mut bytes, None).unwrap();
-        let plain = Unpacking::default();
-        // Twice: what is there is replaced by itself.
-        for _ in 0..2 {
-            unpack(&to, &bytes[..], &plain).unwrap();
-            let to = to.join("from");
-            assert_eq!(fs::read_to_string(to.join("link")).unwrap(), "content");
-            let file = fs::metadata(to.join("sub/file")).unwrap();
-            assert_eq!((file.uid(), file.gid(), file.mode() & 0o7777), (12, 34, 0o4755));
-            assert_eq!(
-                (file.nlink(), file.ino()),
-                (2, fs::metadata(to.join("twin")).unwrap().ino())
-            );
-            let mut value = [0; 64];
-            let length = rustix::fs::lgetxattr(to.join("sub/file"), name, &mut value).unwrap();
-            assert_eq!(value[..length], capability);
-            assert!(fs::metadata(to.join("pipe")).unwrap().file_type().is_fifo());
-            assert_eq!(fs::metadata(to.join("null")).unwrap().rdev(), null);
-            assert_eq!(fs::metadata(to.join("sub")).unwrap().mtime(), old.seconds);
-        }
-        assert!(unpack(&to.join("missing"), &bytes[..], &plain).is_err());
-        assert!(unpack(&to.join("from/sub/file"), &bytes[..], &plain).is_err());
-    }
-
-    #[test]
-    fn nothing_outside_is_removed_changed_or_made() {
-        use tar::EntryType::{Directory, Link, Regular, Symlink};
-        let dir = tempfile::tempdir().unwrap();
-        let (to, out) = (dir.path().join("to"), dir.path().join("out"));
-        fs::create_dir_all(out.join("keep")).unwrap();
-        fs::create_dir(&to).unwrap();
-        fs::write(out.join("keep/file"), "").unwrap();
-        let keep = out.join("keep").display().to_string();
-        let owned =
-            Unpacking { users: Some(IdRange { first: 0, count: 9 }), ..Unpacking::default() };
-        for how in [Unpacking::default(), owned] {
-            // An absolute name is one below the destination.
-            unpack(&to, &archive(&[(&keep, Regular, "")])[..], &how).unwrap();
-            assert!(to.join(keep.trim_start_matches('/')).is_file());
-            let link = out.display().to_string();
-            for bad in [
-                &[("../out/keep", Regular, "")][..],
-                &[("a", Directory, ""), ("a/../../out/keep", Regular, "")],
-                &[("link", Symlink, &link), ("link/keep", Regular, "")],
-                &[("link", Symlink, &link), ("link/new/file", Regular, "")],
-                &[("file", Link, "../out/keep/file")],
-                &[("link", Symlink, &link), ("file", Link, "link/keep/file")],
-            ] {
-                let error = unpack(&to, &archive(bad)[..], &how).unwrap_err();
-                assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{bad:?}: {error}");
-            }
-        }
-        assert!(out.join("keep/file").is_file());
-        assert_eq!(fs::metadata(out.join("keep/file")).unwrap().nlink(), 1);
-        assert_eq!(fs::read_dir(&out).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn kinds_are_kept_if_asked() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::create_dir(dir.path().join("there")).unwrap();
-        let bytes = archive(&[("there", tar::EntryType::Regular, "")]);
-        let how = Unpacking { keep_kinds: true, ..Unpacking::default() };
-        assert!(unpack(dir.path(), &bytes[..], &how).is_err());
-        assert!(dir.path().join("there").is_dir());
-        unpack(dir.path(), &bytes[..], &Unpacking::default()).unwrap();
-        assert!(dir.path().join("there").is_file());
-    }
-}
+mod tests;
