@@ -60,6 +60,10 @@ pub(crate) fn enter(user_namespace: BorrowedFd<'_>, identity: &Identity<'_>) -> 
     if failed {
         return Err(io::Error::last_os_error());
     }
+    let now = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    if now != ids {
+        return Err(io::Error::other(format!("became {now:?} instead of {ids:?}")));
+    }
     let sets = |effective: u64, permitted: u64| {
         let half = |shift: u32| Half {
             effective: (effective >> shift) as u32,

@@ -35,6 +35,8 @@ pub enum SpecError {
     UnknownUser(String),
     #[error("unable to find group {0}: no matching entries in group file")]
     UnknownGroup(String),
+    #[error("uids and gids must be in range 0-2147483647")]
+    IdOutOfRange,
     #[error("invalid capability: {0}")]
     UnknownCapability(String),
     #[error("working directory '{0}' is invalid, it needs to be an absolute path")]

@@ -155,10 +155,13 @@ fn long_form(mount: &Mount) -> Result<MountDocument> {
             if !options.create_mountpoint && !Path::new(&mount.source).exists() {
                 return invalid(format!("bind source path does not exist: {}", mount.source));
             }
-            if options.read_only_force_recursive || options.read_only_non_recursive {
+            if options.read_only_non_recursive {
                 return invalid(
-                    "recursive read-only options are not supported by this engine".to_owned(),
+                    "ReadOnlyNonRecursive is not supported by this engine: what is read-only is so with all that is mounted below it".to_owned(),
                 );
+            }
+            if options.read_only_force_recursive && (!mount.read_only || options.non_recursive) {
+                return invalid("ReadOnlyForceRecursive goes with a mount that is ReadOnly and not NonRecursive".to_owned());
             }
             let propagation = options.propagation.as_str();
             if !propagation.is_empty() && !PROPAGATIONS.contains(&propagation) {

@@ -172,3 +172,30 @@ fn containers_that_start_at_once_with_a_new_volume_all_see_it_filled() {
     site.docker(&["volume", "prune", "-af"]).ok();
     assert_eq!(std::fs::read_dir(site.data().join("volumes")).unwrap().count(), 0);
 }
+
+#[test]
+fn what_is_read_only_is_so_with_all_that_is_mounted_below_it() {
+    let site = Site::new();
+    let dir = site.dir.path().join("bound");
+    std::fs::create_dir_all(dir.join("inner")).unwrap();
+    let inner = dir.join("inner").display().to_string();
+    site.command_of("mount", &["-t", "tmpfs", "inner", &inner], b"").ok();
+    let host_network = "ls /sys/class/net/lo > /dev/null && echo shown; \
+                        grep ' /sys' /proc/self/mounts | grep -v ' /sys/fs/cgroup' | grep ' rw,'";
+    let seen =
+        site.docker(&["run", "--rm", "--network", "host", "busybox", "sh", "-c", host_network]);
+    let write = |mount: &str, place: &str| {
+        let script = format!("echo x > /d/{place}");
+        site.docker(&["run", "--rm", "--mount", mount, "busybox", "sh", "-c", &script]).code == 0
+    };
+    let mount = format!("type=bind,source={},target=/d", dir.display());
+    let written = [
+        &*mount,
+        &format!("{mount},readonly"),
+        &format!("{mount},readonly,bind-propagation=rprivate,bind-recursive=readonly"),
+    ]
+    .map(|mount| (write(mount, "file"), write(mount, "inner/file")));
+    site.command_of("umount", &[&inner], b"").ok();
+    assert_eq!(written, [(true, true), (false, false), (false, false)]);
+    assert_eq!(seen.stdout, "shown\n", "{seen:?}");
+}

@@ -2,14 +2,19 @@
 
 use std::io;
 use std::io::Read;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 
 use super::SpecError;
 
 /// Longest passwd or group file that is read, bytes.
 const LIMIT: u64 = 1 << 20;
+
+/// The highest id of a user or group, as Docker has it. The kernel takes the very highest number for "as
+/// it was": a program that asked for that user would be root.
+const HIGHEST: u32 = i32::MAX as u32;
 
 /// The texts of the two files; empty if an image has none.
 #[derive(Clone, Debug, Default)]
@@ -46,6 +51,18 @@ struct Group<'a> {
     members: &'a str,
 }
 
+/// Reads a file that was found by name. Nothing else is opened: behind a device that the container has put
+/// there, its driver would see an opening by the host's root.
+fn read_regular(found: &OwnedFd, path: &str) -> io::Result<String> {
+    if FileType::from_raw_mode(rustix::fs::fstat(found)?.st_mode) != FileType::RegularFile {
+        return Err(io::Error::other(format!("{path} of the container is no regular file")));
+    }
+    let again = format!("/proc/self/fd/{}", found.as_raw_fd());
+    let mut bytes = Vec::new();
+    std::fs::File::open(again)?.take(LIMIT).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
 impl Accounts {
     /// Read both files below a root file system; symbolic links cannot lead out of it.
     pub fn read(rootfs: &Path) -> io::Result<Self> {
@@ -55,14 +72,10 @@ impl Accounts {
             Mode::empty(),
         )?;
         let read = |path: &str| -> io::Result<String> {
-            let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+            let flags = OFlags::PATH | OFlags::CLOEXEC;
             let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
             match rustix::fs::openat2(&root, path, flags, Mode::empty(), inside) {
-                Ok(file) => {
-                    let mut bytes = Vec::new();
-                    std::fs::File::from(file).take(LIMIT).read_to_end(&mut bytes)?;
-                    Ok(String::from_utf8_lossy(&bytes).into_owned())
-                }
+                Ok(found) => read_regular(&found, path),
                 Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Ok(String::new()),
                 Err(error) => Err(error.into()),
             }
@@ -71,6 +84,8 @@ impl Accounts {
     }
 
     /// Resolve `user[:group]` and further groups. An empty user is root.
+    ///
+    /// No id is above [`HIGHEST`].
     pub fn resolve(&self, text: &str, further: &[String]) -> Result<Identity, SpecError> {
         let (user_text, group_text) = match text.split_once(':') {
             Some((user, group)) => (user, group),
@@ -102,6 +117,9 @@ impl Accounts {
         }
         groups.sort_unstable();
         groups.dedup();
+        if [uid, gid].iter().chain(&groups).any(|id| *id > HIGHEST) {
+            return Err(SpecError::IdOutOfRange);
+        }
         let home = known.as_ref().map_or("", |user| user.home);
         let home = if home.is_empty() { "/" } else { home }.to_owned();
         Ok(Identity { uid, gid, groups, home })
@@ -141,6 +159,8 @@ impl Accounts {
 
 #[cfg(test)]
 mod tests {
+    use rustix::fs::CWD;
+
     use super::*;
 
     fn accounts() -> Accounts {
@@ -184,6 +204,36 @@ mod tests {
     fn an_image_without_files_has_a_root() {
         let who = Accounts::default().resolve("", &[]).unwrap();
         assert_eq!((who.uid, who.gid, who.home.as_str()), (0, 0, "/"));
+    }
+
+    #[test]
+    fn ids_that_the_kernel_takes_for_others_are_refused() {
+        let all = "4294967295 2147483648 0:4294967295 evil 8:evil".split(' ');
+        let bad = Accounts {
+            passwd: "evil:x:4294967295:1::/:/bin/sh\nmail:x:8:12:m::\n".to_owned(),
+            group: "evil:x:4294967295:\nmany:x:4294967295:mail\n".to_owned(),
+        };
+        for text in all.chain(["mail"]) {
+            let error = bad.resolve(text, &[]).unwrap_err().to_string();
+            assert!(error.contains("must be in range 0-2147483647"), "{text}: {error}");
+        }
+        assert!(bad.resolve("9", &["4294967295".into()]).is_err());
+        assert_eq!(bad.resolve("2147483647", &[]).unwrap().uid, HIGHEST);
+    }
+
+    #[test]
+    fn only_files_are_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let etc = dir.path().join("etc");
+        std::fs::create_dir(&etc).unwrap();
+        // Whoever opens it for reading waits for a writer, or is seen by one.
+        let pipe = etc.join("passwd");
+        rustix::fs::mknodat(CWD, &pipe, FileType::Fifo, Mode::RWXU, 0).unwrap();
+        let error = Accounts::read(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("etc/passwd") && error.contains("no regular file"), "{error}");
+        std::fs::remove_file(&pipe).unwrap();
+        std::fs::create_dir(&pipe).unwrap();
+        assert!(Accounts::read(dir.path()).is_err());
     }
 
     #[test]

@@ -98,19 +98,21 @@ fn standard(container: &ContainerSpec, facts: &Facts) -> Result<Vec<OciMount>, S
         }
         Shm::None => {}
     }
-    if container.network == NetNamespace::Host {
-        // A sysfs can only be mounted by the owner of the network namespace.
-        mounts.push(mount(
-            "/sys",
-            "bind",
-            "/sys",
-            &["rbind", "rprivate", "nosuid", "noexec", "nodev", access],
-        )?);
+    let shows_hosts_sys =
+        container.network == NetNamespace::Host && container.user_namespace.is_some();
+    if shows_hosts_sys {
+        // A sysfs can only be mounted by the owner of the network namespace. What the host has mounted
+        // below its own comes along, and is as little to be written.
+        let options = [
+            "rbind", "rprivate", "nosuid", "noexec", "nodev", "ro", "rnosuid", "rnoexec", "rnodev",
+            "rro",
+        ];
+        mounts.push(mount("/sys", "bind", "/sys", &options)?);
     } else {
         mounts.push(mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", access])?);
     }
     // With the host's cgroup namespace on version 2 that would show every cgroup of the host.
-    if container.network != NetNamespace::Host || facts.cgroup_v2 {
+    if !shows_hosts_sys || facts.cgroup_v2 {
         mounts.push(mount(
             "/sys/fs/cgroup",
             "cgroup",
@@ -138,6 +140,9 @@ fn custom(mount: &Mount, target: String, can_map: bool) -> Result<OciMount, Spec
             };
             let bind = if *recursive { "rbind" } else { "bind" };
             let mut options = [bind, propagation, access].map(str::to_owned).to_vec();
+            if mount.readonly && *recursive {
+                options.push("rro".to_owned());
+            }
             if *own_ids && can_map {
                 options.push(MAPPED.to_owned());
             }
@@ -196,7 +201,7 @@ mod tests {
         assert_eq!(shm[0].typ().as_deref(), Some("bind"));
         assert_eq!(
             shm[0].options().as_ref().unwrap(),
-            &["rbind", "rprivate", "ro"].map(str::to_owned)
+            &["rbind", "rprivate", "ro", "rro"].map(str::to_owned)
         );
     }
 

@@ -161,7 +161,7 @@ pub struct Mount {
     pub kind: MountKind,
     /// Absolute path in the container; made if it does not exist.
     pub target: String,
-    /// It cannot be written.
+    /// It cannot be written, nor what is mounted below it.
     pub readonly: bool,
 }
 
