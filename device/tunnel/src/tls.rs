@@ -1,5 +1,5 @@
-//! Whom the device believes: the public certificate authorities, the server's own one from
-//! `config.json`, and those in the file that `SSL_CERT_FILE` names.
+//! Whom the device believes: those whom its operating system believes (`SSL_CERT_FILE` names another list),
+//! as for all else that it asks the server, and the server's own authority from `config.json`.
 
 use std::sync::Arc;
 
@@ -18,17 +18,15 @@ pub(crate) enum TlsError {
 
 pub(crate) fn config(root_ca: Option<&[u8]>) -> Result<Arc<ClientConfig>, TlsError> {
     let mut roots = RootCertStore::empty();
-    roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    let of_system = rustls_native_certs::load_native_certs();
+    for error in &of_system.errors {
+        tracing::warn!(%error, "certificates of the system cannot be read");
+    }
+    add(&mut roots, of_system.certs.into_iter());
     if let Some(pem) = root_ca
         && add(&mut roots, CertificateDer::pem_slice_iter(pem).flatten()) == 0
     {
         return Err(TlsError::RootCa);
-    }
-    if let Some(path) = std::env::var_os("SSL_CERT_FILE") {
-        match CertificateDer::pem_file_iter(&path) {
-            Ok(certificates) => drop(add(&mut roots, certificates.flatten())),
-            Err(error) => tracing::warn!(?path, %error, "SSL_CERT_FILE cannot be read"),
-        }
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
