@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::Path;
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use minke_engine_shim::protocol::{
@@ -12,6 +13,12 @@ use rustix::fs::{Mode, OFlags};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+
+/// How long a shim may take for what it answers at once. One that stands still must not hold up who can
+/// do without it.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long to wait before the next try when so many wait for a shim that nobody else may.
+const CROWDED: Duration = Duration::from_millis(100);
 
 /// A connection that has said hello.
 pub(crate) struct Connection {
@@ -38,6 +45,8 @@ pub(crate) enum ShimError {
     Io(#[from] io::Error),
     #[error("{message}")]
     Failed { failure: Failure, message: String },
+    #[error("the container's shim has not answered within {} s", PATIENCE.as_secs())]
+    Silent,
     #[error("the container's shim answered with something else: {0}")]
     Unexpected(String),
 }
@@ -45,11 +54,16 @@ pub(crate) enum ShimError {
 impl Connection {
     /// Connects to the shim whose directory is `dir`.
     pub(crate) async fn open(dir: &Path) -> Result<Connection, ShimError> {
+        soon(Connection::open_patiently(dir)).await
+    }
+
+    /// The same, for who has time until the shim answers.
+    pub(crate) async fn open_patiently(dir: &Path) -> Result<Connection, ShimError> {
         // Socket addresses are short; a descriptor of the directory makes every path short.
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let descriptor = rustix::fs::open(dir, flags, Mode::empty()).map_err(io::Error::from)?;
         let address = format!("/proc/self/fd/{}/shim.sock", descriptor.as_raw_fd());
-        let (read, write) = UnixStream::connect(address).await?.into_split();
+        let (read, write) = connect(&address).await?.into_split();
         let mut connection = Connection {
             reader: Reader { half: read, buffer: BytesMut::new() },
             writer: Writer { half: write, buffer: Vec::new() },
@@ -90,7 +104,8 @@ impl Connection {
         session: &str,
         streams: Streams,
     ) -> Result<(), ShimError> {
-        match self.ask(&Request::Attach { session: session.to_owned(), streams }).await? {
+        let request = Request::Attach { session: session.to_owned(), streams };
+        match soon(self.ask(&request)).await? {
             Response::Attached => Ok(()),
             other => Err(unexpected(other)),
         }
@@ -116,7 +131,7 @@ impl Connection {
 
     /// The state of a session.
     pub(crate) async fn state(&mut self, session: &str) -> Result<SessionState, ShimError> {
-        match self.ask(&Request::State { session: session.to_owned() }).await? {
+        match soon(self.ask(&Request::State { session: session.to_owned() })).await? {
             Response::State(state) => Ok(state),
             other => Err(unexpected(other)),
         }
@@ -137,9 +152,28 @@ impl Connection {
     }
 
     async fn done(&mut self, request: &Request) -> Result<(), ShimError> {
-        match self.ask(request).await? {
+        match soon(self.ask(request)).await? {
             Response::Ok => Ok(()),
             other => Err(unexpected(other)),
+        }
+    }
+}
+
+/// Gives up on a shim that does not answer. What it says afterwards would be taken for the answer to
+/// something else: the connection is of no use any more.
+async fn soon<T>(answer: impl Future<Output = Result<T, ShimError>>) -> Result<T, ShimError> {
+    tokio::time::timeout(PATIENCE, answer).await.unwrap_or(Err(ShimError::Silent))
+}
+
+/// Connects to a socket. A shim that takes no connections soon has as many as can wait for it, which is
+/// no sign that it is gone.
+async fn connect(address: &str) -> io::Result<UnixStream> {
+    loop {
+        match UnixStream::connect(address).await {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                tokio::time::sleep(CROWDED).await;
+            }
+            connected => return connected,
         }
     }
 }

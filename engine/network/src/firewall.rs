@@ -178,6 +178,10 @@ fn table_script(
     let word = family.word();
     // An answer to ::1 cannot come in from a bridge: nothing is translated, so that it is refused at once.
     let own = if family == Family::Ip6 { "ip6 daddr ::1 return\n" } else { "" };
+    // Who is on the same link can send to 127.0.0.1. The kernel drops that only after the translation,
+    // and for IPv6 before it.
+    let foreign =
+        if family == Family::Ip { "iifname != \"lo\" ip daddr 127.0.0.0/8 return\n" } else { "" };
     let _ = writeln!(script, "table {word} {} {{", table(engine));
     maps(script, family, networks);
     let _ = writeln!(
@@ -190,7 +194,7 @@ dnat {word} to udp dport map @all_udp
 }}
 chain prerouting {{
 type nat hook prerouting priority -100; policy accept;
-fib daddr type local jump publish
+{foreign}fib daddr type local jump publish
 }}
 chain output {{
 type nat hook output priority -100; policy accept;
@@ -365,4 +369,18 @@ fn change_script(
         }
     }
     script
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_comes_from_outside_to_127_0_0_1_is_translated() {
+        let script = rebuild_script("x", std::iter::empty(), &[]);
+        let (_, prerouting) = script.split_once("type nat hook prerouting").unwrap();
+        let rules: Vec<&str> = prerouting.lines().skip(1).take(2).collect();
+        let first = "iifname != \"lo\" ip daddr 127.0.0.0/8 return";
+        assert_eq!(rules, [first, "fib daddr type local jump publish"]);
+    }
 }

@@ -319,6 +319,14 @@ impl Links {
         }
     }
 
+    /// Delete a bridge if it is there. Another link of that name is left alone.
+    pub(crate) async fn delete_bridge(&self, name: &str) -> Result<(), NetworkError> {
+        match self.list().await?.iter().any(|link| link.name == name && link.bridge) {
+            true => self.delete(name).await,
+            false => Ok(()),
+        }
+    }
+
     /// Delete a link if it is there.
     pub(crate) async fn delete(&self, name: &str) -> Result<(), NetworkError> {
         let Some(index) = self.index(name).await? else { return Ok(()) };

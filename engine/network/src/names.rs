@@ -38,9 +38,12 @@ pub(crate) fn replace(path: &Path, text: &str) -> Result<(), NetworkError> {
         .map_err(NetworkError::file("writing", path))
 }
 
+/// Where the host says which name servers it asks.
+pub(crate) const RESOLV_CONF: &str = "/etc/resolv.conf";
+
 /// Name servers of the host. A resolver on loopback counts: queries are sent from the host.
 pub(crate) fn host_upstreams() -> Vec<SocketAddr> {
-    parse_resolv_conf(&fs::read_to_string("/etc/resolv.conf").unwrap_or_default())
+    parse_resolv_conf(&fs::read_to_string(RESOLV_CONF).unwrap_or_default())
 }
 
 fn parse_resolv_conf(text: &str) -> Vec<SocketAddr> {

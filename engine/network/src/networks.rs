@@ -7,8 +7,9 @@ mod attach;
 mod describe;
 mod restore;
 mod sharing;
+mod sources;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -40,6 +41,8 @@ struct Shared {
     engine: String,
     uplinks: Uplinks,
     records: Mutex<BTreeMap<String, NetworkRecord>>,
+    /// Ids of networks that the kernel does not have as they should be: the last try failed.
+    unmade: Mutex<BTreeSet<String>>,
     /// Held over every change.
     change: tokio::sync::Mutex<()>,
 }
@@ -76,6 +79,7 @@ impl Networks {
             namespaces: run.join("netns"),
             engine: engine.to_owned(),
             records: Mutex::new(records),
+            unmade: Mutex::default(),
             change: tokio::sync::Mutex::new(()),
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -83,6 +87,10 @@ impl Networks {
 
     fn records(&self) -> MutexGuard<'_, BTreeMap<String, NetworkRecord>> {
         self.shared.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unmade(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.shared.unmade.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All networks, oldest first.
@@ -133,16 +141,26 @@ impl Networks {
         if let Err(error) = made {
             // A network that cannot be made must not come back at the next start.
             let _ = self.erase(&record.id);
-            if let Some(link) = record.own_link() {
-                let _ = links.delete(link).await;
+            if let Some(bridge) = record.own_link() {
+                let _ = links.delete_bridge(bridge).await;
             }
             return Err(error);
         }
         Ok(record)
     }
 
-    /// Make the kernel have a network's bridge, whatever is there already.
+    /// Make the kernel have a network's bridge, whatever is there already. What fails is tried again when
+    /// a container enters.
     async fn make(&self, record: &NetworkRecord, links: &Links) -> Result<(), NetworkError> {
+        let made = self.make_bridge(record, links).await;
+        match &made {
+            Ok(()) => self.unmade().remove(&record.id),
+            Err(_) => self.unmade().insert(record.id.clone()),
+        };
+        made
+    }
+
+    async fn make_bridge(&self, record: &NetworkRecord, links: &Links) -> Result<(), NetworkError> {
         if record.parent.is_some() {
             return self.write_names(record);
         }
@@ -153,10 +171,16 @@ impl Networks {
         links.ensure_address(bridge, index, record.gateway.into(), prefix).await?;
         match &record.v6 {
             Some(pool) => {
-                sysctl::with_ipv6(bridge).map_err(NetworkError::enabling_ipv6(bridge))?;
+                let enabled = match record.borrowed {
+                    true => sysctl::allow_ipv6(bridge),
+                    false => sysctl::with_ipv6(bridge),
+                };
+                enabled.map_err(NetworkError::enabling_ipv6(bridge))?;
                 let gateway = pool.gateway.into();
                 links.ensure_address(bridge, index, gateway, pool.subnet.prefix()).await?;
             }
+            // The host's own bridge may have addresses of its own, which this would take from it.
+            None if record.borrowed => {}
             None => sysctl::without_ipv6(bridge),
         }
         links.set_up(bridge).await?;
@@ -213,14 +237,15 @@ impl Networks {
         }
         self.erase(&record.id)?;
         firewall::apply(&self.rebuild_script()).await?;
-        if let Some(link) = record.own_link() {
-            Links::here()?.delete(link).await?;
+        if let Some(bridge) = record.own_link() {
+            Links::here()?.delete_bridge(bridge).await?;
         }
         Ok(record)
     }
 
     /// Make a namespace for a container, with its loopback up. `upstreams`: where names that are no
-    /// container's are looked up; empty: where the host looks them up.
+    /// container's are looked up as long as it is in a
+    /// network with a way out; empty: where the host looks them up.
     pub async fn make_namespace(
         &self,
         container: &str,
@@ -263,10 +288,7 @@ impl Networks {
         upstreams: &[SocketAddr],
     ) -> Result<Namespace, NetworkError> {
         Links::inside(&namespace.netns)?.set_up("lo").await?;
-        let upstreams =
-            if upstreams.is_empty() { names::host_upstreams() } else { upstreams.to_vec() };
-        let lines: Vec<String> = upstreams.iter().map(|s| format!("upstream {s}\n")).collect();
-        names::replace(&namespace.dns, &lines.concat())?;
+        sources::begin(&namespace.dns, upstreams)?;
         Ok(namespace)
     }
 
@@ -342,6 +364,7 @@ impl Networks {
     /// Forget a record on disk and in memory.
     fn erase(&self, id: &str) -> Result<(), NetworkError> {
         self.records().remove(id);
+        self.unmade().remove(id);
         let path = self.shared.directory.join(id);
         match fs::remove_dir_all(&path) {
             Err(source) if source.kind() != std::io::ErrorKind::NotFound => {

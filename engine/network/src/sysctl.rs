@@ -39,6 +39,11 @@ pub(crate) fn without_ipv6(interface: &str) {
 /// IPv6 on one of our own links, with addresses that are given to it and none of its own making.
 pub(crate) fn with_ipv6(interface: &str) -> io::Result<()> {
     fs::write(parameter6(interface, "accept_ra"), "0")?;
+    allow_ipv6(interface)
+}
+
+/// IPv6 on a link of the host, which goes on to find addresses as it did.
+pub(crate) fn allow_ipv6(interface: &str) -> io::Result<()> {
     fs::write(parameter6(interface, "disable_ipv6"), "0")
 }
 

@@ -24,8 +24,6 @@ pub enum Code {
     FormatError = 1,
     /// No server could be asked.
     ServerFailure = 2,
-    /// There is no such name.
-    NameError = 3,
 }
 
 /// The question of a query.

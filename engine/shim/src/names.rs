@@ -1,9 +1,11 @@
 //! Names of containers and upstream servers, as files: written by the daemon, read by every shim.
 //!
-//! The *sources* file of a container has lines `names <path>` (one per network that it is in) and
-//! `upstream <address>` or `upstream <address>:<port>`, best first, and `alias <name> <other name>`: a
-//! name that this container alone has for another. A *names* file has lines
-//! `<address> <name>…` as a hosts file; a name may stand on several lines. Both are replaced by rename.
+//! The *sources* file of a container has lines `names <path>` (one per network that it is in),
+//! `resolv <path>` (a resolv.conf whose servers are asked, whichever it names now), `upstream <address>`
+//! or `upstream <address>:<port>` (asked while that file names none), best first, and
+//! `alias <name> <other name>`: a name that this container alone has for another. A *names* file has
+//! lines `<address> <name>…` as a hosts file; a name may stand on several lines. Both are replaced by
+//! rename.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -11,12 +13,17 @@ use std::path::PathBuf;
 /// Most lines of a file that are read.
 pub const MAX_LINES: usize = 4096;
 
+/// Most servers of a resolv.conf that are asked.
+const MAX_SERVERS: usize = 8;
+
 /// A parsed sources file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sources {
     /// Names files.
     pub names: Vec<PathBuf>,
-    /// Servers for everything else.
+    /// The resolv.conf that says which servers to ask for everything else.
+    pub resolv: Option<PathBuf>,
+    /// Servers to ask while that file names none.
     pub upstreams: Vec<SocketAddr>,
     /// A name, and what it is called in the names files.
     pub aliases: Vec<(String, String)>,
@@ -29,6 +36,7 @@ impl Sources {
         for line in text.lines().take(MAX_LINES) {
             match line.split_once(' ') {
                 Some(("names", path)) => sources.names.push(PathBuf::from(path)),
+                Some(("resolv", path)) => sources.resolv = Some(PathBuf::from(path)),
                 Some(("upstream", server)) => {
                     let plain = server.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53));
                     sources.upstreams.extend(plain.or_else(|_| server.parse()));
@@ -57,6 +65,9 @@ impl Sources {
             text.push_str(&path.to_string_lossy());
             text.push('\n');
         }
+        if let Some(path) = &self.resolv {
+            text.push_str(&format!("resolv {}\n", path.to_string_lossy()));
+        }
         for server in &self.upstreams {
             text.push_str("upstream ");
             text.push_str(&server.to_string());
@@ -67,6 +78,16 @@ impl Sources {
         }
         text
     }
+}
+
+/// The servers that a resolv.conf names. One on loopback counts: questions are sent from the host.
+pub fn servers(resolv: &str) -> Vec<SocketAddr> {
+    let of_line = |line: &str| {
+        let mut words = line.split_ascii_whitespace();
+        (words.next()? == "nameserver").then(|| words.next()?.parse::<IpAddr>().ok())?
+    };
+    let found = resolv.lines().take(MAX_LINES).filter_map(of_line);
+    found.map(|address| SocketAddr::new(address, 53)).take(MAX_SERVERS).collect()
 }
 
 /// Addresses of a name in a names file; letter case does not count.
@@ -101,11 +122,24 @@ mod tests {
     }
 
     #[test]
-    fn sources_round_trip() {
+    fn servers_of_a_resolv_conf_are_read() {
         let text =
-            "names /a b/names\nupstream 10.0.0.1\nupstream [::1]:5353\nother\nalias db Db_1\n";
+            "# nameserver 1.1.1.1\nsearch x\nnameserver 10.0.0.1\nnameserver ::1\nnameserver x\n";
+        let expected: Vec<SocketAddr> =
+            vec!["10.0.0.1:53".parse().unwrap(), "[::1]:53".parse().unwrap()];
+        assert_eq!(servers(text), expected);
+    }
+
+    #[test]
+    fn sources_round_trip() {
+        let text = "names /a b/names\nresolv /etc/x\nupstream 10.0.0.1\nupstream [::1]:5353\nother\n\
+                    held-upstream 10.0.0.2\nalias db Db_1\n";
         let sources = Sources::parse(text);
         assert_eq!(sources.upstreams[0], "10.0.0.1:53".parse().unwrap());
+        assert_eq!(
+            (sources.upstreams.len(), sources.resolv.as_deref()),
+            (2, Some("/etc/x".as_ref()))
+        );
         assert_eq!(sources.names, [PathBuf::from("/a b/names")]);
         assert_eq!((sources.target("DB"), sources.target("web")), ("Db_1", "web"));
         assert_eq!(Sources::parse(&sources.print()), sources);

@@ -27,6 +27,9 @@ const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
 const MAX_RELAYS: usize = 64;
 /// Most TCP connections of the container.
 const MAX_CONNECTIONS: usize = 16;
+/// Most datagrams that are answered in one turn: the shim has the terminal, the log and the daemon to
+/// serve too, however fast the container asks.
+const MAX_DATAGRAMS: usize = 64;
 /// How long a TCP connection may be idle.
 const IDLE: Duration = Duration::from_secs(10);
 
@@ -132,7 +135,8 @@ impl Resolver {
 
     fn serve_udp(&mut self) {
         let mut buffer = [0_u8; MAX_MESSAGE];
-        while let Ok((length, from)) = self.udp.recv_from(&mut buffer) {
+        for _ in 0..MAX_DATAGRAMS {
+            let Ok((length, from)) = self.udp.recv_from(&mut buffer) else { return };
             self.answer(&buffer[..length], Asker::Udp(from));
         }
     }
@@ -175,14 +179,8 @@ impl Resolver {
             if self.relays.len() < MAX_RELAYS { Relay::begin(query, asker, servers) } else { None };
         match relay {
             Some(relay) => self.relays.push(relay),
-            None => {
-                let code = if self.sources.upstreams().is_empty() {
-                    Code::NameError
-                } else {
-                    Code::ServerFailure
-                };
-                self.reply(asker, &question.fail(query, code));
-            }
+            // Also where there is nobody to ask: the name may well be one elsewhere.
+            None => self.reply(asker, &question.fail(query, Code::ServerFailure)),
         }
     }
 
@@ -220,7 +218,9 @@ impl Resolver {
                 if let Some(connection) = self.connections.iter_mut().find(|c| c.id == id) {
                     connection.output.extend_from_slice(&(answer.len() as u16).to_be_bytes());
                     connection.output.extend_from_slice(answer);
-                    connection.exchange();
+                    // What has come meanwhile is for the next turn: one who asks without a pause would
+                    // keep this one from ending.
+                    connection.write();
                 }
             }
         }
@@ -240,9 +240,9 @@ impl Resolver {
 }
 
 impl Connection {
-    /// Write what is to be written, read what has come.
-    fn exchange(&mut self) {
-        use std::io::{Read as _, Write as _};
+    /// Write what is to be written.
+    fn write(&mut self) {
+        use std::io::Write as _;
         while !self.output.is_empty() {
             match self.stream.write(&self.output) {
                 Ok(count) if count > 0 => {
@@ -254,6 +254,15 @@ impl Connection {
                     return;
                 }
             }
+        }
+    }
+
+    /// Write what is to be written; then read what has come, at most one buffer of it.
+    fn exchange(&mut self) {
+        use std::io::Read as _;
+        self.write();
+        if !self.output.is_empty() || self.closed {
+            return;
         }
         let mut buffer = [0_u8; MAX_MESSAGE];
         match self.stream.read(&mut buffer) {
@@ -288,4 +297,60 @@ fn bind(port: u16) -> io::Result<(UdpSocket, TcpListener)> {
     udp.set_nonblocking(true)?;
     tcp.set_nonblocking(true)?;
     Ok((udp, tcp))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    /// A question for `a`.
+    const QUERY: &[u8] = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x01a\0\0\x01\0\x01";
+
+    /// A name service outside any namespace, which knows nothing.
+    fn resolver() -> Resolver {
+        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        udp.set_nonblocking(true).unwrap();
+        Resolver {
+            udp,
+            tcp,
+            connections: Vec::new(),
+            relays: Vec::new(),
+            sources: SourceFiles::new("/nonexistent/sources".into()),
+            next_connection: 0,
+        }
+    }
+
+    #[test]
+    fn a_flood_of_datagrams_does_not_keep_a_turn_from_ending() {
+        let mut resolver = resolver();
+        let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        for _ in 0..MAX_DATAGRAMS + 10 {
+            client.send_to(QUERY, resolver.udp.local_addr().unwrap()).unwrap();
+        }
+        resolver.serve(Place::Udp);
+        let mut buffer = [0; 64];
+        let left = std::iter::from_fn(|| resolver.udp.recv_from(&mut buffer).ok()).count();
+        assert_eq!(left, 10);
+        client.set_nonblocking(true).unwrap();
+        let answers = std::iter::from_fn(|| client.recv(&mut buffer).ok()).count();
+        assert_eq!(answers, MAX_DATAGRAMS);
+        assert_eq!(buffer[3] & 15, Code::ServerFailure as u8, "nobody can be asked");
+    }
+
+    #[test]
+    fn a_connection_that_asks_without_a_pause_does_not_keep_a_turn_from_ending() {
+        let mut resolver = resolver();
+        let mut client = TcpStream::connect(resolver.tcp.local_addr().unwrap()).unwrap();
+        resolver.serve(Place::Tcp);
+        let one = [&(QUERY.len() as u16).to_be_bytes()[..], QUERY].concat();
+        client.write_all(&one.repeat(4 * MAX_MESSAGE / one.len())).unwrap();
+        let id = resolver.connections[0].id;
+        resolver.serve(Place::Connection(id));
+        let mut buffer = [0; 1];
+        let more = resolver.connections[0].stream.peek(&mut buffer).unwrap();
+        assert_eq!(more, 1, "what is over one buffer waits for the next turn");
+    }
 }

@@ -7,6 +7,7 @@ mod session;
 
 use std::fs;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
@@ -43,6 +44,24 @@ enum Phase {
     Ending,
 }
 
+/// Where the shim listens.
+const SOCKET: &str = "shim.sock";
+
+/// Which file a name is.
+#[derive(PartialEq, Eq)]
+struct Socket {
+    device: u64,
+    inode: u64,
+}
+
+impl Socket {
+    /// What has the socket's name now.
+    fn now() -> Option<Socket> {
+        let found = fs::symlink_metadata(SOCKET).ok()?;
+        Some(Socket { device: found.dev(), inode: found.ino() })
+    }
+}
+
 /// What a polled descriptor belongs to.
 #[derive(Clone, Copy)]
 enum Token {
@@ -60,6 +79,8 @@ pub(crate) struct Server {
     helper: Helper,
     config: ShimConfig,
     listener: UnixListener,
+    /// The file that the listener is bound to.
+    socket: Option<Socket>,
     signals: OwnedFd,
     resolver: Option<Resolver>,
     log: Option<LogFile>,
@@ -86,6 +107,7 @@ impl Server {
             helper: Helper::new(config.runtime.clone()),
             config,
             listener,
+            socket: Socket::now(),
             signals,
             resolver,
             log: None,
@@ -109,7 +131,11 @@ impl Server {
             }
             self.tidy();
         }
-        let _ = fs::remove_file("shim.sock");
+        // The next start of the container may not have waited for this end: then the name is that of its
+        // shim already. The listener is still open, so no other file has got the number of its own.
+        if self.socket.is_some() && Socket::now() == self.socket {
+            let _ = fs::remove_file(SOCKET);
+        }
     }
 
     fn is_over(&self) -> bool {

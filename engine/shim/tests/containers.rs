@@ -3,6 +3,7 @@
 mod support;
 
 use std::fs;
+use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
 use minke_engine_runtime::spec::{self, ExecSpec};
@@ -116,6 +117,35 @@ fn a_container_that_cannot_be_made_says_why() {
     );
     assert_eq!(container.finish().exit.code, 128);
     assert!(cgroup::listed(&container.shim_dir()).is_empty());
+}
+
+#[test]
+fn a_log_that_cannot_be_opened_ends_the_shim_with_the_reason() {
+    let mut container = Container::new("true");
+    fs::create_dir(&container.config.log.as_ref().unwrap().path).unwrap();
+    container.open();
+    let mut control = container.client();
+    let answer = control.ask(&Request::Start);
+    let Response::Failed { failure, message } = answer else { panic!("{answer:?}") };
+    assert_eq!(failure, Failure::Create);
+    assert!(message.starts_with("opening the log "), "{message}");
+    // The client stays: it is not for want of one that the shim ends.
+    let record = container.finish();
+    assert_eq!((record.exit.code, record.error), (128, Some(message)));
+    assert!(!container.shim_dir().join("shim.sock").exists());
+}
+
+#[test]
+fn a_shim_that_ends_leaves_the_socket_of_its_successor_alone() {
+    let mut container = Container::new("true");
+    container.open();
+    let mut old = container.client();
+    let socket = container.shim_dir().join("shim.sock");
+    fs::remove_file(&socket).unwrap();
+    let _successor = UnixListener::bind(&socket).unwrap();
+    assert!(matches!(old.ask(&Request::Start), Response::Started { .. }));
+    container.finish();
+    assert!(socket.exists(), "it was the successor's");
 }
 
 #[test]

@@ -3,6 +3,8 @@
 //! Every test runs in a network namespace of its own: the test program runs itself again inside one,
 //! for that test only. A mount namespace of its own goes with it, so that a failed test leaves nothing.
 
+#[path = "networks/servers.rs"]
+mod servers;
 mod support;
 
 use std::collections::BTreeMap;
@@ -209,22 +211,26 @@ fn a_published_port_answers_everywhere_and_nothing_is_left() {
     });
 }
 
+/// Has a server know one thing: every address is 198.51.100.7.
+fn answer_all(server: UdpSocket) {
+    std::thread::spawn(move || {
+        let mut buffer = [0; 512];
+        while let Ok((length, from)) = server.recv_from(&mut buffer) {
+            let query = &buffer[..length];
+            let Some(question) = minke_engine_shim::dns::question(query) else { continue };
+            let answer = question.answer(query, &[Ipv4Addr::new(198, 51, 100, 7).into()]);
+            let _ = server.send_to(&answer, from);
+        }
+    });
+}
+
 #[test]
 fn names_are_answered_without_a_daemon_and_others_are_passed_on() {
     isolated("names_are_answered_without_a_daemon_and_others_are_passed_on", async || {
         let dir = tempfile::tempdir().unwrap();
-        // An upstream server that knows one thing: every address is 198.51.100.7.
         let upstream = UdpSocket::bind("127.0.0.1:0").unwrap();
         let server = upstream.local_addr().unwrap();
-        std::thread::spawn(move || {
-            let mut buffer = [0; 512];
-            while let Ok((length, from)) = upstream.recv_from(&mut buffer) {
-                let query = &buffer[..length];
-                let Some(question) = minke_engine_shim::dns::question(query) else { continue };
-                let answer = question.answer(query, &[Ipv4Addr::new(198, 51, 100, 7).into()]);
-                let _ = upstream.send_to(&answer, from);
-            }
-        });
+        answer_all(upstream);
         let dead: SocketAddr = "127.0.0.1:9".parse().unwrap();
         let networks = open(dir.path());
         networks.create(named("net")).await.unwrap();
@@ -456,5 +462,30 @@ fn udp_ports_and_chosen_addresses_are_published() {
         assert_eq!(known, BTreeMap::from([(5353, Protocol::Udp), (8084, Protocol::Tcp)]));
         drop(container);
         networks.destroy_all().await.unwrap();
+    });
+}
+
+#[test]
+fn a_bridge_of_the_host_keeps_its_addresses_and_outlives_the_engine() {
+    isolated("a_bridge_of_the_host_keeps_its_addresses_and_outlives_the_engine", async || {
+        let dir = tempfile::tempdir().unwrap();
+        sh("ip link add br0 type bridge; ip link set br0 up");
+        sh("ip -6 addr add fd00::1/64 dev br0 nodad");
+        let keeps = |when: &str| {
+            let shown = sh("ip -6 addr show dev br0");
+            assert!(shown.contains("fd00::1/64"), "{when}: {shown}");
+        };
+        let networks = open(dir.path());
+        let theirs = NetworkOptions { bridge: Some("br0".into()), ..named("theirs") };
+        networks.create(theirs).await.unwrap();
+        keeps("after the network was made");
+        let ours = networks.create(named("ours")).await.unwrap().bridge;
+        drop(networks);
+        let networks = open(dir.path());
+        networks.restore(|_| false).await.unwrap();
+        keeps("after a restart");
+        networks.destroy_all().await.unwrap();
+        keeps("after the engine's end");
+        assert!(!sh("ip -o link").contains(&ours), "what is ours goes");
     });
 }

@@ -8,17 +8,23 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use minke_engine_images::Use;
-use minke_engine_shim::protocol::{Request, Status as SessionStatus};
+use minke_engine_shim::protocol::{Request, SessionState, Status as SessionStatus};
 use minke_engine_shim::{cgroup, identity};
 
-use super::container::Container;
+use super::container::{Container, running_since};
 use super::document::{ConfigDocument, StateDocument, Status};
 use super::{create, exec, exit, health, remove, restart, start, stop};
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
-use crate::shim::Connection;
+use crate::shim::{Connection, ShimError};
 use crate::{durable, removal, rootfs};
+
+/// How many containers are taken over at once.
+const AT_ONCE: usize = 32;
+/// How long the start of the engine waits for a shim. What has not answered is taken over when it does.
+const FIRST_ANSWER: Duration = Duration::from_secs(2);
 
 /// Reads every container and puts documents and reality together.
 pub(crate) async fn adopt_all(daemon: &Daemon) -> Result<()> {
@@ -54,12 +60,10 @@ pub(crate) async fn adopt_all(daemon: &Daemon) -> Result<()> {
     let running: Vec<_> = found.iter().filter(|c| alive(c)).cloned().collect();
     let is_running = |id: &str| running.iter().any(|container| container.id == id);
     daemon.networks.restore(is_running).await?;
-    for container in &found {
-        if is_running(&container.id) {
-            take_over(daemon, container).await;
-        } else {
-            collect(daemon, container).await;
-        }
+    let taking = futures_util::stream::iter(&running);
+    taking.for_each_concurrent(AT_ONCE, |container| take_over(daemon, container)).await;
+    for container in found.iter().filter(|container| !is_running(&container.id)) {
+        collect(daemon, container).await;
     }
     remove_strays(daemon, is_running);
     for container in &found {
@@ -122,54 +126,105 @@ fn is_alive(daemon: &Daemon, container: &Container) -> bool {
     same_boot && text.is_ok_and(|text| identity::is_alive(&text))
 }
 
-/// Takes over a container whose shim runs.
-async fn take_over(daemon: &Daemon, container: &Arc<Container>) {
-    let dir = container.shim_dir();
-    let state = match Connection::open(&dir).await {
-        Ok(mut connection) => connection.state("").await.ok(),
-        Err(_) => None,
-    };
-    match state {
-        Some(state) if state.status == SessionStatus::Running => {
-            let paused = container.status() == Status::Paused;
-            if !paused {
-                stop::thaw_in_any_case(container);
-            }
-            let endpoints = known_endpoints(daemon, container);
-            container.record_state(|document| {
-                document.status = if paused { Status::Paused } else { Status::Running };
-                if document.pid != state.pid {
-                    document.started_at = i64::try_from(state.started_at).unwrap_or_default();
-                }
-                document.pid = state.pid;
-                document.boot_id = daemon.boot_id.clone();
-                if document.endpoints.is_empty() {
-                    document.endpoints = endpoints.clone();
-                }
-            });
-            container.phase.send_modify(|phase| phase.running = true);
-            pin(daemon, container);
-            exec::adopt(daemon, container).await;
-            if let Ok(mut waiting) = Connection::open(&dir).await
-                && waiting.writer.send(&Request::Wait { session: String::new() }).await.is_ok()
-            {
-                exit::watch(daemon, container, waiting);
-                health::begin(daemon, container);
-                return;
-            }
-            exit::ended(daemon, container, None).await;
+/// What a shim says of its container.
+struct Answer {
+    connection: Connection,
+    state: SessionState,
+}
+
+/// Asks a shim, for as long as it stands still.
+async fn ask(dir: PathBuf) -> Result<Answer, ShimError> {
+    loop {
+        let mut connection = Connection::open_patiently(&dir).await?;
+        match connection.state("").await {
+            Err(ShimError::Silent) => {}
+            state => return Ok(Answer { connection, state: state? }),
         }
-        // It had not come to run: it is as if it had not been started.
-        Some(state) if state.status != SessionStatus::Exited => {
-            if let Ok(mut connection) = Connection::open(&dir).await {
-                let _ = connection.stop().await;
-            }
-            exit::settle(container, None).await;
+    }
+}
+
+/// Takes over a container whose shim runs. If the shim stands still, that goes on in the background.
+async fn take_over(daemon: &Daemon, container: &Arc<Container>) {
+    let mut asking = Box::pin(ask(container.shim_dir()));
+    if let Ok(answer) = tokio::time::timeout(FIRST_ANSWER, &mut asking).await {
+        take_over_as(daemon, container, answer).await;
+        return;
+    }
+    tracing::warn!(container = container.id, "the shim does not answer yet");
+    // Whatever its document says: nobody may start it beside a shim that may have it. The document is
+    // left alone until the shim says how it is.
+    if !container.status().has_process() {
+        container.lock().state.status = Status::Running;
+    }
+    container.phase.send_modify(|phase| phase.running = true);
+    let (daemon, container) = (daemon.clone(), container.clone());
+    tokio::spawn(async move {
+        let answer = asking.await;
+        if !take_over_as(&daemon, &container, answer).await {
+            // When the engine started what policies want, this one counted as running.
+            start_by_policy(&daemon, &container);
+        }
+    });
+}
+
+/// Takes over a container as its shim says that it is. False: it had not come to run.
+async fn take_over_as(
+    daemon: &Daemon,
+    container: &Arc<Container>,
+    answer: Result<Answer, ShimError>,
+) -> bool {
+    match answer {
+        Ok(Answer { connection, state }) if state.status == SessionStatus::Running => {
+            go_on(daemon, container, connection, &state).await;
+            true
+        }
+        // It is as if it had not been started.
+        Ok(Answer { connection, state }) if state.status != SessionStatus::Exited => {
+            drop(connection);
+            exit::end_shim(container).await;
             exit::take_down(daemon, container).await;
             forget_run(container);
+            false
         }
-        _ => exit::ended(daemon, container, None).await,
+        Ok(_) | Err(_) => {
+            exit::ended(daemon, container, None).await;
+            true
+        }
     }
+}
+
+/// Goes on with a container that runs.
+async fn go_on(
+    daemon: &Daemon,
+    container: &Arc<Container>,
+    mut waiting: Connection,
+    state: &SessionState,
+) {
+    let paused = container.status() == Status::Paused;
+    if !paused {
+        stop::thaw_in_any_case(container);
+    }
+    let endpoints = known_endpoints(daemon, container);
+    container.lock().running_since = running_since(state.pid);
+    container.record_state(|document| {
+        document.status = if paused { Status::Paused } else { Status::Running };
+        if document.pid != state.pid {
+            document.started_at = i64::try_from(state.started_at).unwrap_or_default();
+        }
+        document.pid = state.pid;
+        document.boot_id = daemon.boot_id.clone();
+        if document.endpoints.is_empty() {
+            document.endpoints = endpoints.clone();
+        }
+    });
+    container.phase.send_modify(|phase| phase.running = true);
+    pin(daemon, container);
+    exec::adopt(daemon, container).await;
+    if waiting.writer.send(&Request::Wait { session: String::new() }).await.is_err() {
+        return exit::ended(daemon, container, None).await;
+    }
+    exit::watch(daemon, container, waiting);
+    health::begin(daemon, container);
 }
 
 fn known_endpoints(

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use minke_engine_client::wire::HostNetwork;
+use minke_engine_shim::identity;
 use minke_engine_shim::protocol::{Size, Streams};
 use tokio::sync::{oneshot, watch};
 use tokio::task::AbortHandle;
@@ -33,6 +35,8 @@ pub(crate) struct Container {
 pub(crate) struct Cell {
     pub(crate) config: ConfigDocument,
     pub(crate) state: StateDocument,
+    /// Since when it runs. The document's time is for people: the clock that it is from may be set.
+    pub(crate) running_since: Option<Instant>,
     /// Clients that attached before the start.
     pub(crate) pending: Vec<PendingAttach>,
     /// A terminal size that came before the terminal.
@@ -99,6 +103,7 @@ impl Container {
             cell: Mutex::new(Cell {
                 config,
                 state,
+                running_since: None,
                 pending: Vec::new(),
                 early_size: None,
                 execs: BTreeMap::new(),
@@ -228,6 +233,22 @@ impl Container {
     }
 }
 
+/// Since when a process runs; `None` if it has gone.
+pub(crate) fn running_since(pid: u32) -> Option<Instant> {
+    let ticks = identity::start_time(pid).ok()?;
+    let uptime = std::fs::read_to_string("/proc/uptime").ok()?;
+    let age = age(&uptime, ticks, rustix::param::clock_ticks_per_second())?;
+    Instant::now().checked_sub(age)
+}
+
+/// The age of a process that was started so many ticks after the start of the system.
+fn age(uptime: &str, ticks: u64, ticks_per_second: u64) -> Option<Duration> {
+    let uptime: f64 = uptime.split_whitespace().next()?.parse().ok()?;
+    let uptime = Duration::try_from_secs_f64(uptime).ok()?;
+    let started = Duration::from_millis(ticks.checked_mul(1000)?.checked_div(ticks_per_second)?);
+    Some(uptime.saturating_sub(started))
+}
+
 /// Makes a container's directories.
 pub(crate) fn make_directories(dir: &Path) -> Result<()> {
     for name in ["upper", "work", "rootfs", "shim", "bundle"] {
@@ -235,4 +256,20 @@ pub(crate) fn make_directories(dir: &Path) -> Result<()> {
         std::fs::create_dir_all(&path).map_err(Error::file("making", &path))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_age_of_a_process_is_told_by_the_time_since_the_start_of_the_system() {
+        let uptime = "350735.47 234388.90\n";
+        assert_eq!(age(uptime, 35_073_047, 100), Some(Duration::from_secs(5)));
+        assert_eq!(age(uptime, 35_080_000, 100), Some(Duration::ZERO));
+        assert_eq!((age("", 1, 100), age(uptime, 1, 0)), (None, None));
+        let own = running_since(std::process::id()).unwrap();
+        assert!(own <= Instant::now() && own.elapsed() < Duration::from_secs(3600));
+        assert_eq!(running_since(u32::MAX), None);
+    }
 }

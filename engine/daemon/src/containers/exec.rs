@@ -130,9 +130,11 @@ pub(crate) async fn adopt(daemon: &Daemon, container: &Arc<Container>) {
         }
         // The last daemon may have died between the start and its note of it.
         let known = match Connection::open(&container.shim_dir()).await {
-            Ok(mut connection) => connection.state(&id).await.is_ok(),
-            Err(_) => false,
+            Ok(mut connection) => connection.state(&id).await.map(drop),
+            Err(error) => Err(error),
         };
+        // A shim that says nothing now is waited for, and tells then.
+        let known = matches!(known, Ok(()) | Err(ShimError::Silent));
         if known {
             if let Some(exec) = container.lock().execs.get_mut(&id) {
                 exec.progress = Progress::Running;
@@ -147,7 +149,7 @@ pub(crate) async fn adopt(daemon: &Daemon, container: &Arc<Container>) {
 fn wait_in_background(daemon: &Daemon, container: &Arc<Container>, id: String) {
     let (daemon, container) = (daemon.clone(), container.clone());
     tokio::spawn(async move {
-        let exit = match Connection::open(&container.shim_dir()).await {
+        let exit = match Connection::open_patiently(&container.shim_dir()).await {
             Ok(mut connection) => connection.wait(&id).await,
             Err(_) => None,
         };

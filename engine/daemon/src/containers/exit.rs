@@ -6,7 +6,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use minke_engine_images::Use;
 use minke_engine_network::NetworkRecord;
@@ -66,6 +66,16 @@ pub(crate) async fn settle(container: &Container, exit: Option<Exit>) -> Exit {
     Exit { code: 137, signal: 9, oom: false, finished_at: stamp::now() as u64 }
 }
 
+/// Ends the shim of a container that has not come to run, and waits a little for that: the next start
+/// works in the same directory.
+pub(crate) async fn end_shim(container: &Container) {
+    if let Ok(mut connection) = Connection::open(&container.shim_dir()).await {
+        // One whose container could not be made is about to end by itself, and says no.
+        let _ = connection.stop().await;
+    }
+    settle(container, None).await;
+}
+
 /// Kills what is left of a container whose shim is gone, by its cgroups.
 pub(crate) async fn kill_remains(shim_dir: &Path, id: &str) {
     let directories = cgroup::listed(shim_dir);
@@ -78,17 +88,21 @@ pub(crate) async fn kill_remains(shim_dir: &Path, id: &str) {
 
 /// Brings a container that ran to its end.
 pub(crate) async fn ended(daemon: &Daemon, container: &Arc<Container>, exit: Option<Exit>) {
+    let since = container.lock().running_since.take();
+    let ended = Instant::now();
     let exit = settle(container, exit).await;
     if exit.signal != 0 {
         damage::after_end(container, daemon, Some(exit.signal));
     }
     let left = take_down(daemon, container).await;
     container.lock().tasks.end_all();
+    let stamps = (container.lock().state.started_at, exit.finished_at as i64);
+    let ran_for = restart::ran_for(since, ended, stamps);
     let wait = {
         let cell = container.lock();
         let end = End {
             exit_code: i64::from(exit.code),
-            ran_for: exit.finished_at as i64 - cell.state.started_at,
+            ran_for,
             asked_for: cell.stopping,
             restarts: cell.state.restart_count,
             last_wait: cell.state.backoff,
@@ -109,7 +123,7 @@ pub(crate) async fn ended(daemon: &Daemon, container: &Arc<Container>, exit: Opt
             health.status = "unhealthy".to_owned();
         }
     });
-    publish_end(daemon, container, exit);
+    publish_end(daemon, container, exit, ran_for);
     for record in &left {
         membership::tell(daemon, container, record, "disconnect");
     }
@@ -126,14 +140,13 @@ pub(crate) async fn ended(daemon: &Daemon, container: &Arc<Container>, exit: Opt
     }
 }
 
-fn publish_end(daemon: &Daemon, container: &Container, exit: Exit) {
+fn publish_end(daemon: &Daemon, container: &Container, exit: Exit, ran_for: Duration) {
     let mut attributes = container.attributes();
     if exit.oom {
         daemon.events.publish("container", "oom", &container.id, attributes.clone());
     }
-    let ran = exit.finished_at as i64 - container.lock().state.started_at;
     attributes.insert("exitCode".to_owned(), exit.code.to_string());
-    attributes.insert("execDuration".to_owned(), (ran.max(0) / 1_000_000_000).to_string());
+    attributes.insert("execDuration".to_owned(), ran_for.as_secs().to_string());
     daemon.events.publish("container", "die", &container.id, attributes);
 }
 
@@ -189,7 +202,7 @@ async fn start_again(daemon: &Daemon, container: &Arc<Container>) {
             let cell = container.lock();
             let end = End {
                 exit_code: cell.state.exit_code,
-                ran_for: 0,
+                ran_for: Duration::ZERO,
                 asked_for: cell.stopping,
                 restarts: cell.state.restart_count,
                 last_wait: cell.state.backoff,

@@ -1,7 +1,7 @@
 //! Health checks: the daemon runs them as execs and keeps what they find in the state document.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use minke_engine_client::wire::{CreateExec, Health, HealthConfig, HealthResult};
 
@@ -54,6 +54,11 @@ impl Check {
             retries: if config.retries > 0 { config.retries } else { 3 },
         })
     }
+
+    /// Whether a container that runs since then is in its start period.
+    fn is_start(&self, since: Option<Instant>, now: Instant) -> bool {
+        since.is_some_and(|since| now.saturating_duration_since(since) < self.start_period)
+    }
 }
 
 /// Begins the checks of a container that has just started, or that a new daemon has found running.
@@ -81,9 +86,8 @@ async fn run(daemon: &Daemon, container: &Arc<Container>, check: &Check) {
     loop {
         let starting = {
             let cell = container.lock();
-            let age = stamp::now().saturating_sub(cell.state.started_at).max(0) as u128;
             let still = cell.state.health.as_ref().is_some_and(|h| h.status == "starting");
-            still && age < check.start_period.as_nanos()
+            still && check.is_start(cell.running_since, Instant::now())
         };
         let pause =
             if starting { check.start_interval.min(check.interval) } else { check.interval };
@@ -128,8 +132,7 @@ fn take_in(daemon: &Daemon, container: &Arc<Container>, check: &Check, result: H
     let (before, health) = {
         let cell = container.lock();
         let health = cell.state.health.clone().unwrap_or_default();
-        let age = stamp::now().saturating_sub(cell.state.started_at).max(0) as u128;
-        let forgiving = age < check.start_period.as_nanos();
+        let forgiving = check.is_start(cell.running_since, Instant::now());
         (health.status.clone(), judge(health, result, check.retries, forgiving))
     };
     let changed = before != health.status;
@@ -186,6 +189,20 @@ mod tests {
             health = judge(health, result(0), 2, false);
         }
         assert_eq!(health.log.len(), KEPT);
+    }
+
+    #[test]
+    fn the_start_period_is_over_when_it_has_passed() {
+        let config = HealthConfig {
+            test: ["CMD", "true"].map(str::to_owned).to_vec(),
+            start_period: 60 * SECOND,
+            ..HealthConfig::default()
+        };
+        let check = Check::of(&config, None).unwrap();
+        let start = Instant::now();
+        let after = |seconds| check.is_start(Some(start), start + Duration::from_secs(seconds));
+        assert!(after(0) && after(59) && !after(60));
+        assert!(!check.is_start(None, start), "it does not run");
     }
 
     #[test]

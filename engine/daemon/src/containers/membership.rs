@@ -41,8 +41,8 @@ pub(crate) async fn connect(
     }
     let asked = checked(asked)?;
     if container.status().has_process() {
-        let alone = container.lock().state.endpoints.is_empty();
-        let options = attach_options(container, &record.id, &asked, alone, &mut Vec::new())?;
+        let way_out = !daemon.networks.has_way_out(&container.id);
+        let options = attach_options(container, &record.id, &asked, way_out, &mut Vec::new())?;
         let endpoint = daemon.networks.attach(options).await?;
         if let Err(error) = settle_in(daemon, container, record, asked, endpoint).await {
             // What failed is what the caller hears, not that it could not be undone as a whole.

@@ -1,27 +1,39 @@
 //! When a container that ended is started again. Pure.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use minke_engine_client::wire::RestartPolicy;
 
 /// The first wait; it doubles up to [`LONGEST`].
 const FIRST: u64 = 100;
 const LONGEST: u64 = 60_000;
-/// Nanoseconds of running after which a container counts as well again.
-const WELL_AFTER: i64 = 10_000_000_000;
+/// After running for so long a container counts as well again.
+const WELL_AFTER: Duration = Duration::from_secs(10);
 
 /// An end that a policy judges.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct End {
     pub(crate) exit_code: i64,
-    /// How long it ran, nanoseconds.
-    pub(crate) ran_for: i64,
+    /// How long it ran.
+    pub(crate) ran_for: Duration,
     /// Somebody asked for it.
     pub(crate) asked_for: bool,
     /// Restarts so far.
     pub(crate) restarts: i64,
     /// The last wait, milliseconds; 0 is none.
     pub(crate) last_wait: u64,
+}
+
+/// How long a container ran that has ended now. The clock of the day may have been set meanwhile, as by a
+/// device that learns the time after its start: so the stamps of start and end count only where nothing
+/// else is known, for what has ended while no daemon was there.
+pub(crate) fn ran_for(since: Option<Instant>, now: Instant, stamps: (i64, i64)) -> Duration {
+    let (started_at, finished_at) = stamps;
+    let by_stamps = || finished_at.saturating_sub(started_at).max(0).unsigned_abs();
+    match since {
+        Some(since) => now.saturating_duration_since(since),
+        None => Duration::from_nanos(by_stamps()),
+    }
 }
 
 /// How long to wait before the next start; `None` leaves it ended.
@@ -62,7 +74,8 @@ mod tests {
         RestartPolicy { name: name.to_owned(), maximum_retry_count: limit }
     }
 
-    const END: End = End { exit_code: 1, ran_for: 0, asked_for: false, restarts: 0, last_wait: 0 };
+    const END: End =
+        End { exit_code: 1, ran_for: Duration::ZERO, asked_for: false, restarts: 0, last_wait: 0 };
 
     #[test]
     fn waits_double_up_to_a_minute_and_start_anew_after_a_good_run() {
@@ -77,6 +90,25 @@ mod tests {
         assert_eq!(waits[10..], [60_000, 60_000]);
         let well = End { last_wait: wait, ran_for: WELL_AFTER, ..END };
         assert_eq!(after_end(&always, well), Some(Duration::from_millis(100)));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_while_a_container_runs_changes_nothing_in_its_back_off() {
+        let start = Instant::now();
+        let always = policy("always", 0);
+        let year = 365 * 86_400 * 1_000_000_000;
+        for (ran, next) in [(1, 1600), (10, 100)] {
+            let (ran, stamps) = (Duration::from_secs(ran), [(0, year), (year, 0), (0, 0)]);
+            for stamps in stamps {
+                let ran_for = ran_for(Some(start), start + ran, stamps);
+                assert_eq!(ran_for, ran, "{stamps:?}");
+                let end = End { ran_for, last_wait: 800, ..END };
+                assert_eq!(after_end(&always, end), Some(Duration::from_millis(next)));
+            }
+        }
+        // An end that nobody saw has its stamps alone.
+        assert_eq!(ran_for(None, start, (5, 9)), Duration::from_nanos(4));
+        assert_eq!(ran_for(None, start, (9, 5)), Duration::ZERO);
     }
 
     #[test]

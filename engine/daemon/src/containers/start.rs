@@ -4,15 +4,17 @@
 //! document, the event. Whatever fails takes down what came before it, and the container is as it was,
 //! with the reason in its state.
 
+mod joining;
+
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use minke_engine_client::wire::{EndpointSettings, HostNetwork};
 use minke_engine_images::Use;
-use minke_engine_network::{AttachOptions, Endpoint, NAME_SERVICE_PORT, Namespace};
-use minke_engine_shim::config::{DnsConfig, LogConfig, ShimConfig};
+use minke_engine_network::{Endpoint, NAME_SERVICE_PORT};
+use minke_engine_shim::config::{LogConfig, ShimConfig};
 use minke_engine_shim::protocol::{Failure, Request, Size, Streams};
 
 use super::container::{Container, PendingAttach};
@@ -26,10 +28,12 @@ use super::{
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
 use crate::launch::{Launch, spawn_shim};
-use crate::networks::show_endpoint;
 use crate::rootfs::Overlay;
 use crate::shim::{Connection, ShimError};
 use crate::{apparmor, damage, durable, rootfs, stamp, users, volumes};
+
+use joining::{Joined, join_networks};
+pub(crate) use joining::{attach_options, dns_names};
 
 /// Starts a container for somebody who asked for it.
 pub(crate) async fn start(daemon: &Daemon, container: &Arc<Container>) -> Result<()> {
@@ -100,12 +104,28 @@ async fn bring_up(daemon: &Daemon, container: &Arc<Container>, again: bool) -> R
         spec: &spec,
         config: shim_config(container, &network)?,
     };
-    // What a shim that was killed left behind would be taken for news of this run.
-    let _ = std::fs::remove_file(container.shim_dir().join("exit"));
+    expect_shim(daemon, container)?;
     spawn_shim(daemon, launch).await?;
-    run(daemon, container, again, Given { endpoints: network.endpoints, apparmor: spec.apparmor })
-        .await?;
+    let given = Given { endpoints: network.endpoints, apparmor: spec.apparmor };
+    if let Err(error) = run(daemon, container, again, given).await {
+        exit::end_shim(container).await;
+        return Err(error);
+    }
     health::begin(daemon, container);
+    Ok(())
+}
+
+/// Has the shim that comes known as one of this boot. A daemon may die after its start and before the
+/// record of it, and the next goes by what the shim says.
+fn expect_shim(daemon: &Daemon, container: &Container) -> Result<()> {
+    let dir = container.shim_dir();
+    // What a shim that was killed left behind would be taken for news of this run, and what one of
+    // another boot left for that shim.
+    durable::remove(&dir.join("exit"))?;
+    durable::remove(&dir.join("shim.pid"))?;
+    if container.lock().state.boot_id != daemon.boot_id {
+        container.record_state(|state| state.boot_id = daemon.boot_id.clone());
+    }
     Ok(())
 }
 
@@ -144,7 +164,11 @@ async fn run(daemon: &Daemon, container: &Arc<Container>, again: bool, given: Gi
     let ports = ports::given(given.endpoints.values().map(|(_, endpoint)| endpoint));
     let shown: BTreeMap<_, _> =
         given.endpoints.into_iter().map(|(name, (shown, _))| (name, shown)).collect();
-    container.lock().stopping = false;
+    {
+        let mut cell = container.lock();
+        cell.stopping = false;
+        cell.running_since = Some(Instant::now());
+    }
     container.record_state(|state| {
         state.status = Status::Running;
         state.pid = pid;
@@ -212,79 +236,6 @@ async fn map_rootfs(daemon: &Daemon, container: &Container) -> Result<()> {
     })
 }
 
-/// What a container got in its networks.
-#[derive(Default)]
-struct Joined {
-    endpoints: BTreeMap<String, (EndpointSettings, Endpoint)>,
-    /// Where the shim's name service is.
-    dns: Option<DnsConfig>,
-    /// The container asks it.
-    named: bool,
-    gateway: Option<String>,
-}
-
-async fn join_networks(daemon: &Daemon, container: &Arc<Container>) -> Result<Joined> {
-    if !container.has_own_network() {
-        let host = container.lock().config.host_config.clone();
-        if let Some(users) = prepare::users(daemon, &host)? {
-            let make = |user: &Path| users::make(daemon, &users, user, None);
-            daemon.networks.make_user_namespace_by(&container.id, make)?;
-        }
-        return Ok(Joined::default());
-    }
-    let document = container.lock().config.clone();
-    let upstreams: Vec<SocketAddr> = document
-        .host_config
-        .dns
-        .iter()
-        .filter_map(|server| Some(SocketAddr::new(server.parse::<IpAddr>().ok()?, 53)))
-        .collect();
-    daemon.networks.release(&container.id).await?;
-    let namespace = match prepare::users(daemon, &document.host_config)? {
-        None => daemon.networks.make_namespace(&container.id, &upstreams).await?,
-        Some(users) => {
-            let make = |namespace: &Namespace| {
-                users::make(daemon, &users, &namespace.user, Some(&namespace.netns))
-            };
-            daemon.networks.make_namespace_by(&container.id, &upstreams, make).await?
-        }
-    };
-    let mut joined = Joined::default();
-    if document.host_config.network() == HostNetwork::None {
-        return Ok(joined);
-    }
-    let mut ports = ports::published(&document.config, &document.host_config)?;
-    let mut named = false;
-    for name in in_order(daemon, &document) {
-        let record = daemon.networks.get(&name)?;
-        let asked = document.networks.get(&name).cloned().unwrap_or_default();
-        let first = joined.endpoints.is_empty();
-        let options = attach_options(container, &record.id, &asked, first, &mut ports)?;
-        let endpoint = daemon.networks.attach(options).await?;
-        named |= record.dns;
-        if first {
-            joined.gateway = Some(record.gateway.to_string());
-        }
-        let shown = show_endpoint(&asked, &record, &endpoint);
-        membership::tell(daemon, container, &record, "connect");
-        joined.endpoints.insert(record.name, (shown, endpoint));
-    }
-    let aliases = links::aliases(document.networks.values());
-    if !aliases.is_empty() {
-        daemon.networks.set_aliases(&container.id, &aliases).await?;
-    }
-    // Also where the host's resolver can only be reached from the host.
-    joined.named =
-        named || (document.host_config.dns.is_empty() && host_resolver().servers.is_empty());
-    if joined.named {
-        daemon.networks.redirect_names(&container.id).await?;
-    }
-    // A container may come into a network with names later: its shim is ready for that.
-    let (netns, sources) = (namespace.netns, namespace.dns);
-    joined.dns = Some(DnsConfig { netns, sources, port: NAME_SERVICE_PORT });
-    Ok(joined)
-}
-
 /// Has a running container ask its shim for names from now on.
 pub(super) async fn serve_names(daemon: &Daemon, container: &Container) -> Result<()> {
     let path = container.shim_dir().join("shim.conf");
@@ -301,80 +252,6 @@ pub(super) async fn serve_names(daemon: &Daemon, container: &Container) -> Resul
     let path = container.dir.join("resolv.conf");
     // Written in place: the container sees this file, not whichever has its name.
     std::fs::write(&path, text).map_err(Error::file("writing", &path))
-}
-
-/// The network of the network mode first: it gets the default route and the published ports.
-fn in_order(daemon: &Daemon, document: &super::document::ConfigDocument) -> Vec<String> {
-    let mode = match document.host_config.network() {
-        HostNetwork::Named(name) => name,
-        _ => "bridge",
-    };
-    // The mode is as it was asked for: it may be an id.
-    let first = daemon.networks.get(mode).map_or_else(|_| mode.to_owned(), |record| record.name);
-    let mut names: Vec<String> = document.networks.keys().cloned().collect();
-    names.sort_by_key(|name| *name != first);
-    names
-}
-
-/// How a container asks for a place in a network.
-pub(crate) fn attach_options(
-    container: &Container,
-    network: &str,
-    asked: &EndpointSettings,
-    first: bool,
-    ports: &mut Vec<minke_engine_network::Port>,
-) -> Result<AttachOptions> {
-    let ipam = asked.ipam_config.clone().unwrap_or_default();
-    let address = match ipam.ipv4_address.as_str() {
-        "" => None,
-        text => Some(text.parse().map_err(|_| {
-            Error::Invalid(format!("invalid IPv4 address {text:?} for the container"))
-        })?),
-    };
-    let address6 = match ipam.ipv6_address.as_str() {
-        "" => None,
-        text => Some(text.parse().map_err(|_| {
-            Error::Invalid(format!("invalid IPv6 address {text:?} for the container"))
-        })?),
-    };
-    let mac_text = match asked.mac_address.as_str() {
-        "" => container.lock().config.config.mac_address.clone(),
-        text => text.to_owned(),
-    };
-    Ok(AttachOptions {
-        network: network.to_owned(),
-        container: container.id.clone(),
-        address,
-        address6,
-        mac: if mac_text.is_empty() { None } else { Some(parse_mac(&mac_text)?) },
-        names: dns_names(container, asked),
-        default_route: first,
-        ports: if first { std::mem::take(ports) } else { Vec::new() },
-    })
-}
-
-/// What a container is called in a network.
-pub(crate) fn dns_names(container: &Container, asked: &EndpointSettings) -> Vec<String> {
-    let cell = container.lock();
-    let mut names = vec![cell.config.name.clone()];
-    names.extend(asked.aliases.iter().flatten().cloned());
-    names.push(container.id[..12].to_owned());
-    names.push(cell.config.config.hostname.clone());
-    let mut seen = std::collections::BTreeSet::new();
-    names.retain(|name| !name.is_empty() && seen.insert(name.clone()));
-    names
-}
-
-fn parse_mac(text: &str) -> Result<[u8; 6]> {
-    let mut mac = [0u8; 6];
-    let parts: Vec<&str> = text.split([':', '-']).collect();
-    let read = |part: &&str| u8::from_str_radix(part, 16).ok();
-    let bytes: Option<Vec<u8>> = parts.iter().map(read).collect();
-    match bytes {
-        Some(bytes) if bytes.len() == 6 => mac.copy_from_slice(&bytes),
-        _ => return Err(Error::Invalid(format!("invalid MAC address {text:?}"))),
-    }
-    Ok(mac)
 }
 
 fn host_resolver() -> HostResolver {

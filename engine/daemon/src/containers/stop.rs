@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use minke_engine_shim::cgroup::{self, Freezer};
+use minke_engine_shim::identity;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::sync::MutexGuard;
 
 use super::container::Container;
@@ -11,6 +13,7 @@ use super::document::Status;
 use super::{signals, start};
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
+use crate::shim::{Connection, ShimError};
 
 /// Seconds between the stop signal and SIGKILL, unless the container says otherwise.
 const DEFAULT_GRACE: i64 = 10;
@@ -19,6 +22,8 @@ const AFTER_KILL: Duration = Duration::from_secs(30);
 
 /// How long the end of a container may take to be recorded when its shim is gone.
 const RECORDED: Duration = Duration::from_secs(5);
+/// How long a shim that has not answered may still take to tell the end of its container.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How long the processes of a container may take to stand still.
 const FREEZING: Duration = Duration::from_secs(10);
 /// How often it is looked at what nobody tells.
@@ -105,8 +110,16 @@ async fn stop_locked(
     if container.status() == Status::Paused {
         unpause_locked(daemon, container)?;
     }
-    signal_and_tell(daemon, container, signal).await?;
-    match tokio::time::timeout(grace(container, &how), wait_not_running(container)).await {
+    let patience = match signal_and_tell(daemon, container, signal).await {
+        Ok(()) => grace(container, &how),
+        // What cannot be asked to end does not become ready for it: nothing is worth waiting for.
+        Err(error) => {
+            let error = error.message();
+            tracing::warn!(container = container.id, error, "is killed: it cannot be asked to end");
+            Duration::ZERO
+        }
+    };
+    match tokio::time::timeout(patience, wait_not_running(container)).await {
         Ok(ended) => ended?,
         Err(_) => {
             signal_and_tell(daemon, container, signals::KILL).await?;
@@ -125,16 +138,14 @@ async fn signal_and_tell(daemon: &Daemon, container: &Arc<Container>, signal: u8
     if signal == signals::KILL {
         thaw_in_any_case(container);
     }
-    if let Err(error) = send_signal(container, signal).await
-        && !(signal == signals::KILL && kill_without_shim(container).await)
-    {
+    match send_signal(container, signal).await {
+        Ok(()) => {}
+        Err(ShimError::Silent) if signal == signals::KILL => kill_with_shim(container).await,
+        Err(_) if signal == signals::KILL && kill_without_shim(container).await => {}
+        Err(error @ ShimError::Silent) => return Err(Error::system("sending the signal")(error)),
         // It may have ended just now, and that is not recorded yet.
-        let recorded = async {
-            while container.status().has_process() {
-                tokio::time::sleep(LOOK_AGAIN).await;
-            }
-        };
-        return tokio::time::timeout(RECORDED, recorded).await.map_err(|_| error);
+        Err(_) if is_recorded(container, RECORDED).await => return Ok(()),
+        Err(error) => return Err(Error::system("sending the signal")(error)),
     }
     let mut attributes = container.attributes();
     attributes.insert("signal".to_owned(), signal.to_string());
@@ -149,12 +160,43 @@ async fn kill_without_shim(container: &Container) -> bool {
     tokio::task::spawn_blocking(kill).await.unwrap_or(false)
 }
 
-async fn send_signal(container: &Container, signal: u8) -> Result<()> {
-    let sent = async {
-        let mut connection = container.connect().await?;
-        connection.signal("", signal).await.map_err(Error::system("sending the signal"))
+/// Kills a container whose shim stands still. The shim goes too if it does not say what has become of the
+/// container: who waits for it hears of the end by that.
+async fn kill_with_shim(container: &Container) {
+    kill_without_shim(container).await;
+    if is_recorded(container, LAST_WORDS).await {
+        return;
+    }
+    tracing::warn!(container = container.id, "the shim does not answer and is killed");
+    if let Err(error) = kill_shim(container) {
+        tracing::warn!(container = container.id, %error, "the shim cannot be killed");
+    }
+}
+
+fn kill_shim(container: &Container) -> std::io::Result<()> {
+    let text = std::fs::read_to_string(container.shim_dir().join("shim.pid"))?;
+    let pid = identity::parse(&text).and_then(|(pid, _)| Pid::from_raw(i32::try_from(pid).ok()?));
+    let Some(pid) = pid else { return Ok(()) };
+    let process = pidfd_open(pid, PidfdFlags::empty())?;
+    // Looked at when it is held: before, the number may have become that of another process.
+    if identity::is_alive(&text) {
+        pidfd_send_signal(&process, Signal::KILL)?;
+    }
+    Ok(())
+}
+
+/// Whether the end of a container is recorded within a time.
+async fn is_recorded(container: &Container, within: Duration) -> bool {
+    let recorded = async {
+        while container.status().has_process() {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
     };
-    sent.await
+    tokio::time::timeout(within, recorded).await.is_ok()
+}
+
+async fn send_signal(container: &Container, signal: u8) -> Result<(), ShimError> {
+    Connection::open(&container.shim_dir()).await?.signal("", signal).await
 }
 
 /// Sends a signal for somebody who asked for it.

@@ -246,3 +246,37 @@ fn datagrams_that_began_before_the_container_reach_it() {
     });
     assert_eq!(heard, b"in time");
 }
+
+#[test]
+fn a_neighbour_does_not_reach_what_is_published_on_127_0_0_1() {
+    let mut site = Site::empty(&[]);
+    site.stop_engine();
+    let neighbour = Neighbour::new();
+    site.start_engine();
+    site.load_image();
+    let create = ["network", "create", "--subnet", "10.73.0.0/24", "net"];
+    site.docker(&create).ok();
+    let words = ["run", "-d", "--network", "net", "--ip", "10.73.0.5", "-p", "127.0.0.1:18087:80"];
+    site.docker(&[&words[..], &["-p", "18088:80", "busybox", "sh", "-c", SERVE]].concat()).ok();
+    assert_eq!(wait_until("the port on the host", || says("127.0.0.1:18087")), "served");
+    // The neighbour takes the host for 127.0.0.1.
+    let inside = format!("nsenter --net=/proc/{}/ns/net", neighbour.0.id());
+    for link in ["all", "lan1"] {
+        sh(&format!("{inside} sysctl -qw net.ipv4.conf.{link}.route_localnet=1"));
+        sh(&format!("{inside} sysctl -qw net.ipv4.conf.{link}.rp_filter=0"));
+    }
+    sh(&format!("{inside} ip route add 127.0.0.1/32 via 192.0.2.1 dev lan1"));
+    // That its packets come and are answered is shown by a translation that is not ours.
+    sh(
+        "nft 'add table ip other; add chain ip other pre { type nat hook prerouting priority -150; }'",
+    );
+    sh("nft add rule ip other pre ip daddr 127.0.0.1 tcp dport 18089 dnat to 10.73.0.5:80");
+    let said = wait_until("an answer to the neighbour", || neighbour.hears("127.0.0.1:18089"));
+    assert_eq!(said, "served");
+    for port in [18087, 18088] {
+        assert_eq!(neighbour.hears(&format!("127.0.0.1:{port}")), None, "{port}");
+    }
+    let said = wait_until("the open port", || neighbour.hears("192.0.2.1:18088"));
+    assert_eq!(said, "served");
+    assert_eq!(wait_until("the port on the host", || says("127.0.0.1:18087")), "served");
+}

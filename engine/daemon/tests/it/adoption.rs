@@ -1,5 +1,7 @@
 //! A container, its port and its names outlive the daemon; a new daemon takes over.
 
+use std::time::{Duration, Instant};
+
 use minke_engine_client::WaitFor;
 use minke_engine_shim::cgroup::{self, Freezer};
 use minke_engine_shim::identity;
@@ -126,16 +128,17 @@ fn shim_pid(site: &Site, name: &str) -> String {
     std::fs::read_to_string(path).unwrap()
 }
 
+fn signal_shim(shim: &str, signal: Signal) {
+    let (pid, _) = identity::parse(shim).unwrap();
+    kill_process(Pid::from_raw(pid as i32).unwrap(), signal).unwrap();
+}
+
 #[test]
 fn a_killed_shim_takes_its_container_with_it_and_nothing_stays() {
     let mut site = Site::new();
     site.docker(&["run", "-d", "--name", "box", "busybox", "sh", "-c", "sleep 1000 & sleep 1000"])
         .ok();
-    let kill_shim = |shim: &str| {
-        let (pid, _) = identity::parse(shim).unwrap();
-        kill_process(Pid::from_raw(pid as i32).unwrap(), Signal::KILL).unwrap();
-    };
-    kill_shim(&shim_pid(&site, "box"));
+    signal_shim(&shim_pid(&site, "box"), Signal::KILL);
     assert_eq!(site.docker(&["wait", "box"]).ok(), "137\n");
     assert_eq!(site.remains(), Vec::<String>::new());
 
@@ -143,7 +146,7 @@ fn a_killed_shim_takes_its_container_with_it_and_nothing_stays() {
     site.docker(&["start", "box"]).ok();
     let shim = shim_pid(&site, "box");
     site.kill_engine();
-    kill_shim(&shim);
+    signal_shim(&shim, Signal::KILL);
     site.start_engine();
     let form = "{{.State.Status}} {{.State.ExitCode}}";
     assert_eq!(site.docker(&["inspect", "-f", form, "box"]).ok(), "exited 137\n");
@@ -219,7 +222,7 @@ fn a_stopped_container_stays_stopped_and_a_reboot_starts_what_should_run() {
         if let Some((pid, _)) = identity::parse(&shim).filter(|_| identity::is_alive(&shim)) {
             kill_process(Pid::from_raw(pid as i32).unwrap(), Signal::KILL).unwrap();
         }
-        cgroup::kill_and_remove(&directories, std::time::Duration::from_secs(5)).unwrap();
+        cgroup::kill_and_remove(&directories, Duration::from_secs(5)).unwrap();
         let path = dir.join("state.json");
         let text = std::fs::read_to_string(&path).unwrap();
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
@@ -235,4 +238,70 @@ fn a_stopped_container_stays_stopped_and_a_reboot_starts_what_should_run() {
     assert_eq!(status("never"), "exited\n");
     let code = site.block_on(site.client().wait("never", WaitFor::NotRunning)).unwrap();
     assert_eq!(code, 137);
+}
+
+/// Makes the shim of a container stand still; what it is.
+fn stand_still(site: &Site, name: &str) -> String {
+    let shim = shim_pid(site, name);
+    signal_shim(&shim, Signal::STOP);
+    shim
+}
+
+#[test]
+fn a_shim_that_stands_still_keeps_nobody_from_ending_its_container() {
+    let site = Site::new();
+    let ends: [&[&str]; 3] = [&["kill"], &["rm", "-f"], &["stop", "-t", "1"]];
+    let names = ["killed", "removed", "stopped"];
+    for name in names {
+        site.docker(&["run", "-d", "--name", name, "busybox", "sleep", "1000"]).ok();
+        stand_still(&site, name);
+    }
+    std::thread::scope(|scope| {
+        for (name, words) in names.into_iter().zip(ends) {
+            let site = &site;
+            scope.spawn(move || {
+                let begin = Instant::now();
+                site.docker(&[words, &[name]].concat()).ok();
+                // A stop asks twice: first to end, then to be killed.
+                let limit = if name == "stopped" { 20 } else { 10 };
+                let took = begin.elapsed();
+                assert!(took < Duration::from_secs(limit), "{name}: {took:?}");
+            });
+        }
+    });
+    let form = "{{.State.Status}} {{.State.ExitCode}}";
+    for name in ["killed", "stopped"] {
+        assert_eq!(site.docker(&["inspect", "-f", form, name]).ok(), "exited 137\n");
+    }
+    assert_eq!(site.docker(&["inspect", "removed"]).code, 1);
+    assert_eq!(site.remains(), Vec::<String>::new());
+    site.docker(&["start", "killed"]).ok();
+    assert_eq!(site.docker(&["exec", "killed", "echo", "alive"]).ok(), "alive\n");
+}
+
+#[test]
+fn an_engine_starts_beside_a_shim_that_stands_still_and_takes_it_over_when_it_goes_on() {
+    let mut site = Site::new();
+    for name in ["later", "ended", "other"] {
+        site.docker(&["run", "-d", "--name", name, "busybox", "sleep", "1000"]).ok();
+    }
+    let [later, _] = ["later", "ended"].map(|name| stand_still(&site, name));
+    site.kill_engine();
+    let begin = Instant::now();
+    site.start_engine();
+    assert!(begin.elapsed() < Duration::from_secs(8), "it took {:?}", begin.elapsed());
+    assert_eq!(site.docker(&["ps", "-q"]).ok().lines().count(), 3);
+    assert_eq!(site.docker(&["exec", "other", "echo", "alive"]).ok(), "alive\n");
+    site.docker(&["rm", "-f", "ended"]).ok();
+    signal_shim(&later, Signal::CONT);
+    wait_until("the taking over", || {
+        let said = site.docker(&["exec", "later", "echo", "alive"]);
+        (said.stdout == "alive\n").then_some(())
+    });
+    let begin = Instant::now();
+    site.docker(&["stop", "-t", "0", "later"]).ok();
+    assert!(begin.elapsed() < Duration::from_secs(5), "it took {:?}", begin.elapsed());
+    assert_eq!(site.docker(&["wait", "later"]).ok(), "137\n");
+    site.docker(&["rm", "-f", "later", "other"]).ok();
+    assert_eq!(site.remains(), Vec::<String>::new());
 }

@@ -1,5 +1,6 @@
 //! kill -9 of the daemon at any point: what it was doing is done or undone, and nothing is left over.
 
+use std::path::Path;
 use std::time::Duration;
 
 use crate::support::{Site, wait_until};
@@ -36,6 +37,48 @@ fn a_daemon_killed_at_any_point_leaves_nothing_that_the_next_does_not_clear() {
             (site.traces().is_empty() && directories.count() == 0).then_some(())
         });
     }
+}
+
+/// Changes what is known of a container's boot to what the first start after a reboot finds.
+fn forget_boot(document: &Path) {
+    let text = std::fs::read_to_string(document).unwrap();
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    assert!(text.contains(boot.trim()), "{text}");
+    // Without the line that says the checksum, as engines once wrote it.
+    let (_, json) = text.split_once('\n').unwrap();
+    std::fs::write(document, json.replace(boot.trim(), "an-earlier-boot")).unwrap();
+}
+
+#[test]
+fn a_daemon_killed_in_the_first_start_after_a_reboot_leaves_a_container_that_goes_on() {
+    let mut site = Site::new();
+    let out = site.dir.path().join("out");
+    std::fs::create_dir(&out).unwrap();
+    let volume = format!("{}:/out", out.display());
+    let script = "touch /out/ran; sleep 1000";
+    let words = ["run", "-d", "--name", "box", "-v", &volume, "busybox", "sh", "-c", script];
+    let id = site.docker(&words).ok();
+    let dir = site.data().join("containers").join(id.trim());
+    let document = dir.join("state.json");
+    for _ in 0..10 {
+        site.docker(&["stop", "-t", "0", "box"]).ok();
+        site.stop_engine();
+        forget_boot(&document);
+        std::fs::remove_file(out.join("ran")).unwrap();
+        site.start_engine();
+        let mut start = site.spawn(&crate::support::docker28(), &["start", "box"]);
+        wait_until("the container's making", || dir.join("shim/cgroups").exists().then_some(()));
+        site.kill_engine();
+        start.wait().unwrap();
+        wait_until("the container", || out.join("ran").exists().then_some(()));
+        let recorded = std::fs::read_to_string(&document).unwrap().contains("\"running\"");
+        site.start_engine();
+        assert_eq!(site.docker(&["exec", "box", "echo", "alive"]).ok(), "alive\n");
+        if !recorded {
+            return;
+        }
+    }
+    panic!("no daemon was killed between a start and the record of it");
 }
 
 #[test]

@@ -66,6 +66,32 @@ fn a_start_period_forgives_and_its_own_interval_finds_the_start_soon() {
 }
 
 #[test]
+fn a_clock_that_was_set_does_not_cut_a_start_period_short() {
+    let mut site = Site::new();
+    let check = ["--health-cmd", "false", "--health-interval", "10m", "--health-retries", "1"];
+    let start = ["--health-start-period", "5m", "--health-start-interval", "100ms"];
+    let words =
+        [&["run", "-d", "--name", "app"], &check[..], &start, &["busybox", "sleep", "1000"]];
+    let id = site.docker(&words.concat()).ok();
+    site.kill_engine();
+    // As on a device that did not know the time when the container was started.
+    let path = site.data().join("containers").join(id.trim()).join("state.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (_, json) = text.split_once('\n').unwrap();
+    let mut state: serde_json::Value = serde_json::from_str(json).unwrap();
+    state["started_at"] = serde_json::json!(1_000_000_000);
+    std::fs::write(&path, state.to_string()).unwrap();
+    site.start_engine();
+    wait_until("failures that are forgiven", || {
+        let form =
+            "{{.State.Health.Status}} {{.State.Health.FailingStreak}} {{len .State.Health.Log}}";
+        let said = site.docker(&["inspect", "-f", form, "app"]).ok();
+        assert!(said.starts_with("starting 0 "), "{said}");
+        (said.trim() > "starting 0 2").then_some(())
+    });
+}
+
+#[test]
 fn what_is_paused_is_not_checked() {
     let site = Site::new();
     let check = ["--health-cmd", "true", "--health-interval", "100ms", "--health-timeout", "200ms"];

@@ -1,6 +1,6 @@
 //! The name service in containers, and what is told of networks.
 
-use std::net::{TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 
 use crate::support::{Site, now, wait_until};
 
@@ -67,4 +67,47 @@ fn entering_and_leaving_networks_is_told_in_order() {
             "network destroy",
         ]
     );
+}
+
+/// A name server at an address of the site; each question that it got is told.
+fn name_server(site: &Site, address: &str) -> std::sync::mpsc::Receiver<String> {
+    let local = format!("{address}/32");
+    site.command_of("ip", &["addr", "add", &local, "dev", "lo"], b"").ok();
+    let socket = UdpSocket::bind((address, 53)).unwrap();
+    let (asked, questions) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 512];
+        while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+            let query = &buffer[..length];
+            let Some(question) = minke_engine_shim::dns::question(query) else { continue };
+            let answer = question.answer(query, &[Ipv4Addr::new(198, 51, 100, 7).into()]);
+            let _ = asked.send(question.name);
+            let _ = socket.send_to(&answer, from);
+        }
+    });
+    questions
+}
+
+#[test]
+fn nothing_leaves_an_internal_network_in_the_names_that_its_containers_look_up() {
+    let site = Site::new();
+    let cli = |words: &[&str]| site.docker(words);
+    let questions = name_server(&site, "10.99.0.53");
+    cli(&["network", "create", "--internal", "inner"]).ok();
+    cli(&["network", "create", "outer"]).ok();
+    let run = ["run", "-d", "--network", "inner", "--dns", "10.99.0.53", "--name", "box"];
+    cli(&[&run[..], &["busybox", "sleep", "1000"]].concat()).ok();
+    let look = |name: &str| cli(&["exec", "box", "nslookup", name, "127.0.0.11"]);
+    let is_held = |name: &str| {
+        let said = look(name);
+        assert!(said.stdout.contains("SERVFAIL") || said.stderr.contains("SERVFAIL"), "{said:?}");
+        assert_eq!(questions.try_iter().find(|asked| asked == name), None);
+    };
+    is_held("secret.example.org");
+    assert!(look("box").stdout.contains("Address"), "its own names are answered");
+    cli(&["network", "connect", "outer", "box"]).ok();
+    assert!(look("open.example.org").ok().contains("198.51.100.7"));
+    assert!(questions.try_iter().any(|asked| asked == "open.example.org"));
+    cli(&["network", "disconnect", "outer", "box"]).ok();
+    is_held("again.example.org");
 }

@@ -187,3 +187,65 @@ fn a_bridge_that_the_host_has_is_used_and_left_and_other_links_are_refused() {
         ip(&site, &["link", "del", link]).ok();
     }
 }
+
+#[test]
+fn an_internal_network_that_comes_first_takes_neither_the_way_out_nor_the_ports() {
+    let site = Site::new();
+    let cli = |words: &[&str]| site.docker(words);
+    cli(&["network", "create", "--internal", "aa"]).ok();
+    cli(&["network", "create", "--subnet", "10.79.3.0/24", "bb"]).ok();
+    let serve = "while true; do echo served | nc -l -p 80; done";
+    let words = ["create", "--name", "web", "--network", "aa", "-p", "18095:80", "busybox"];
+    cli(&[&words[..], &["sh", "-c", serve]].concat()).ok();
+    cli(&["network", "connect", "bb", "web"]).ok();
+    cli(&["start", "web"]).ok();
+    let routes = |name: &str| cli(&["exec", name, "ip", "route"]).ok();
+    let shown = routes("web");
+    assert!(shown.contains("default via 10.79.3.1"), "{shown}");
+    // A container of another network comes in as somebody outside does.
+    let gateway =
+        cli(&["network", "inspect", "-f", "{{(index .IPAM.Config 0).Gateway}}", "bridge"]);
+    let gateway = gateway.ok();
+    let ask = ["run", "--rm", "busybox", "nc", "-w", "2", gateway.trim(), "18095"];
+    wait_until("the published port", || (cli(&ask).stdout.trim() == "served").then_some(()));
+    cli(&["run", "-d", "--name", "late", "--network", "aa", "busybox", "sleep", "1000"]).ok();
+    let shown = routes("late");
+    assert!(!shown.contains("default"), "{shown}");
+    cli(&["network", "connect", "bb", "late"]).ok();
+    let shown = routes("late");
+    assert!(shown.contains("default via 10.79.3.1"), "{shown}");
+    // Leaving the internal one does not move the way out.
+    cli(&["network", "disconnect", "aa", "late"]).ok();
+    let shown = routes("late");
+    assert!(shown.contains("default via 10.79.3.1"), "{shown}");
+}
+
+#[test]
+fn a_network_that_cannot_be_made_keeps_only_its_own_containers_from_starting() {
+    let mut site = Site::new();
+    let ip = |site: &Site, line: &str| {
+        let words: Vec<&str> = line.split(' ').collect();
+        site.command_of("ip", &words, b"")
+    };
+    for (name, bridge) in [("spoiled", "mkx"), ("second", "mky")] {
+        let option = format!("com.docker.network.bridge.name={bridge}");
+        site.docker(&["network", "create", "-o", &option, name]).ok();
+    }
+    site.stop_engine();
+    for bridge in ["mkx", "mky"] {
+        ip(&site, &format!("link del {bridge}")).ok();
+    }
+    ip(&site, "link add mkx type veth peer name mky").ok();
+    site.start_engine();
+    site.docker(&["run", "--rm", "busybox", "true"]).ok();
+    let run = ["run", "--rm", "--network", "spoiled", "busybox", "true"];
+    let refused = site.docker(&run);
+    assert!(
+        refused.code == 125 && refused.stderr.contains("mkx is a link of the host"),
+        "{refused:?}"
+    );
+    site.docker(&["network", "rm", "second"]).ok();
+    ip(&site, "link show mky").ok();
+    ip(&site, "link del mkx").ok();
+    site.docker(&run).ok();
+}

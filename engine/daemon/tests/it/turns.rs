@@ -138,3 +138,23 @@ fn a_restart_is_no_end_for_a_container_that_removes_itself() {
     assert_eq!(site.remains(), Vec::<String>::new());
     assert!(!site.log().contains("could not be removed after its end"), "{}", site.log());
 }
+
+#[test]
+fn a_start_that_failed_at_the_log_can_be_tried_again_at_once_and_lasts() {
+    let mut site = Site::new();
+    let id = site.docker(&["create", "--name", "box", "busybox", "sleep", "1000"]).ok();
+    let id = id.trim();
+    let log = site.data().join("containers").join(id).join(format!("{id}-json.log"));
+    std::fs::create_dir(&log).unwrap();
+    let failed = site.docker(&["start", "box"]);
+    assert!(failed.code != 0 && failed.stderr.contains("opening the log"), "{failed:?}");
+    std::fs::remove_dir(&log).unwrap();
+    site.docker(&["start", "box"]).ok();
+    // Nothing tells of the shim of the first start: it is given the time after which it would end for
+    // want of company, and would take the socket of the second with it.
+    std::thread::sleep(Duration::from_secs(12));
+    assert_eq!(site.docker(&["exec", "box", "echo", "alive"]).ok(), "alive\n");
+    site.kill_engine();
+    site.start_engine();
+    assert_eq!(site.docker(&["exec", "box", "echo", "alive"]).ok(), "alive\n");
+}

@@ -69,7 +69,7 @@ impl Networks {
             mac: mac.map(|byte| format!("{byte:02x}")).join(":"),
             interface,
             names: if record.dns { options.names.clone() } else { Vec::new() },
-            default_route: options.default_route,
+            default_route: options.default_route && !record.internal,
             ports,
         })
     }
@@ -99,7 +99,7 @@ impl Networks {
             inside.ensure_address(interface, index, address.into(), pool.subnet.prefix()).await?;
         }
         inside.set_up(interface).await?;
-        if endpoint.default_route && !record.internal {
+        if endpoint.default_route {
             add_routes(&inside, record, endpoint, index).await?;
         }
         let script = firewall::publish_script(&self.shared.engine, record, endpoint);
@@ -121,8 +121,8 @@ impl Networks {
         namespace: &Path,
     ) -> Result<(), NetworkError> {
         let bridge = match links.index(&record.bridge).await? {
-            Some(index) => index,
-            None => {
+            Some(index) if !self.unmade().contains(&record.id) => index,
+            _ => {
                 self.make(record, links).await?;
                 links.index(&record.bridge).await?.unwrap_or_default()
             }
@@ -167,7 +167,11 @@ impl Networks {
         } else {
             Links::here()?.delete(&endpoint.host_interface).await?;
         }
-        if endpoint.default_route { self.route_elsewhere(container).await } else { Ok(()) }
+        // Documents of earlier versions have the mark at internal networks too.
+        match endpoint.default_route && !record.internal {
+            true => self.route_elsewhere(container).await,
+            false => Ok(()),
+        }
     }
 
     /// The network with the way out is left: another one of the container's becomes it.
@@ -247,49 +251,6 @@ impl Networks {
             // Somebody flushed the ruleset: then the elements are gone, and the rest must come back.
             Err(_) => firewall::apply(&self.rebuild_script()).await,
         }
-    }
-
-    /// The sources file of a container's name service: the names of its networks, then the upstreams.
-    fn write_sources(&self, container: &str) -> Result<(), NetworkError> {
-        let path = self.namespace(container)?.dns;
-        let old = std::fs::read_to_string(&path).unwrap_or_default();
-        let mut text = String::new();
-        for record in self.records().values() {
-            if record.dns && record.endpoints.contains_key(container) {
-                text.push_str("names ");
-                text.push_str(&self.names_path(&record.id).to_string_lossy());
-                text.push('\n');
-            }
-        }
-        let kept = |line: &&str| line.starts_with("upstream ") || line.starts_with("alias ");
-        for line in old.lines().filter(kept) {
-            text.push_str(line);
-            text.push('\n');
-        }
-        names::replace(&path, &text)
-    }
-
-    /// Give a container names of its own for others: pairs of a name and what the other is called.
-    pub async fn set_aliases(
-        &self,
-        container: &str,
-        aliases: &[(String, String)],
-    ) -> Result<(), NetworkError> {
-        let _change = self.shared.change.lock().await;
-        let path = self.namespace(container)?.dns;
-        let old = std::fs::read_to_string(&path).unwrap_or_default();
-        let mut text = String::new();
-        for line in old.lines().filter(|line| !line.starts_with("alias ")) {
-            text.push_str(line);
-            text.push('\n');
-        }
-        for (alias, name) in aliases {
-            if let Some(bad) = [alias, name].into_iter().find(|name| !names::is_valid(name)) {
-                return Err(NetworkError::Invalid { what: "link", value: bad.clone() });
-            }
-            text.push_str(&format!("alias {alias} {name}\n"));
-        }
-        names::replace(&path, &text)
     }
 }
 

@@ -1,5 +1,8 @@
 //! After a restart of the daemon, and at the end of an engine.
 
+use std::collections::BTreeSet;
+use std::error::Error as _;
+
 use super::Networks;
 use crate::document::{Endpoint, NetworkRecord};
 use crate::link::Links;
@@ -9,38 +12,82 @@ impl Networks {
     /// Make the kernel as the documents say, after a restart of the daemon, a reboot, or a flushed
     /// ruleset. `is_running` tells which containers still run: the endpoints and namespaces of all
     /// others are given up. What runs is not interrupted.
+    ///
+    /// A network that cannot be made is told of and left: it must not keep the others from working.
     pub async fn restore(&self, is_running: impl Fn(&str) -> bool) -> Result<(), NetworkError> {
         let _change = self.shared.change.lock().await;
         let links = Links::here()?;
         let mut gone: Vec<Endpoint> = Vec::new();
         for mut record in self.list() {
-            let before = record.endpoints.len();
-            record.endpoints.retain(|container, endpoint| {
-                let alive = is_running(container)
-                    && self.namespace(container).is_ok_and(|n| netns::is_alive(&n.netns));
-                if !alive {
-                    gone.push(endpoint.clone());
-                }
-                alive
-            });
-            if record.endpoints.len() != before {
-                self.store(&record)?;
+            gone.append(&mut self.forget_ended(&mut record, &is_running));
+            let made = match self.give_way(&mut record, &links).await {
+                Ok(()) => self.make(&record, &links).await,
+                error => error,
+            };
+            if let Err(error) = made {
+                tracing::error!(network = record.name, error = chain(&error), "cannot be made");
             }
-            self.give_way(&mut record, &links).await?;
-            self.make(&record, &links).await?;
         }
         firewall::apply(&self.rebuild_script()).await?;
+        self.sweep_namespaces(&is_running);
+        self.renew_sources();
+        for endpoint in gone.iter().filter(|endpoint| !endpoint.host_interface.is_empty()) {
+            if let Err(error) = links.delete(&endpoint.host_interface).await {
+                tracing::warn!(link = endpoint.host_interface, error = chain(&error), "it stays");
+            }
+        }
+        Ok(())
+    }
+
+    /// Give up the endpoints of containers that do not run any more, and return them.
+    fn forget_ended(
+        &self,
+        record: &mut NetworkRecord,
+        is_running: impl Fn(&str) -> bool,
+    ) -> Vec<Endpoint> {
+        let mut gone = Vec::new();
+        record.endpoints.retain(|container, endpoint| {
+            let alive = is_running(container)
+                && self.namespace(container).is_ok_and(|n| netns::is_alive(&n.netns));
+            if !alive {
+                gone.push(endpoint.clone());
+            }
+            alive
+        });
+        if !gone.is_empty()
+            && let Err(error) = self.store(record)
+        {
+            // The next start finds out by itself; what is in memory must be right now.
+            self.records().insert(record.id.clone(), record.clone());
+            tracing::warn!(network = record.name, error = chain(&error), "its document is old");
+        }
+        gone
+    }
+
+    /// Remove the namespaces and sources of containers that do not run any more.
+    fn sweep_namespaces(&self, is_running: impl Fn(&str) -> bool) {
         for name in netns::names(&self.shared.namespaces) {
             let bare = |end: &str| name.strip_suffix(end);
             let container = bare(".dns").or(bare(".user")).unwrap_or(&name);
-            if !is_running(container) {
-                netns::remove(&self.shared.namespaces.join(&name))?;
+            if !is_running(container)
+                && let Err(error) = netns::remove(&self.shared.namespaces.join(&name))
+            {
+                tracing::warn!(namespace = name, error = chain(&error), "it stays");
             }
         }
-        for endpoint in gone.iter().filter(|endpoint| !endpoint.host_interface.is_empty()) {
-            links.delete(&endpoint.host_interface).await?;
+    }
+
+    /// Bring the sources files of running containers up to date: one that an earlier version wrote lets
+    /// containers of internal networks ask servers outside.
+    fn renew_sources(&self) {
+        let records: Vec<_> = self.list();
+        let containers: BTreeSet<&String> =
+            records.iter().flat_map(|record| record.endpoints.keys()).collect();
+        for container in containers {
+            if let Err(error) = self.write_sources(container) {
+                tracing::error!(container, error = chain(&error), "its name service is not told");
+            }
         }
-        Ok(())
     }
 
     /// A subnet that nobody asked for is given up when the host has come to need it, if no container
@@ -87,7 +134,9 @@ impl Networks {
                     for endpoint in record.endpoints.values() {
                         note(links.delete(&endpoint.host_interface).await);
                     }
-                    note(links.delete(&record.bridge).await);
+                    if let Some(bridge) = record.own_link() {
+                        note(links.delete_bridge(bridge).await);
+                    }
                 }
             }
             Err(error) => note(Err(error)),
@@ -103,4 +152,15 @@ impl Networks {
         }
         first
     }
+}
+
+/// An error with its causes: the log is the only place that hears of it.
+fn chain(error: &NetworkError) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    text
 }

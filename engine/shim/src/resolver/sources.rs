@@ -42,32 +42,54 @@ fn read(path: &Path) -> String {
     fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }
 
-/// The sources file of a container and the names files that it names.
+/// The sources file of a container and the files that it names.
 pub(super) struct SourceFiles {
     file: Watched,
     names: Vec<Watched>,
+    resolv: Option<Watched>,
+    /// Whom to ask now.
+    servers: Vec<SocketAddr>,
     sources: Sources,
     turn: usize,
 }
 
 impl SourceFiles {
     pub(super) fn new(path: PathBuf) -> Self {
-        let file = Watched::new(path);
-        Self { file, names: Vec::new(), sources: Sources::default(), turn: 0 }
+        Self {
+            file: Watched::new(path),
+            names: Vec::new(),
+            resolv: None,
+            servers: Vec::new(),
+            sources: Sources::default(),
+            turn: 0,
+        }
     }
 
     fn refresh(&mut self) {
-        if self.file.refresh() {
+        let mut changed = self.file.refresh();
+        if changed {
             self.sources = Sources::parse(&self.file.text);
             self.names = self.sources.names.iter().cloned().map(Watched::new).collect();
+            self.resolv = self.sources.resolv.clone().map(Watched::new);
         }
         for file in &mut self.names {
             file.refresh();
         }
+        if let Some(resolv) = &mut self.resolv {
+            changed |= resolv.refresh();
+        }
+        if changed {
+            self.servers =
+                self.resolv.as_ref().map(|file| names::servers(&file.text)).unwrap_or_default();
+            if self.servers.is_empty() {
+                self.servers.clone_from(&self.sources.upstreams);
+            }
+        }
     }
 
+    /// The servers for what is none of ours, as of the last [`answer`](Self::answer).
     pub(super) fn upstreams(&self) -> &[SocketAddr] {
-        &self.sources.upstreams
+        &self.servers
     }
 
     /// The answer, if the name or address is one of ours.

@@ -119,17 +119,18 @@ impl Server {
         }
         let _ = fs::remove_file("exit");
         let _ = fs::remove_dir_all("state");
+        self.phase = Phase::Running;
+        self.sessions[0].starter = Some(self.clients[place].id);
         if let Some(log) = &self.config.log {
             match LogFile::open(log) {
                 Ok(log) => self.log = Some(log),
                 Err(error) => {
                     let why = format!("opening the log {}: {error}", log.path.display());
-                    return Some(failed(Failure::Create, &why));
+                    self.cannot_start(0, why);
+                    return None;
                 }
             }
         }
-        self.phase = Phase::Running;
-        self.sessions[0].starter = Some(self.clients[place].id);
         let bundle = self.config.bundle.clone();
         if let Err(error) = self.launch(0, "run", "--bundle", bundle.as_os_str()) {
             self.launch_failed(0, &error);
@@ -229,6 +230,11 @@ impl Server {
     /// The helper could not even be started.
     fn launch_failed(&mut self, place: usize, error: &io::Error) {
         let why = format!("starting {}: {error}", self.config.runtime.display());
+        self.cannot_start(place, why);
+    }
+
+    /// A session has failed before there was a helper for it.
+    fn cannot_start(&mut self, place: usize, why: String) {
         self.sessions[place].failure = Some((Failure::Create, why));
         self.settle_start(place);
     }
