@@ -92,7 +92,7 @@ pub struct Platform {
     pub os: String,
     /// `amd64`, `arm64`, `arm`, `386`.
     pub architecture: String,
-    /// `v7` and the like; only of `arm` and `arm64`.
+    /// `v7` and the like, where it says more than the architecture: `arm64` alone is `v8`.
     pub variant: Option<String>,
 }
 
@@ -101,7 +101,7 @@ impl Platform {
     pub fn host() -> Self {
         let (architecture, variant) = match std::env::consts::ARCH {
             "x86_64" => ("amd64", None),
-            "aarch64" => ("arm64", Some("v8")),
+            "aarch64" => ("arm64", None),
             "arm" => ("arm", Some("v7")),
             "x86" => ("386", None),
             "powerpc64" => ("ppc64le", None),
@@ -114,7 +114,8 @@ impl Platform {
         }
     }
 
-    /// Reads `os/arch[/variant]` or just `arch`, as `docker pull --platform` takes it.
+    /// Reads `os/arch[/variant]` or just `arch`, as `docker pull --platform` takes it. What has several
+    /// spellings comes out in the one that containerd has, so that equal platforms are equal.
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('/').map(str::to_ascii_lowercase);
         let (first, second, third) = (parts.next()?, parts.next(), parts.next());
@@ -125,13 +126,26 @@ impl Platform {
         if os.is_empty() || architecture.is_empty() || parts.next().is_some() {
             return None;
         }
-        let architecture = match architecture.as_str() {
-            "x86_64" => "amd64".to_owned(),
-            "aarch64" => "arm64".to_owned(),
-            _ => architecture,
-        };
-        Some(Self { os, architecture, variant })
+        let (architecture, variant) = normal(architecture, variant.unwrap_or_default());
+        Some(Self { os, architecture, variant: Some(variant).filter(|v| !v.is_empty()) })
     }
+}
+
+/// One spelling for an architecture and its variant; an empty variant is none.
+fn normal(architecture: String, variant: String) -> (String, String) {
+    let (architecture, variant) = match (architecture.as_str(), variant.as_str()) {
+        ("i386", _) => ("386", ""),
+        ("x86_64" | "x86-64" | "amd64", "v1") => ("amd64", ""),
+        ("x86_64" | "x86-64", variant) => ("amd64", variant),
+        ("aarch64" | "arm64", "8" | "v8") => ("arm64", ""),
+        ("aarch64", variant) => ("arm64", variant),
+        ("armhf", _) | ("arm", "" | "7") => ("arm", "v7"),
+        ("armel", _) | ("arm", "6") => ("arm", "v6"),
+        ("arm", "5") => ("arm", "v5"),
+        ("arm", "8") => ("arm", "v8"),
+        _ => return (architecture, variant),
+    };
+    (architecture.to_owned(), variant.to_owned())
 }
 
 impl std::fmt::Display for Platform {
@@ -237,4 +251,34 @@ pub struct Pushed {
     pub reference: ImageReference,
     /// Bytes of the manifest.
     pub manifest_size: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spellings_of_a_platform_come_to_one() {
+        for (text, shown) in [
+            ("linux/arm64/v8", "linux/arm64"),
+            ("linux/aarch64", "linux/arm64"),
+            ("arm64", "linux/arm64"),
+            ("linux/arm64/v9", "linux/arm64/v9"),
+            ("linux/arm", "linux/arm/v7"),
+            ("linux/arm/7", "linux/arm/v7"),
+            ("linux/arm/v6", "linux/arm/v6"),
+            ("armhf", "linux/arm/v7"),
+            ("linux/armel", "linux/arm/v6"),
+            ("Linux/X86_64", "linux/amd64"),
+            ("linux/amd64/v1", "linux/amd64"),
+            ("linux/amd64/v3", "linux/amd64/v3"),
+            ("linux/i386", "linux/386"),
+            ("linux/riscv64", "linux/riscv64"),
+        ] {
+            assert_eq!(Platform::parse(text).unwrap().to_string(), shown, "{text}");
+        }
+        let host = Platform::host();
+        assert_eq!(Platform::parse(&host.to_string()), Some(host));
+        assert_eq!(Platform::parse("linux/arm64/v8/x"), None);
+    }
 }

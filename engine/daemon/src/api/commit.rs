@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -23,6 +24,9 @@ use crate::containers::commit;
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
 use crate::stamp;
+
+/// Until an address from which is imported begins to answer.
+const ANSWER: Duration = Duration::from_secs(80);
 
 /// `POST /commit`: a container made into an image.
 pub(super) async fn commit(
@@ -148,6 +152,10 @@ async fn download(url: &str) -> Result<Body> {
         Error::Invalid(format!("fetching {url}: {}", crate::error::chain(&error.without_url())))
     };
     let client = build::http_client().map_err(failed)?;
-    let answer = client.get(&url).send().await.and_then(reqwest::Response::error_for_status);
+    let asked = tokio::time::timeout(ANSWER, client.get(&url).send()).await;
+    let answer = asked.map_err(|_| {
+        Error::Invalid(format!("fetching {url}: no answer began in {} seconds", ANSWER.as_secs()))
+    })?;
+    let answer = answer.and_then(reqwest::Response::error_for_status);
     Ok(Body::from_stream(answer.map_err(failed)?.bytes_stream()))
 }

@@ -2,6 +2,8 @@
 
 pub(super) mod list;
 
+use std::collections::HashSet;
+
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{Response, StatusCode};
@@ -10,7 +12,7 @@ use minke_engine_client::wire::{
     ContainerConfig, DeletedImage, GraphDriver, HistoryEntry, ImageDetails, ImageMetadata, Pruned,
     RootFs,
 };
-use minke_engine_images::{Image, RemoveOptions, Removed};
+use minke_engine_images::{Image, ImageId, RemoveOptions, Removed};
 
 use super::params::Params;
 use super::reply::json;
@@ -139,14 +141,23 @@ pub(super) fn tell(daemon: &Daemon, action: &str, id: &str, name: &str) {
     daemon.events.publish("image", action, id, attributes);
 }
 
-fn tell_removed(daemon: &Daemon, image: &str, removed: &[Removed]) -> Vec<DeletedImage> {
+/// What a removal took away, as the API lists it. Of what was deleted only images, which are in `known`,
+/// are worth an event: the rest are stacks of layers.
+fn tell_removed(
+    daemon: &Daemon,
+    image: &str,
+    removed: &[Removed],
+    known: &HashSet<ImageId>,
+) -> Vec<DeletedImage> {
     let rows = removed.iter().map(|one| match one {
         Removed::Untagged(name) => {
             tell(daemon, "untag", image, name);
             DeletedImage { untagged: Some(name.clone()), deleted: None }
         }
         Removed::Deleted(id) => {
-            tell(daemon, "delete", id, id);
+            if id.parse().is_ok_and(|id| known.contains(&id)) {
+                tell(daemon, "delete", id, id);
+            }
             DeletedImage { untagged: None, deleted: Some(id.clone()) }
         }
     });
@@ -161,8 +172,9 @@ pub(super) async fn remove(
     // A damaged image is not found, but can be removed.
     let id = daemon.images.image(&name).map_or_else(|_| name.clone(), |image| image.id.to_string());
     let options = RemoveOptions { force: params.flag("force"), no_prune: params.flag("noprune") };
+    let known = daemon.images.ids();
     let removed = daemon.images.remove(&name, options).await?;
-    Ok(json(&tell_removed(&daemon, &id, &removed)))
+    Ok(json(&tell_removed(&daemon, &id, &removed, &known)))
 }
 
 pub(super) async fn prune(State(daemon): State<Daemon>, params: Params) -> Result<Response<Body>> {
@@ -174,8 +186,9 @@ pub(super) async fn prune(State(daemon): State<Daemon>, params: Params) -> Resul
         until.is_none_or(|until| created(image) <= until)
             && filters.labels_pass(&image.config.config.labels)
     };
+    let known = daemon.images.ids();
     let pruned = daemon.images.prune(dangling, wanted).await?;
-    let rows = tell_removed(&daemon, "", &pruned.removed);
+    let rows = tell_removed(&daemon, "", &pruned.removed, &known);
     Ok(json(&Pruned {
         images_deleted: Some(rows),
         space_reclaimed: pruned.space_reclaimed as i64,

@@ -5,6 +5,7 @@
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
@@ -80,8 +81,8 @@ where
     F: FnOnce(Lines) -> T,
     T: Future<Output = Result<()>> + Send + 'static,
 {
-    let (events, mut queue) = mpsc::channel::<Bytes>(WAITING);
-    let work = run(Lines(events));
+    let (lines, mut queue) = Lines::new();
+    let work = run(lines);
     let (verdict, first) = oneshot::channel::<Result<()>>();
     let pieces = Pieces::of(move |sender| async move {
         tokio::pin!(work);
@@ -90,7 +91,7 @@ where
             // Both arms are cancel-safe: the work is polled on, never dropped.
             tokio::select! {
                 biased;
-                Some(line) = queue.recv() => {
+                Some(line) = queue.next() => {
                     if let Some(verdict) = verdict.take() {
                         let _ = verdict.send(Ok(()));
                     }
@@ -101,7 +102,7 @@ where
                 result = &mut work => break result,
             }
         };
-        while let Ok(line) = queue.try_recv() {
+        while let Some(line) = queue.waiting() {
             if let Some(verdict) = verdict.take() {
                 let _ = verdict.send(Ok(()));
             }
@@ -134,14 +135,55 @@ fn error_line(error: &Error) -> Bytes {
     })
 }
 
-/// Where a transfer's lines go.
+/// Where a transfer's lines go. They wait in memory for a slow client: what is said at an end is as much
+/// as there are layers and names.
 #[derive(Clone)]
-struct Lines(mpsc::Sender<Bytes>);
+struct Lines {
+    sender: mpsc::UnboundedSender<Bytes>,
+    waiting: Arc<AtomicUsize>,
+}
+
+/// The other end of [`Lines`].
+struct Queue {
+    receiver: mpsc::UnboundedReceiver<Bytes>,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Queue {
+    /// Cancel-safe.
+    async fn next(&mut self) -> Option<Bytes> {
+        let line = self.receiver.recv().await?;
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        Some(line)
+    }
+
+    /// The next of the lines that are here already.
+    fn waiting(&mut self) -> Option<Bytes> {
+        let line = self.receiver.try_recv().ok()?;
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        Some(line)
+    }
+}
 
 impl Lines {
+    fn new() -> (Lines, Queue) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let waiting = Arc::new(AtomicUsize::new(0));
+        (Lines { sender, waiting: waiting.clone() }, Queue { receiver, waiting })
+    }
+
+    fn put(&self, line: Bytes) {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        // Nobody hears it: the transfer itself is about to be given up.
+        let _ = self.sender.send(line);
+    }
+
     fn event(&self, event: &ProgressEvent) {
         // A client that is this far behind misses how far it is, never what the end is.
-        let _ = self.0.try_send(line(&event.to_json()));
+        let says_how_far = event.detail.is_some();
+        if !says_how_far || self.waiting.load(Ordering::Relaxed) < WAITING {
+            self.put(line(&event.to_json()));
+        }
     }
 
     /// An event of a load: what is said in the end goes where a build's output goes.
@@ -149,18 +191,8 @@ impl Lines {
         match (event.id.is_some(), quiet) {
             (true, true) => {}
             (true, false) => self.event(event),
-            (false, _) => {
-                let _ = self.0.try_send(line(&json!({ "stream": event.status })));
-            }
+            (false, _) => self.put(line(&json!({ "stream": event.status }))),
         }
-    }
-
-    async fn fail(&self, error: &Error) {
-        let _ = self.0.send(error_line(error)).await;
-    }
-
-    async fn say(&self, value: &serde_json::Value) {
-        let _ = self.0.send(line(value)).await;
     }
 }
 
@@ -233,7 +265,11 @@ pub(super) async fn push(
     params: &Params,
     headers: &HeaderMap,
 ) -> Result<Response<Body>> {
-    let reference = reference(name, params.text("tag").unwrap_or_default())?;
+    let tag = params.text("tag").unwrap_or_default();
+    let references = match tag {
+        "" => all_tags(daemon, name)?,
+        tag => vec![reference(name, tag)?],
+    };
     let options = PushOptions {
         auth: credentials(headers)?,
         insecure: daemon.options.insecure_registries.clone(),
@@ -241,21 +277,45 @@ pub(super) async fn push(
     };
     let daemon = daemon.clone();
     transfer(move |lines| async move {
-        let progress = lines.clone();
-        let pushed = daemon
-            .images
-            .push(&reference, &options, move |event| progress.event(&event))
-            .await?;
-        let digest = pushed.reference.digest().map(ToString::to_string).unwrap_or_default();
-        let tag = reference.tag().unwrap_or_default();
-        let size = pushed.manifest_size;
-        lines
-            .say(&json!({ "progressDetail": {}, "aux": { "Tag": tag, "Digest": digest, "Size": size } }))
-            .await;
-        tell(&daemon, "push", &reference.familiar(), &reference.familiar_name());
+        for (at, reference) in references.into_iter().enumerate() {
+            let progress = lines.clone();
+            // Where all tags go is said once.
+            let is_new = move |event: &ProgressEvent| {
+                at == 0 || !event.status.starts_with("The push refers to repository")
+            };
+            let tell_of = move |event| {
+                if is_new(&event) {
+                    progress.event(&event)
+                }
+            };
+            let pushed = daemon.images.push(&reference, &options, tell_of).await?;
+            let digest = pushed.reference.digest().map(ToString::to_string).unwrap_or_default();
+            let tag = reference.tag().unwrap_or_default();
+            let aux = json!({ "Tag": tag, "Digest": digest, "Size": pushed.manifest_size });
+            lines.put(line(&json!({ "progressDetail": {}, "aux": aux })));
+            tell(&daemon, "push", &reference.familiar(), &reference.familiar_name());
+        }
         Ok(())
     })
     .await
+}
+
+/// What a push without a tag sends: every tag of the repository, unless the name itself has one.
+fn all_tags(daemon: &Daemon, name: &str) -> Result<Vec<ImageReference>> {
+    let whole = reference(name, "")?;
+    if !name.parse::<ImageReference>().is_ok_and(|reference| reference.is_name_only()) {
+        return Ok(vec![whole]);
+    }
+    let tags = daemon.images.images().into_iter().flat_map(|image| image.tags);
+    let mut tags: Vec<ImageReference> = tags.filter(|tag| tag.name() == whole.name()).collect();
+    if tags.is_empty() {
+        let repository = whole.familiar_name();
+        return Err(Error::NotFound(format!(
+            "An image does not exist locally with the tag: {repository}"
+        )));
+    }
+    tags.sort_by_key(ToString::to_string);
+    Ok(tags)
 }
 
 /// `POST /images/load`: an archive of images.
@@ -292,7 +352,7 @@ pub(super) async fn load(
             Ok(loaded) => loaded,
             // As Docker: whatever is wrong with an archive is said in the answer's body.
             Err(error) => {
-                lines.fail(&error.into()).await;
+                lines.put(error_line(&error.into()));
                 return Ok(());
             }
         };
@@ -402,6 +462,25 @@ mod tests {
         let basic = Credentials::Basic { username: "u".to_owned(), password: "p".to_owned() };
         assert_eq!(header(r#"{"username":"u","password":"p"}"#), Some(basic));
         assert_eq!(header("{}"), None);
+    }
+
+    #[test]
+    fn a_client_that_is_behind_misses_only_how_far_it_is() {
+        let (lines, mut queue) = Lines::new();
+        for at in 0..WAITING as u64 + 100 {
+            lines.event(&ProgressEvent::at("layer", "Downloading", at, 1 << 20));
+        }
+        lines.event(&ProgressEvent::of("layer", "Pull complete"));
+        lines.event(&ProgressEvent::message("Status: Downloaded newer image for x"));
+        lines.loading(&ProgressEvent::message("Loaded image: x"), true);
+        let all: Vec<Bytes> = std::iter::from_fn(|| queue.waiting()).collect();
+        assert_eq!(all.len(), WAITING + 3);
+        let last: Vec<_> = all[WAITING..].iter().map(|l| String::from_utf8_lossy(l)).collect();
+        for (line, says) in last.iter().zip(["Pull complete", "Status: ", "Loaded image: x"]) {
+            assert!(line.contains(says), "{line}");
+        }
+        lines.event(&ProgressEvent::at("layer", "Downloading", 1, 1 << 20));
+        assert!(queue.waiting().is_some(), "what was taken makes room");
     }
 
     fn encode(bytes: &[u8]) -> String {

@@ -71,3 +71,19 @@ fn who_names_caches_gets_steps_of_these_only() {
     assert_eq!(cached("t=two&cachefrom=%5B%22one%22%5D"), 2);
     assert_eq!(cached("t=two&cachefrom=%5B%22nosuchtag%22%5D"), 0);
 }
+
+#[test]
+fn a_name_that_no_image_can_have_is_refused_before_anything_is_built() {
+    let site = Site::new();
+    let digest = format!("t=app@sha256:{}", "0".repeat(64));
+    for (query, says) in [
+        ("t=Upper", "invalid reference format"),
+        ("t=good&t=a:b:c", "invalid reference format"),
+        (&digest, "with a digest reference"),
+    ] {
+        let (status, lines) = build(&site, query, "FROM busybox\nENV A=1\n");
+        let message = lines[0]["message"].as_str().unwrap_or_default();
+        assert!(status == 400 && message.contains(says), "{query}: {status} {lines:?}");
+    }
+    assert_eq!(site.docker(&["images", "-q"]).ok().lines().count(), 1, "something was built");
+}

@@ -90,7 +90,8 @@ pub fn serve(content: Content) -> String {
             sender.send(listener.local_addr().unwrap().to_string()).unwrap();
             let router = Router::new()
                 .route("/v2/", get(async || "{}"))
-                .route("/v2/{*path}", get(answer))
+                // It takes manifests of what it has and forgets them.
+                .route("/v2/{*path}", get(answer).put(async || StatusCode::CREATED))
                 .with_state(Arc::new(content));
             axum::serve(listener, router).await.unwrap();
         });
@@ -136,4 +137,45 @@ fn a_mirror_stands_for_docker_io_and_run_pulls_what_is_missing() {
         assert!(run.stderr.contains("Unable to find image"), "{run:?}");
         site.cli(&docker, &["rmi", "busybox"]).ok();
     }
+}
+
+#[test]
+fn a_push_of_all_tags_sends_each_of_the_repository() {
+    let site = Site::empty(&[]);
+    let registry = serve(content());
+    let [repository, other] = ["app", "apps"].map(|name| format!("{registry}/team/{name}"));
+    for docker in clis() {
+        let cli = |words: &[&str]| site.cli(&docker, words);
+        let name = |tag: &str| format!("{repository}:{tag}");
+        cli(&["pull", &name("v1")]).ok();
+        cli(&["tag", &name("v1"), &name("v2")]).ok();
+        cli(&["tag", &name("v1"), &format!("{other}:v3")]).ok();
+        let pushed = cli(&["push", "-a", &repository]).ok();
+        for (says, times) in [("v1: digest:", 1), ("v2: digest:", 1), ("v3:", 0), ("refers to", 1)]
+        {
+            assert_eq!(pushed.matches(says).count(), times, "{says}: {pushed}");
+        }
+        let one = cli(&["push", &name("v2")]).ok();
+        assert!(one.contains("v2: digest:") && !one.contains("v1:"), "{one}");
+        let none = cli(&["push", "-a", &format!("{registry}/team/none")]);
+        assert!(none.code == 1 && none.stderr.contains("does not exist locally"), "{none:?}");
+        cli(&["rmi", &name("v1"), &name("v2"), &format!("{other}:v3")]).ok();
+    }
+}
+
+#[test]
+fn a_removal_has_an_event_of_the_image_and_none_of_its_layers() {
+    let site = Site::empty(&[]);
+    let registry = serve(content());
+    let name = format!("{registry}/team/app:v1");
+    site.docker(&["pull", &name]).ok();
+    let id = site.docker(&["inspect", "-f", "{{.Id}}", &name]).ok();
+    let removed = site.docker(&["rmi", &name]).ok();
+    assert_eq!(removed.matches("Deleted: ").count(), 2, "an image and its layer: {removed}");
+    let now = (std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH))
+        .map_or(0, |since| since.as_secs() + 1)
+        .to_string();
+    let events = ["events", "--since", "1h", "--until", &now, "--filter", "event=delete"];
+    let told = site.docker(&[&events[..], &["--format", "{{.Actor.ID}}"]].concat()).ok();
+    assert_eq!(told, id);
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use reqwest::header::HeaderMap;
+use reqwest::{RequestBuilder, Url};
 use serde::Deserialize;
 
 use crate::options::Credentials;
@@ -23,6 +24,22 @@ pub(crate) enum Challenge {
 pub(crate) enum Authorization {
     Basic { username: String, password: String },
     Bearer(String),
+}
+
+/// A request with what is to go into its `Authorization`.
+pub(crate) fn sign(request: RequestBuilder, with: Option<Authorization>) -> RequestBuilder {
+    match with {
+        Some(Authorization::Bearer(token)) => request.bearer_auth(token),
+        Some(Authorization::Basic { username, password }) => {
+            request.basic_auth(username, Some(password))
+        }
+        None => request,
+    }
+}
+
+/// Whether an address is on the registry at `base`: same scheme, host and port.
+pub(crate) fn is_own(base: &str, url: &Url) -> bool {
+    Url::parse(base).is_ok_and(|base| base.origin() == url.origin())
 }
 
 #[derive(Deserialize)]
@@ -100,7 +117,7 @@ fn parameters(text: &str) -> HashMap<String, String> {
 /// The request that fetches a token, or what to send without asking anybody.
 pub(crate) enum Answer {
     Ready(Authorization),
-    Ask(Box<reqwest::RequestBuilder>),
+    Ask(Box<RequestBuilder>),
 }
 
 /// How to answer `challenge` for these `scopes`.
@@ -128,7 +145,7 @@ pub(crate) fn answer(
         (Challenge::Bearer { realm, service, scope }, _) => (realm, service, scope),
     };
     let wrong = |why: &str| RegistryError::Challenge(format!("{why}: {realm}"));
-    let mut url = reqwest::Url::parse(&realm).map_err(|_| wrong("the realm is no URL"))?;
+    let mut url = Url::parse(&realm).map_err(|_| wrong("the realm is no URL"))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(wrong("the realm is no web address"));
     }
@@ -171,7 +188,7 @@ pub(crate) fn answer(
 }
 
 fn encode_form(pairs: &[(&str, &str)]) -> String {
-    let mut url = reqwest::Url::parse("form:/").unwrap_or_else(|_| unreachable!("a constant URL"));
+    let mut url = Url::parse("form:/").unwrap_or_else(|_| unreachable!("a constant URL"));
     url.query_pairs_mut().extend_pairs(pairs);
     url.query().unwrap_or_default().to_owned()
 }

@@ -181,7 +181,13 @@ impl Index {
                 .and_then(|offered| offered.variant.clone())
                 .filter(|v| !v.is_empty())
         };
-        let wanted = platform.variant.as_deref();
+        // What a processor is that says no more.
+        let least = match platform.architecture.as_str() {
+            "arm64" => Some("v8"),
+            "amd64" => Some("v1"),
+            _ => None,
+        };
+        let wanted = platform.variant.as_deref().or(least);
         let mut choices = candidates.clone();
         choices.retain(|entry| match (wanted, variant(entry)) {
             (Some(wanted), Some(offered)) => offered.as_str() <= wanted,
@@ -252,6 +258,8 @@ mod tests {
         assert_eq!(selected(&arms, "linux/arm64/v8"), Some(3));
         assert_eq!(selected(&arms, "linux/amd64"), None);
         assert_eq!(selected(&[("amd64", None), ("amd64", Some("v3"))], "linux/amd64"), Some(0));
+        let newer = [("arm64", Some("v9")), ("arm64", Some("v8"))];
+        assert_eq!(selected(&newer, "linux/arm64"), Some(1));
         assert_eq!(selected(&[("amd64", None), ("amd64", None)], "linux/amd64"), Some(0));
     }
 

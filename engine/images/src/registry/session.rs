@@ -12,7 +12,7 @@ use futures_util::StreamExt;
 use minke_common_model::digest::Digest;
 use minke_common_model::image_reference::ImageReference;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
-use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 
 use crate::options::{Credentials, Patience};
 use crate::registry::auth::{self, Answer, Authorization};
@@ -145,7 +145,7 @@ impl Session {
             what: "the search".to_owned(),
             why: format!("{} is no address", self.base),
         };
-        let mut url = reqwest::Url::parse(&format!("{}/v1/search", self.base)).map_err(wrong)?;
+        let mut url = Url::parse(&format!("{}/v1/search", self.base)).map_err(wrong)?;
         url.query_pairs_mut().append_pair("q", term).append_pair("n", &count.to_string());
         let asked = self.small("the search", &|client| client.get(url.clone()), limit).await?;
         Ok(asked.1)
@@ -245,7 +245,7 @@ impl Session {
             let sent = self.once(request(&self.client)).await;
             let (error, asked_wait) = match sent {
                 Ok(answer) if good.contains(&answer.status()) => return Ok(answer),
-                Ok(answer) if answer.status() == StatusCode::UNAUTHORIZED && !answered => {
+                Ok(answer) if !answered && self.is_challenge(&answer) => {
                     answered = true;
                     self.authenticate(answer.headers()).await?;
                     continue;
@@ -269,15 +269,25 @@ impl Session {
         }
     }
 
+    /// Whether an answer is a challenge of the registry's own. What it only names as the place of an upload
+    /// or sends us to may be anybody's: nobody else learns credentials by asking for them.
+    pub(crate) fn is_challenge(&self, answer: &Response) -> bool {
+        answer.status() == StatusCode::UNAUTHORIZED && auth::is_own(&self.base, answer.url())
+    }
+
+    /// The request with the authorization, if it goes to the registry itself.
+    fn authorized(&self, request: RequestBuilder) -> Result<RequestBuilder, RegistryError> {
+        let (client, request) = request.build_split();
+        let request = request.map_err(|error| transport("asking", &self.base, error))?;
+        let is_own = auth::is_own(&self.base, request.url());
+        let request = RequestBuilder::from_parts(client, request);
+        let known = lock(&self.authorization).clone().filter(|_| is_own);
+        Ok(auth::sign(request, known))
+    }
+
     /// One try, given up when no answer begins in time.
     pub(crate) async fn once(&self, request: RequestBuilder) -> Result<Response, RegistryError> {
-        let request = match lock(&self.authorization).clone() {
-            Some(Authorization::Bearer(token)) => request.bearer_auth(token),
-            Some(Authorization::Basic { username, password }) => {
-                request.basic_auth(username, Some(password))
-            }
-            None => request,
-        };
+        let request = self.authorized(request)?;
         let limit = self.patience.stall + self.patience.connect;
         match tokio::time::timeout(limit, request.send()).await {
             Ok(Ok(answer)) => Ok(answer),

@@ -172,7 +172,7 @@ impl Session {
         request: &(dyn Fn(&Client) -> reqwest::RequestBuilder + Sync),
     ) -> Result<Response, RegistryError> {
         let answer = self.once(request(&self.client)).await?;
-        if answer.status() != StatusCode::UNAUTHORIZED {
+        if !self.is_challenge(&answer) {
             return Ok(answer);
         }
         self.authenticate(answer.headers()).await?;
@@ -197,11 +197,16 @@ impl Session {
     /// `Location` may be a path.
     fn location(&self, answer: &Response) -> Result<String, RegistryError> {
         let header = answer.headers().get(LOCATION).and_then(|value| value.to_str().ok());
-        let joined = header.and_then(|location| answer.url().join(location).ok());
-        joined.map(String::from).ok_or_else(|| RegistryError::Document {
+        let wrong = |why: &str| RegistryError::Document {
             what: "the answer to an upload".to_owned(),
-            why: "it has no usable Location".to_owned(),
-        })
+            why: why.to_owned(),
+        };
+        let joined = header.and_then(|location| answer.url().join(location).ok());
+        let location = joined.ok_or_else(|| wrong("it has no usable Location"))?;
+        if self.base.starts_with("https:") && location.scheme() != "https" {
+            return Err(wrong("its Location leads away from TLS"));
+        }
+        Ok(location.into())
     }
 
     fn parse(&self, url: &str) -> Result<Url, RegistryError> {
@@ -239,5 +244,35 @@ impl ChunkReader {
 
     fn digest(&self) -> Digest {
         self.hasher.clone().finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::ResponseBuilderExt;
+
+    use super::*;
+    use crate::options::Patience;
+    use crate::registry::{Access, Clients, Endpoint};
+
+    #[test]
+    fn an_upload_does_not_lead_away_from_tls() {
+        let base = "https://r.example".to_owned();
+        let endpoint = Endpoint { base: base.clone(), is_mirror: false, any_certificate: false };
+        let clients = Clients::default();
+        let session =
+            Session::new(&clients, &endpoint, "app", None, Access::Push, Patience::default());
+        let session = session.unwrap();
+        let location = |to: &str| {
+            let url: Url = format!("{base}/v2/app/blobs/uploads/").parse().unwrap();
+            let answer = axum::http::Response::builder().url(url).header(LOCATION, to).body("");
+            session.location(&Response::from(answer.unwrap()))
+        };
+        assert_eq!(location("/up/1").unwrap(), "https://r.example/up/1");
+        assert_eq!(location("https://s.example/up/1").unwrap(), "https://s.example/up/1");
+        for to in ["http://r.example/up/1", "http://s.example/up/1"] {
+            let error = location(to).unwrap_err();
+            assert!(error.to_string().contains("away from TLS"), "{to}: {error}");
+        }
     }
 }

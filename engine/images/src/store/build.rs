@@ -61,12 +61,13 @@ impl Store {
         config: &ImageConfig,
         parent: Option<ImageId>,
     ) -> Result<ImageId, Error> {
+        // Held before they are looked for: a collection in between would take them away.
+        let hold = self.inner.hold(&config.rootfs.diff_ids);
         for layer in &config.rootfs.diff_ids {
             if !self.inner.has_layer(layer) {
                 return Err(Error::MissingLayer(*layer));
             }
         }
-        let hold = self.inner.hold(&config.rootfs.diff_ids);
         let (inner, config) = (Arc::clone(&self.inner), Arc::new(config.clone()));
         let made = blocking(move || {
             let bytes = serde_json::to_vec(&*config)

@@ -54,6 +54,7 @@ impl Inner {
     /// files that go from under an overlay are gone in the container too.
     fn put_in_place(&self, staged: &Path, layer: &DiffId) -> io::Result<()> {
         let to = self.layer_dir(layer);
+        let places = self.places();
         match renameat_with(CWD, staged, CWD, &to, RenameFlags::NOREPLACE) {
             Ok(()) => {}
             Err(rustix::io::Errno::EXIST) => {
@@ -66,6 +67,7 @@ impl Inner {
             }
             Err(error) => return Err(error.into()),
         }
+        drop(places);
         self.ledger.sync_directory(&self.sub("layers"))
     }
 

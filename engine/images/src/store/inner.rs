@@ -44,6 +44,11 @@ pub(crate) struct Inner {
     state: Mutex<State>,
     /// Held over every change of the index, from reading it to showing it.
     index_lock: Mutex<()>,
+    /// Held while a layer's directory comes or goes by its name: what a collection has forgotten is not
+    /// put in place again before it has moved the old directory away.
+    places: Mutex<()>,
+    /// Held while somebody reads or changes the notes of pulls.
+    notes: Mutex<()>,
     busy: Mutex<HashMap<DiffId, Weak<tokio::sync::Mutex<()>>>>,
     next_name: AtomicU64,
     /// Deletes what open found; whoever needs the space waits for it.
@@ -115,6 +120,8 @@ impl Inner {
             clients: Clients::default(),
             state: Mutex::new(state),
             index_lock: Mutex::new(()),
+            places: Mutex::new(()),
+            notes: Mutex::new(()),
             busy: Mutex::new(HashMap::new()),
             next_name: AtomicU64::new(0),
             sweeper: Mutex::new(None),
@@ -124,6 +131,16 @@ impl Inner {
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The right to move directories of layers.
+    pub(crate) fn places(&self) -> MutexGuard<'_, ()> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The right to the notes of pulls, and to say which beginnings of downloads are wanted.
+    pub(crate) fn notes(&self) -> MutexGuard<'_, ()> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn sub(&self, name: &str) -> PathBuf {

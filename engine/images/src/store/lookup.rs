@@ -1,5 +1,6 @@
 //! Finding images by what people call them, naming them, and saying who uses them.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -19,6 +20,11 @@ impl Store {
     pub fn images(&self) -> Vec<Image> {
         let ids: Vec<ImageId> = self.inner.state().index.images.keys().copied().collect();
         ids.iter().filter_map(|id| self.inner.image(id)).collect()
+    }
+
+    /// The ids of all images, also of those that are not shown.
+    pub fn ids(&self) -> HashSet<ImageId> {
+        self.inner.state().index.images.keys().copied().collect()
     }
 
     /// An image by name (`busybox`, `busybox:1.36`, `name@sha256:…`), id, or the beginning of its id.

@@ -235,7 +235,7 @@ impl Inner {
         removed.push(Removed::Deleted(id.to_string()));
         let pending = crate::store::pending::Pending::load_all(self)?;
         let kept = pending.iter().flat_map(|pending| pending.layers.clone()).collect();
-        let gone = self.collect_layers(&kept)?;
+        let gone = self.collect_layers(&kept);
         removed.extend(deleted_chains(&layers, &gone));
         match parent {
             Some(parent) if !options.no_prune => self.remove_parent(&parent, removed),

@@ -1,6 +1,6 @@
 //! Who asks, and where that may be said.
 
-use minke_engine_images::{Credentials, ErrorKind, PullOptions, chain};
+use minke_engine_images::{Credentials, Error, ErrorKind, PullOptions, PushOptions, Pushed, chain};
 
 use crate::pull::{layer, options, store};
 use crate::registry::{Auth, Fault, Packing, Registry};
@@ -122,4 +122,44 @@ async fn mirrors_are_asked_in_order_without_credentials() {
     assert_eq!(store.image("app:latest").unwrap().tags[0].familiar(), "app:latest");
     assert_eq!(empty.seen("/manifests/latest").len(), 1);
     assert!(full.seen("").iter().all(|seen| seen.authorization.is_none()));
+}
+
+/// Pushes to a registry whose uploads go to another one.
+async fn push_elsewhere(registry: &Registry, elsewhere: &Registry) -> Result<Pushed, Error> {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(dir.path()).await;
+    registry.put_image("from", "v1", "amd64", &[(layer("x", 1000), Packing::Gzip)]);
+    let id = store.pull(&registry.reference("from:v1"), &options(), |_| {}).await.unwrap();
+    let name = registry.reference("app:v1");
+    store.tag(&id, &name).await.unwrap();
+    let uploads = format!("http://{}/v2/app/blobs/uploads/", elsewhere.address);
+    reqwest::Client::new().post(&uploads).send().await.unwrap().error_for_status().unwrap();
+    let to = vec![("location", format!("{uploads}1"))];
+    // The layer's; the first is the wish to take it from the other repository.
+    registry.fault("POST /v2/app/blobs/uploads/", 1, Fault::Status(403, Vec::new()));
+    registry.fault("POST /v2/app/blobs/uploads/", 1, Fault::Status(202, to));
+    registry.set_auth(Auth::Basic("me", "secret"));
+    let auth = password("me", "secret");
+    let options = PushOptions { auth, patience: options().patience, ..PushOptions::default() };
+    store.push(&name, &options, |_| {}).await
+}
+
+#[tokio::test]
+async fn credentials_do_not_follow_an_upload_to_another_port() {
+    let (registry, elsewhere) = (Registry::start().await, Registry::start().await);
+    push_elsewhere(&registry, &elsewhere).await.unwrap();
+    let sent = elsewhere.seen("/v2/app/blobs/uploads/1");
+    assert!(sent.len() >= 2, "{sent:?}");
+    assert!(sent.iter().all(|seen| seen.authorization.is_none()), "{sent:?}");
+    assert!(registry.seen("PUT /v2/app/manifests/").iter().all(|s| s.authorization.is_some()));
+}
+
+#[tokio::test]
+async fn another_port_that_asks_for_credentials_gets_none() {
+    let (registry, elsewhere) = (Registry::start().await, Registry::start().await);
+    let refused = vec![("www-authenticate", "Basic realm=\"theirs\"".to_owned())];
+    elsewhere.fault("PATCH ", 10, Fault::Status(401, refused));
+    let error = push_elsewhere(&registry, &elsewhere).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Denied, "{}", chain(&error));
+    assert!(elsewhere.seen("").iter().all(|seen| seen.authorization.is_none()));
 }

@@ -1,5 +1,6 @@
 //! The store against real registries, real tars and a real disk.
 
+mod at_once;
 mod auth;
 mod disk;
 mod disk_full;
