@@ -12,7 +12,7 @@ use crate::project::{ProjectError, Recipe};
 pub(crate) struct Processor {
     /// As device types say it: `aarch64`.
     pub slug: String,
-    /// As images say it: `linux/arm64/v8`.
+    /// As images say it: `linux/arm64`.
     pub platform: &'static str,
 }
 
@@ -64,21 +64,25 @@ pub(crate) struct BaseImage {
 /// Variables that `FROM` lines may use without declaring them.
 pub(crate) fn builtin(processor: &Processor) -> BTreeMap<String, String> {
     let (architecture, variant) = processor.parts();
-    let host = match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
+    // As the engine says it, which builds with its own.
+    let (host, host_variant) = match std::env::consts::ARCH {
+        "x86_64" => ("amd64", ""),
+        "aarch64" => ("arm64", ""),
+        "arm" => ("arm", "v7"),
+        "x86" => ("386", ""),
+        other => (other, ""),
     };
+    let slash = if host_variant.is_empty() { "" } else { "/" };
     let mut out = BTreeMap::new();
     let mut put = |k: &str, v: String| out.insert(k.to_owned(), v);
     put("TARGETPLATFORM", processor.platform.to_owned());
     put("TARGETOS", "linux".into());
     put("TARGETARCH", architecture.to_owned());
     put("TARGETVARIANT", variant.to_owned());
-    put("BUILDPLATFORM", format!("linux/{host}"));
+    put("BUILDPLATFORM", format!("linux/{host}{slash}{host_variant}"));
     put("BUILDOS", "linux".into());
     put("BUILDARCH", host.to_owned());
-    put("BUILDVARIANT", String::new());
+    put("BUILDVARIANT", host_variant.into());
     out
 }
 

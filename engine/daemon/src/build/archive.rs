@@ -1,5 +1,9 @@
 //! Unpacking a tar into a tree: a build's context, or an archive that `ADD` names.
 
+mod extended;
+#[cfg(test)]
+mod tests;
+
 use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -8,13 +12,13 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::rc::Rc;
 
 use flate2::read::MultiGzDecoder;
-use minke_common_model::pax;
 use rustix::fs::{
-    AtFlags, Gid, Mode, Timespec, Timestamps, Uid, chownat, fchmod, fchown, futimens, linkat,
-    symlinkat, utimensat,
+    AtFlags, FileType, Gid, Mode, Uid, XattrFlags, chmodat, chownat, fchmod, fchown, fsetxattr,
+    futimens, linkat, makedev, mknodat, symlinkat, utimensat,
 };
 use tar::{Archive, Entry, EntryType, Header};
 
+use self::extended::Extended;
 use crate::build::cancel::Cancelled;
 use crate::build::owners::Owner;
 use crate::build::tree::{self, Tree};
@@ -93,13 +97,6 @@ struct Unpacker<'a> {
     free: u64,
 }
 
-/// What extended headers said about the next entry.
-#[derive(Default)]
-struct Extended {
-    path: Option<Vec<u8>>,
-    link: Option<Vec<u8>>,
-}
-
 fn invalid(what: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
@@ -128,7 +125,7 @@ impl Unpacker<'_> {
             match entry.header().entry_type() {
                 EntryType::GNULongName => extended.path = Some(text(&mut entry)?),
                 EntryType::GNULongLink => extended.link = Some(text(&mut entry)?),
-                EntryType::XHeader => records(&text(&mut entry)?, &mut extended)?,
+                EntryType::XHeader => extended.add(&text(&mut entry)?)?,
                 EntryType::XGlobalHeader => {
                     text(&mut entry)?;
                 }
@@ -141,18 +138,20 @@ impl Unpacker<'_> {
     fn entry<R: Read>(
         &mut self,
         kind: EntryType,
-        extended: Extended,
+        mut extended: Extended,
         mut entry: Entry<'_, R>,
     ) -> io::Result<()> {
         let header = entry.header().clone();
-        let path = extended.path.unwrap_or_else(|| header.path_bytes().into_owned());
+        let path = extended.path.take().unwrap_or_else(|| header.path_bytes().into_owned());
         let path = self.place(&path)?;
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", &path));
         if name.is_empty() {
             return Ok(());
         }
         let parent = self.into.make_directory(parent, &mut |_| Ok(()))?;
-        let owner = self.owner(&header);
+        extended.check_size(&path, entry.size())?;
+        let owner = self.owner(&header, &extended);
+        let times = extended.times(&header);
         let mode = Mode::from_raw_mode(header.mode().unwrap_or(0o644) & 0o7777);
         let (uid, gid) = (Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)));
         match kind {
@@ -160,7 +159,7 @@ impl Unpacker<'_> {
                 let made = self.into.make_directory(&path, &mut |_| Ok(()))?;
                 fchown(&made, uid, gid)?;
                 fchmod(&made, mode)?;
-                futimens(&made, &times(&header))?;
+                futimens(&made, &times)?;
             }
             EntryType::Regular | EntryType::Continuous => {
                 tree::clear(parent.as_fd(), name)?;
@@ -168,32 +167,49 @@ impl Unpacker<'_> {
                 self.copy(&mut entry, &mut file)?;
                 fchown(&file, uid, gid)?;
                 fchmod(&file, mode)?;
-                futimens(&file, &times(&header))?;
+                // A change of the owner would take it away.
+                self.capability(&file, &extended)?;
+                futimens(&file, &times)?;
             }
             EntryType::Symlink => {
-                let to = link_name(&header, extended.link)?;
+                let to = link_name(&header, extended.link.take())?;
                 tree::clear(parent.as_fd(), name)?;
                 symlinkat(to.as_slice(), &parent, name)?;
                 chownat(&parent, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
-                utimensat(&parent, name, &times(&header), AtFlags::SYMLINK_NOFOLLOW)?;
+                utimensat(&parent, name, &times, AtFlags::SYMLINK_NOFOLLOW)?;
             }
             EntryType::Link => {
-                self.hard_link(&link_name(&header, extended.link)?, &parent, name)?
+                self.hard_link(&link_name(&header, extended.link.take())?, &parent, name)?
             }
-            // Devices and pipes are of no use in an image's making.
+            // In a context devices and pipes are of no use.
+            EntryType::Fifo | EntryType::Char | EntryType::Block
+                if self.owners == Owners::Archive =>
+            {
+                make_node(&header, &parent, name)
+                    .and_then(|()| Ok(chownat(&parent, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?))
+                    .map_err(|e| io::Error::new(e.kind(), format!("making `{path}`: {e}")))?;
+                utimensat(&parent, name, &times, AtFlags::SYMLINK_NOFOLLOW)?;
+            }
             EntryType::Fifo | EntryType::Char | EntryType::Block => {}
             other => return Err(invalid(format!("`{path}` is of the unknown kind {other:?}"))),
         }
         Ok(())
     }
 
-    fn owner(&self, header: &Header) -> Owner {
-        let id = |number: io::Result<u64>| number.ok().and_then(|n| u32::try_from(n).ok());
+    fn owner(&self, header: &Header, extended: &Extended) -> Owner {
         match self.owners {
             Owners::One(owner) => owner,
-            Owners::Archive => {
-                Owner { uid: id(header.uid()).unwrap_or(0), gid: id(header.gid()).unwrap_or(0) }
+            Owners::Archive => extended.owner(header),
+        }
+    }
+
+    /// Gives a program its capabilities; none to those whose owner is another than the archive's.
+    fn capability(&self, file: &File, extended: &Extended) -> io::Result<()> {
+        match &extended.capability {
+            Some(value) if self.owners == Owners::Archive => {
+                Ok(fsetxattr(file, "security.capability", value, XattrFlags::empty())?)
             }
+            _ => Ok(()),
         }
     }
 
@@ -268,10 +284,22 @@ impl Unpacker<'_> {
     }
 }
 
-fn times(header: &Header) -> Timestamps {
-    let seconds = header.mtime().ok().and_then(|t| i64::try_from(t).ok()).unwrap_or(0);
-    let time = Timespec { tv_sec: seconds, tv_nsec: 0 };
-    Timestamps { last_access: time, last_modification: time }
+/// Makes a device or a pipe.
+fn make_node(header: &Header, parent: &OwnedFd, name: &str) -> io::Result<()> {
+    let number = |part: io::Result<Option<u32>>| part.map(Option::unwrap_or_default);
+    let device = || {
+        Ok::<_, io::Error>(makedev(number(header.device_major())?, number(header.device_minor())?))
+    };
+    let (kind, device) = match header.entry_type() {
+        EntryType::Char => (FileType::CharacterDevice, device()?),
+        EntryType::Block => (FileType::BlockDevice, device()?),
+        _ => (FileType::Fifo, 0),
+    };
+    tree::clear(parent.as_fd(), name)?;
+    mknodat(parent, name, kind, Mode::from_raw_mode(0o600), device)?;
+    // The process's umask took bits away.
+    let mode = Mode::from_raw_mode(header.mode().unwrap_or(0o600) & 0o7777);
+    Ok(chmodat(parent, name, mode, AtFlags::empty())?)
 }
 
 fn link_name(header: &Header, long: Option<Vec<u8>>) -> io::Result<Vec<u8>> {
@@ -289,17 +317,6 @@ fn text(entry: &mut impl Read) -> io::Result<Vec<u8>> {
         out.pop();
     }
     Ok(out)
-}
-
-fn records(body: &[u8], extended: &mut Extended) -> io::Result<()> {
-    for record in pax::records(body) {
-        match record.map_err(|wrong| invalid(wrong.into()))? {
-            (b"path", value) => extended.path = Some(value.to_vec()),
-            (b"linkpath", value) => extended.link = Some(value.to_vec()),
-            _ => {}
-        }
-    }
-    Ok(())
 }
 
 /// How a file is packed, by its first bytes.
@@ -400,144 +417,5 @@ impl Drop for Filter {
         // It may have ended by itself; then only its status is taken.
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::path::Path;
-
-    fn tar(entries: &[(&str, EntryType, &str)]) -> Vec<u8> {
-        let mut builder = tar::Builder::new(Vec::new());
-        for (path, kind, content) in entries {
-            let mut header = Header::new_gnu();
-            header.set_entry_type(*kind);
-            header.set_mode(0o755);
-            header.set_uid(3);
-            header.set_gid(4);
-            let linked = matches!(kind, EntryType::Symlink | EntryType::Link);
-            let body = if linked { "" } else { content };
-            if linked {
-                header.set_link_name_literal(content).unwrap();
-            }
-            header.set_size(body.len() as u64);
-            let name = path.as_bytes();
-            header.as_gnu_mut().unwrap().name[..name.len()].copy_from_slice(name);
-            header.set_cksum();
-            builder.append(&header, body.as_bytes()).unwrap();
-        }
-        builder.into_inner().unwrap()
-    }
-
-    fn unpacked(
-        entries: &[(&str, EntryType, &str)],
-        limits: &Limits,
-    ) -> (tempfile::TempDir, io::Result<()>) {
-        let dir = tempfile::tempdir().unwrap();
-        let tree = Tree::open(dir.path()).unwrap();
-        let bytes = tar(entries);
-        let result =
-            unpack(&bytes[..], &tree, "to", Owners::Archive, limits, &Cancelled::default());
-        (dir, result)
-    }
-
-    const FILE: EntryType = EntryType::Regular;
-
-    #[test]
-    fn entries_land_below_the_base_with_their_owner() {
-        use std::os::unix::fs::MetadataExt;
-        let entries =
-            [("a/f", FILE, "x"), ("a/l", EntryType::Symlink, "/f"), ("h", EntryType::Link, "a/f")];
-        let (dir, result) = unpacked(&entries, &Limits::default());
-        result.unwrap();
-        let meta = std::fs::metadata(dir.path().join("to/h")).unwrap();
-        assert_eq!((meta.uid(), meta.gid(), meta.nlink()), (3, 4, 2));
-        assert_eq!(std::fs::read_link(dir.path().join("to/a/l")).unwrap(), Path::new("/f"));
-    }
-
-    #[test]
-    fn links_of_the_archive_lead_nowhere_else() {
-        let (dir, result) =
-            unpacked(&[("l", EntryType::Symlink, "/"), ("l/x", FILE, "y")], &Limits::default());
-        result.unwrap();
-        assert!(dir.path().join("x").exists(), "the tree's own top is what `/` means");
-        for bad in ["../x", "a/../../x"] {
-            let (_dir, result) = unpacked(&[(bad, FILE, "y")], &Limits::default());
-            assert!(result.unwrap_err().to_string().contains("leads outside"));
-        }
-    }
-
-    #[test]
-    fn limits_are_said() {
-        let limits = Limits { bytes: 3, entries: 2, path: 9, reserve: 0 };
-        for (entries, says) in [
-            (vec![("a", FILE, "1234")], "more than 3 bytes"),
-            (vec![("a", FILE, ""), ("b", FILE, ""), ("c", FILE, "")], "more than 2 files"),
-            (vec![("0123456789", FILE, "")], "more than 9 bytes"),
-        ] {
-            let (_dir, result) = unpacked(&entries, &limits);
-            let text = result.unwrap_err().to_string();
-            assert!(text.contains(says), "{text}");
-        }
-        let full = Limits { reserve: u64::MAX, ..Limits::default() };
-        let (_dir, result) = unpacked(&[("a", FILE, "1")], &full);
-        assert_eq!(result.unwrap_err().kind(), io::ErrorKind::StorageFull);
-    }
-
-    #[test]
-    fn an_announced_size_is_refused_before_it_is_written() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut header = Header::new_gnu();
-        header.set_path("bomb").unwrap();
-        header.set_mode(0o644);
-        header.set_size(1 << 50);
-        header.set_cksum();
-        let bytes = header.as_bytes().to_vec();
-        // Zeros without end, as a packed bomb gives them.
-        let endless = io::Cursor::new(bytes).chain(io::repeat(0));
-        let tree = Tree::open(dir.path()).unwrap();
-        let limits = Limits::default();
-        let result = unpack(endless, &tree, "", Owners::Archive, &limits, &Cancelled::default());
-        assert!(result.unwrap_err().to_string().contains("that is the limit"));
-        assert_eq!(std::fs::metadata(dir.path().join("bomb")).unwrap().len(), 0);
-    }
-
-    #[test]
-    fn an_archive_may_lack_its_end_but_nothing_of_a_file() {
-        let whole = tar(&[("a", FILE, "1234")]);
-        let result = |bytes: &[u8]| {
-            let dir = tempfile::tempdir().unwrap();
-            let tree = Tree::open(dir.path()).unwrap();
-            let (limits, owners) = (Limits::default(), Owners::Archive);
-            unpack(bytes, &tree, "", owners, &limits, &Cancelled::default())
-        };
-        for end in [516, 1024, whole.len()] {
-            result(&whole[..end]).unwrap();
-        }
-        assert!(result(&whole[..515]).unwrap_err().to_string().contains("1 bytes before the end"));
-        assert!(result(&whole[..517]).is_err());
-    }
-
-    #[test]
-    fn archives_are_known_by_content() {
-        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        gzip.write_all(&tar(&[("a", FILE, "x")])).unwrap();
-        let gzip = gzip.finish().unwrap();
-        let plain = tar(&[("a", FILE, "x")]);
-        let mut lone = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        lone.write_all(b"just text").unwrap();
-        for (bytes, expected) in [
-            (plain, Some(Packing::Plain)),
-            (gzip, Some(Packing::Gzip)),
-            (lone.finish().unwrap(), None),
-            (b"hello".to_vec(), None),
-            (vec![0u8; 1024], None),
-        ] {
-            let mut file = tempfile::tempfile().unwrap();
-            file.write_all(&bytes).unwrap();
-            file.seek(SeekFrom::Start(0)).unwrap();
-            assert_eq!(packing(&mut file).unwrap(), expected);
-        }
     }
 }

@@ -5,13 +5,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use minke_common_model::image_reference::ImageReference;
 use minke_engine_client::wire::RegistryAuth;
-use minke_engine_images::{Credentials, Image, Platform, ProgressEvent, PullOptions};
+use minke_engine_images::{Credentials, Error, Image, Platform, ProgressEvent, PullOptions};
 use tokio::sync::OnceCell;
 
 use crate::build::cache::{Imports, MAX_IMPORTS};
 use crate::build::output::Output;
 use crate::build::stage::Failure;
 use crate::build::stages::Build;
+
+/// How often an image is looked for that is removed as soon as it is found.
+const MAX_FINDS: usize = 3;
 
 /// What a build has found so far, by name and platform.
 #[derive(Default)]
@@ -25,7 +28,8 @@ impl Build {
         self.request.platform.clone().unwrap_or_else(Platform::host)
     }
 
-    /// An image: the one that is here, or pulled. `platform` is one that was asked for.
+    /// An image: the one that is here, or pulled. It stays until the build ends. `platform` is one that
+    /// was asked for.
     pub(crate) async fn image(
         &self,
         name: &str,
@@ -37,8 +41,29 @@ impl Build {
             let key = format!("{name} {}", platform.map(ToString::to_string).unwrap_or_default());
             found.entry(key).or_default().clone()
         };
-        let found = place.get_or_try_init(|| self.find(name, platform, output)).await;
+        let found = place.get_or_try_init(|| self.hold(name, platform, output)).await;
         found.cloned()
+    }
+
+    /// Finds an image and pins it. Its layers are read long after: of one that was removed meanwhile a
+    /// copy would take half, and the cache would keep that.
+    async fn hold(
+        &self,
+        name: &str,
+        platform: Option<&Platform>,
+        output: &Output,
+    ) -> Result<Image, Failure> {
+        for _ in 0..MAX_FINDS {
+            let image = self.find(name, platform, output).await?;
+            match self.pin(&image.id) {
+                Ok(()) => return Ok(image),
+                // Somebody was faster: it is not here, so the next look pulls it.
+                Err(Error::NoSuchImage(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let text = format!("the image `{name}` was removed {MAX_FINDS} times as it was found");
+        Err(Failure::text(text))
     }
 
     async fn find(
@@ -107,8 +132,8 @@ impl Build {
         for name in self.request.cache_from.iter().take(MAX_IMPORTS) {
             // One that is here is good enough, even where bases are pulled anew.
             let found = match self.builder.store.image(name) {
-                Ok(image) => Ok(image),
-                Err(_) => self.image(name, platform, &self.output).await,
+                Ok(image) if self.pin(&image.id).is_ok() => Ok(image),
+                _ => self.image(name, platform, &self.output).await,
             };
             match found {
                 Ok(image) => imports.add(&image.config),

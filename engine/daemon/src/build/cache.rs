@@ -19,6 +19,11 @@ const MAX_ENTRIES: usize = 4000;
 /// Entries that go at once when there are too many.
 const SURPLUS: usize = 400;
 
+/// What all keys begin with. The number goes up when the meaning of keys changes: no key of another
+/// number is met then, neither in the file nor in images that `--cache-from` names, and what the file
+/// has of those ages and goes.
+const SCHEME: &str = "base 2";
+
 /// The key of a step: 64 hex digits.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -28,7 +33,7 @@ impl Key {
     /// The key of what a stage begins with.
     pub(crate) fn base(image: Option<&ImageId>, platform: &str) -> Key {
         let image = image.map_or_else(|| "scratch".to_owned(), ToString::to_string);
-        Key::of(&["base", &image, platform], &[])
+        Key::of(&[SCHEME, &image, platform], &[])
     }
 
     /// The key of a step after this one.

@@ -8,15 +8,38 @@ use crate::build::state::State;
 /// Most ports of one `EXPOSE` range.
 const MAX_RANGE: u16 = 10_000;
 
-/// Carries out an instruction; answers its text with variables filled in, for key and history.
-/// Instructions that need files are not taken: `None`.
-pub(crate) fn apply(
-    state: &mut State,
-    instruction: &Instruction,
-) -> Result<Option<String>, String> {
+/// What an instruction says with its variables filled in.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Said {
+    /// For the history, and for the key.
+    pub(crate) text: String,
+    /// For the key, where the text does not tell one value's end from the next one's beginning:
+    /// `ENV A="1 B=2"` and `ENV A=1 B=2` read the same.
+    pub(crate) values: Vec<String>,
+}
+
+impl Said {
+    /// One value, or several that cannot be taken for others.
+    pub(crate) fn plain(text: String) -> Said {
+        Said { text, values: Vec::new() }
+    }
+
+    fn pairs(keyword: &str, pairs: Vec<(String, String)>) -> Said {
+        let mut text = keyword.to_owned();
+        for (key, value) in &pairs {
+            text.push_str(&format!(" {key}={value}"));
+        }
+        Said { text, values: pairs.into_iter().flat_map(|(key, value)| [key, value]).collect() }
+    }
+}
+
+/// Carries out an instruction; answers what it says for key and history. Instructions that need files
+/// are not taken: `None`.
+pub(crate) fn apply(state: &mut State, instruction: &Instruction) -> Result<Option<Said>, String> {
     let text = match instruction {
-        Instruction::Env(pairs) => env(state, pairs)?,
-        Instruction::Label(pairs) => label(state, pairs)?,
+        Instruction::Env(pairs) => return env(state, pairs).map(Some),
+        Instruction::Label(pairs) => return label(state, pairs).map(Some),
+        Instruction::Volume(paths, _) => return volume(state, paths).map(Some),
         Instruction::Cmd(command) => {
             state.config.config.cmd = Some(words(state, command));
             state.command_set = true;
@@ -30,7 +53,6 @@ pub(crate) fn apply(
             format!("ENTRYPOINT {}", json!(state.config.config.entrypoint))
         }
         Instruction::Expose(ports) => expose(state, ports)?,
-        Instruction::Volume(paths, _) => volume(state, paths)?,
         Instruction::User(user) => {
             state.config.config.user = state.word(user)?;
             format!("USER {}", state.config.config.user)
@@ -65,7 +87,7 @@ pub(crate) fn apply(
         | Instruction::Run(_)
         | Instruction::Workdir(_) => return Ok(None),
     };
-    Ok(Some(text))
+    Ok(Some(Said::plain(text)))
 }
 
 /// Both forms as an argument list.
@@ -81,24 +103,18 @@ pub(crate) fn words(state: &State, command: &Command) -> Vec<String> {
 }
 
 /// All values are read before any is set: `ENV A=1 B=$A` sees the old `A`.
-fn env(state: &mut State, pairs: &[Pair]) -> Result<String, String> {
+fn env(state: &mut State, pairs: &[Pair]) -> Result<Said, String> {
     let filled = fill(state, pairs)?;
-    let mut text = String::from("ENV");
-    for (key, value) in filled {
-        state.set_env(&key, &value);
-        text.push_str(&format!(" {key}={value}"));
+    for (key, value) in &filled {
+        state.set_env(key, value);
     }
-    Ok(text)
+    Ok(Said::pairs("ENV", filled))
 }
 
-fn label(state: &mut State, pairs: &[Pair]) -> Result<String, String> {
+fn label(state: &mut State, pairs: &[Pair]) -> Result<Said, String> {
     let filled = fill(state, pairs)?;
-    let mut text = String::from("LABEL");
-    for (key, value) in filled {
-        text.push_str(&format!(" {key}={value}"));
-        state.config.config.labels.insert(key, value);
-    }
-    Ok(text)
+    state.config.config.labels.extend(filled.iter().cloned());
+    Ok(Said::pairs("LABEL", filled))
 }
 
 fn fill(state: &State, pairs: &[Pair]) -> Result<Vec<(String, String)>, String> {
@@ -135,17 +151,17 @@ fn port_range(text: &str) -> Result<Vec<String>, String> {
     Ok((from..=to).map(|port| format!("{port}/{protocol}")).collect())
 }
 
-fn volume(state: &mut State, paths: &[String]) -> Result<String, String> {
-    let mut text = String::from("VOLUME");
+fn volume(state: &mut State, paths: &[String]) -> Result<Said, String> {
+    let mut values = Vec::new();
     for path in paths {
         let path = state.word(path)?;
         if path.is_empty() {
             return Err("VOLUME specified can not be an empty string".into());
         }
-        text.push_str(&format!(" {path}"));
-        state.config.config.volumes.insert(path, json!({}));
+        state.config.config.volumes.insert(path.clone(), json!({}));
+        values.push(path);
     }
-    Ok(text)
+    Ok(Said { text: format!("VOLUME {}", values.join(" ")), values })
 }
 
 fn check_signal(signal: &str) -> Result<(), String> {
@@ -248,6 +264,25 @@ mod tests {
         assert_eq!(after("ENTRYPOINT a").unwrap().cmd, None);
         assert!(after("CMD b\nENTRYPOINT a").unwrap().cmd.is_some());
         assert_eq!(after("USER x").unwrap().cmd.unwrap(), ["inherited"]);
+    }
+
+    #[test]
+    fn values_that_read_the_same_are_told_apart() {
+        let said = |text: &str| {
+            let file = parse(&format!("FROM scratch\n{text}")).unwrap();
+            let mut state =
+                State::new(ImageConfig::default(), Key::base(None, "linux/amd64"), None, '\\');
+            apply(&mut state, &file.stages[0].nodes[0].instruction).unwrap().unwrap()
+        };
+        for (one, other) in [
+            ("ENV A=\"1 B=2\"", "ENV A=1 B=2"),
+            ("LABEL A=\"1 B=2\"", "LABEL A=1 B=2"),
+            ("VOLUME [\"/a b\"]", "VOLUME /a b"),
+        ] {
+            let (one, other) = (said(one), said(other));
+            assert_eq!(one.text, other.text, "the history shows both alike");
+            assert_ne!(one.values, other.values);
+        }
     }
 
     #[test]

@@ -56,12 +56,13 @@ pub(crate) struct Reading<'a> {
     pub(crate) exclude: &'a Ignore,
 }
 
-/// Files that a word names.
+/// Files that a word names; `None` for a pattern that matches nothing, which is no failure while another
+/// word names something.
 pub(crate) fn find(
     tree: &Arc<Tree>,
     word: &str,
     reading: Reading<'_>,
-) -> Result<Vec<Item>, String> {
+) -> Result<Option<Vec<Item>>, String> {
     let clean = clean(word)?;
     let pivot = match word.split_once("/./") {
         Some((before, _)) if reading.parents => self::clean(before)?.len(),
@@ -92,12 +93,13 @@ pub(crate) fn find(
         let parents = kept.join("/");
         out.push(Item { parents, directory, ..Item::file(tree.clone(), &path, &name) });
     }
-    if out.is_empty() && !excluded {
-        return Err(format!(
+    match out.is_empty() && !excluded {
+        false => Ok(Some(out)),
+        true if pattern => Ok(None),
+        true => Err(format!(
             "file not found in build context or excluded by .dockerignore: stat {word}: file does not exist"
-        ));
+        )),
     }
-    Ok(out)
 }
 
 /// The parts of a path; one that leads out of the context is refused.
@@ -179,8 +181,9 @@ pub(crate) fn mark_archives(items: &mut [Item]) -> Result<(), String> {
     Ok(())
 }
 
-/// One digest of everything that will be written, with the names it will have.
-pub(crate) fn digest(items: &[Item], manner: &Manner, names: bool) -> Result<Digest, String> {
+/// One digest of everything that will be written, with the names it may have: a file's own name counts
+/// wherever the destination turns out to be a directory, and only the stage's tree tells that.
+pub(crate) fn digest(items: &[Item], manner: &Manner, parents: bool) -> Result<Digest, String> {
     let mut all = Hasher::new();
     for item in items {
         if let Some(known) = &item.known {
@@ -189,8 +192,9 @@ pub(crate) fn digest(items: &[Item], manner: &Manner, names: bool) -> Result<Dig
         }
         let one = hash::digest(&item.source(), manner)
             .map_err(|e| format!("{}: {}", item.path, missing(&e)))?;
-        let names = if names { [item.name.as_str(), item.parents.as_str()] } else { [""; 2] };
-        for name in names {
+        let name = if item.directory { "" } else { item.name.as_str() };
+        let kept = if parents { item.parents.as_str() } else { "" };
+        for name in [name, kept] {
             all.update((name.len() as u64).to_le_bytes());
             all.update(name);
         }
@@ -234,7 +238,8 @@ mod tests {
 
     fn paths(tree: &Arc<Tree>, word: &str) -> Result<Vec<String>, String> {
         let reading = Reading { parents: false, exclude: &Ignore::default() };
-        Ok(find(tree, word, reading)?.into_iter().map(|i| i.path).collect())
+        let found = find(tree, word, reading)?;
+        Ok(found.into_iter().flatten().map(|i| i.path).collect())
     }
 
     #[test]
@@ -246,8 +251,10 @@ mod tests {
         assert_eq!(paths(&tree, "[a-b].*").unwrap(), ["a.txt", "b.txt"]);
         assert_eq!(paths(&tree, "!o?d").unwrap(), ["!odd"]);
         assert_eq!(paths(&tree, ".").unwrap(), [""]);
-        for word in ["z", "q*"] {
-            assert!(paths(&tree, word).unwrap_err().contains("file does not exist"));
+        assert!(paths(&tree, "z").unwrap_err().contains("file does not exist"));
+        let reading = Reading { parents: false, exclude: &Ignore::parse("c.*").unwrap() };
+        for (word, nothing) in [("q*", true), ("z/*", true), ("c*", false)] {
+            assert_eq!(find(&tree, word, reading).unwrap().is_none(), nothing, "{word}");
         }
         assert!(paths(&tree, "a/../../b").unwrap_err().contains("outside the build context"));
     }
@@ -258,7 +265,7 @@ mod tests {
         let exclude = Ignore::parse("z.md").unwrap();
         let reading = Reading { parents: true, exclude: &exclude };
         let kept = |word: &str| -> Vec<String> {
-            let found = find(&tree, word, reading).unwrap();
+            let found = find(&tree, word, reading).unwrap().unwrap();
             found.into_iter().map(|i| format!("{} {}", i.parents, i.name)).collect()
         };
         assert_eq!(kept("a/b/x.txt"), ["a/b x.txt"]);

@@ -1,10 +1,13 @@
 //! `ADD` of a URL: downloaded within limits, checked where a checksum is given.
 
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
 
 use minke_common_model::digest::Hasher;
+
+use crate::build::archive::Limits;
 
 /// Longest download, in bytes.
 const MAX_BYTES: u64 = 4 << 30;
@@ -31,10 +34,13 @@ pub(crate) fn name(url: &str) -> Option<String> {
 pub(crate) async fn fetch(url: &str, to: &Path, checksum: Option<&str>) -> Result<(), String> {
     let failed = |e: &dyn std::error::Error| format!("ADD {url}: {}", crate::error::chain(e));
     let client = client().map_err(|e| failed(&e))?;
-    let answer = client.get(url).send().await.and_then(reqwest::Response::error_for_status);
+    let asked = tokio::time::timeout(CONNECT + STALL, client.get(url).send()).await;
+    let answer =
+        asked.map_err(|_| format!("ADD {url}: no answer began in {:?}", CONNECT + STALL))?;
+    let answer = answer.and_then(reqwest::Response::error_for_status);
     let mut answer = answer.map_err(|e| failed(&e.without_url()))?;
-    let mut file = std::fs::File::create_new(to).map_err(|e| failed(&e))?;
-    let mut digest = Hasher::new();
+    let file = std::fs::File::create_new(to).map_err(|e| failed(&e))?;
+    let mut arrived = Arrived { file, digest: Hasher::new() };
     let mut total = 0u64;
     loop {
         let piece = tokio::time::timeout(STALL, answer.chunk()).await;
@@ -44,10 +50,10 @@ pub(crate) async fn fetch(url: &str, to: &Path, checksum: Option<&str>) -> Resul
         if total > MAX_BYTES {
             return Err(format!("ADD {url}: more than {MAX_BYTES} bytes; that is the limit"));
         }
-        digest.update(&piece);
-        file.write_all(&piece).map_err(|e| failed(&e))?;
+        let taken = tokio::task::spawn_blocking(move || arrived.take(&piece)).await;
+        arrived = taken.map_err(std::io::Error::other).flatten().map_err(|e| failed(&e))?;
     }
-    let found = digest.finish().to_string();
+    let found = arrived.digest.finish().to_string();
     match checksum {
         Some(wanted) if !wanted.eq_ignore_ascii_case(&found) => {
             Err(format!("ADD {url}: the checksum is {found}; expected {wanted}"))
@@ -56,19 +62,58 @@ pub(crate) async fn fetch(url: &str, to: &Path, checksum: Option<&str>) -> Resul
     }
 }
 
-/// A client for what somebody else's address gives.
+/// What has arrived of a download.
+struct Arrived {
+    file: std::fs::File,
+    digest: Hasher,
+}
+
+impl Arrived {
+    /// Writes one more piece if the disk has room for it. Blocking.
+    fn take(mut self, piece: &[u8]) -> std::io::Result<Arrived> {
+        spare(&self.file, piece.len() as u64)?;
+        self.digest.update(piece);
+        self.file.write_all(piece)?;
+        Ok(self)
+    }
+}
+
+/// Whether so many bytes more leave the file system of `place` what a build must leave free of it.
+pub(crate) fn spare(place: impl AsFd, more: u64) -> std::io::Result<()> {
+    let found = rustix::fs::fstatvfs(place)?;
+    let free = found.f_bavail.saturating_mul(found.f_frsize);
+    let reserve = Limits::default().reserve;
+    if free >= reserve.saturating_add(more) {
+        return Ok(());
+    }
+    let (free, reserve) = (free / 1_000_000, reserve / 1_000_000);
+    let text = format!("the disk is full: {free} MB are free, and {reserve} MB are left so");
+    Err(std::io::Error::new(std::io::ErrorKind::StorageFull, text))
+}
+
+/// A client for what somebody else's address gives. A server that falls silent is given up.
 pub(crate) fn client() -> reqwest::Result<reqwest::Client> {
     // Fails only if a provider was installed before: that one is used then.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder()
         .user_agent(concat!("minke/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(CONNECT)
+        .read_timeout(STALL)
         .build()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_download_leaves_a_part_of_the_disk_free() {
+        let place = tempfile::tempfile().unwrap();
+        spare(&place, 1).unwrap();
+        let error = spare(&place, 1 << 60).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
+        assert!(error.to_string().contains("67 MB are left so"), "{error}");
+    }
 
     #[test]
     fn names_come_from_the_path() {

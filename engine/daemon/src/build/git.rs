@@ -5,15 +5,22 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::AsyncReadExt;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
+use crate::build::archive::over;
+use crate::build::fetch;
 use crate::build::tree::{self, Tree};
 
 /// How long one call of git may take.
 const PATIENCE: Duration = Duration::from_secs(600);
+/// Most bytes of a repository: its history as far as that is fetched, and its files.
+const MAX_BYTES: u64 = 4 << 30;
+/// Between two looks at how much is there.
+const LOOK: Duration = Duration::from_millis(250);
 /// Most bytes of git's complaints that are shown.
 const MAX_WORDS: u64 = 2000;
 
@@ -99,7 +106,10 @@ pub(crate) async fn fetch(
         return Err(format!("the commit is {commit}; expected {wanted}"));
     }
     if !keep_git_dir {
-        std::fs::remove_dir_all(dir.join(".git")).map_err(|e| format!("removing .git: {e}"))?;
+        let history = dir.join(".git");
+        let removed = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(history)).await;
+        let removed = removed.map_err(std::io::Error::other).flatten();
+        removed.map_err(|e| format!("removing .git: {e}"))?;
     }
     let directory = &source.directory;
     let origin = if keep_git_dir { source.url.as_str() } else { "" };
@@ -139,9 +149,84 @@ fn below(dir: &Path, directory: &str) -> Result<PathBuf, String> {
     tree::host_path(std::os::fd::AsFd::as_fd(&found)).map_err(failed)
 }
 
+/// Git with all programs that it has started, killed on drop unless it has ended by itself.
+struct Group(Option<Pid>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(leader) = self.0 {
+            // Its helpers go on writing when only git itself is killed.
+            let _ = kill_process_group(leader, Signal::KILL);
+        }
+    }
+}
+
+/// Ends when more than `limit` bytes are below a directory, or its disk is nearly full, and says so.
+async fn outgrown(dir: &Path, limit: u64) -> String {
+    let mut pause = LOOK;
+    loop {
+        tokio::time::sleep(pause).await;
+        let (dir, begun) = (dir.to_owned(), Instant::now());
+        let looked = tokio::task::spawn_blocking(move || {
+            fetch::spare(std::fs::File::open(&dir)?, 0)?;
+            if bytes_below(&dir) > limit { Err(over(limit, "bytes")) } else { Ok(()) }
+        });
+        if let Ok(Err(error)) = looked.await {
+            return format!("the repository: {error}");
+        }
+        // Looking at many files takes a small part of the time only.
+        pause = LOOK.max(begun.elapsed() * 4);
+    }
+}
+
+/// Bytes of all files below a directory. What goes meanwhile is not counted.
+fn bytes_below(dir: &Path) -> u64 {
+    let mut bytes = 0;
+    let mut waiting = vec![dir.to_owned()];
+    while let Some(dir) = waiting.pop() {
+        for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+            let Ok(found) = entry.metadata() else { continue };
+            match found.is_dir() {
+                true => waiting.push(entry.path()),
+                false => bytes += found.len(),
+            }
+        }
+    }
+    bytes
+}
+
 /// Runs git in a directory; its output, or what it complained about.
 async fn git(dir: &Path, arguments: &[&str]) -> Result<String, String> {
-    let mut child = Command::new("git")
+    git_within(dir, arguments, MAX_BYTES).await
+}
+
+/// The same while no more than `limit` bytes are in the directory.
+async fn git_within(dir: &Path, arguments: &[&str], limit: u64) -> Result<String, String> {
+    let mut child = start(dir, arguments)?;
+    let leader = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+    let mut group = Group(leader);
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let work = async {
+        let (out, complaint) = tokio::join!(take(stdout, 1 << 20), take(stderr, MAX_WORDS));
+        (child.wait().await, out, complaint)
+    };
+    // Whichever arm is dropped: the group is killed then.
+    let (status, out, complaint) = tokio::select! {
+        done = tokio::time::timeout(PATIENCE, work) => {
+            done.map_err(|_| format!("git took longer than {PATIENCE:?}; that is the limit"))?
+        }
+        why = outgrown(dir, limit) => return Err(why),
+    };
+    group.0 = None;
+    match status.map_err(|e| format!("git: {e}"))?.success() {
+        true => Ok(out),
+        false => Err(format!("git {}: {}", arguments[0], complaint.trim())),
+    }
+}
+
+/// Starts git as the leader of a group of processes.
+fn start(dir: &Path, arguments: &[&str]) -> Result<Child, String> {
+    Command::new("git")
         .args(["-c", "protocol.allow=never", "-c", "protocol.http.allow=always"])
         .args(["-c", "protocol.https.allow=always", "-c", "protocol.git.allow=always"])
         .args(["-c", "core.hooksPath=/dev/null", "-c", "credential.helper="])
@@ -160,20 +245,9 @@ async fn git(dir: &Path, arguments: &[&str]) -> Result<String, String> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
+        .process_group(0)
         .spawn()
-        .map_err(|e| format!("this needs the program git: {e}"))?;
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let work = async {
-        let (out, complaint) = tokio::join!(take(stdout, 1 << 20), take(stderr, MAX_WORDS));
-        (child.wait().await, out, complaint)
-    };
-    let (status, out, complaint) = tokio::time::timeout(PATIENCE, work)
-        .await
-        .map_err(|_| format!("git took longer than {PATIENCE:?}; that is the limit"))?;
-    match status.map_err(|e| format!("git: {e}"))?.success() {
-        true => Ok(out),
-        false => Err(format!("git {}: {}", arguments[0], complaint.trim())),
-    }
+        .map_err(|e| format!("this needs the program git: {e}"))
 }
 
 /// The beginning of a stream; the rest is read and dropped.
@@ -207,6 +281,24 @@ mod tests {
             assert_eq!(parts(text).as_deref(), expected, "{text}");
         }
         assert_eq!(Source::of_url("github.com/moby/moby"), None, "a path of the context");
+    }
+
+    #[tokio::test]
+    async fn git_and_what_it_started_end_at_the_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let grow = ["-c", "alias.grow=!yes > big", "grow"];
+        let error = git_within(dir.path(), &grow, 1 << 20).await.unwrap_err();
+        assert!(error.contains("more than 1048576 bytes; that is the limit"), "{error}");
+        let length = || std::fs::metadata(dir.path().join("big")).unwrap().len();
+        // The kill has been sent; ending takes the kernel a moment.
+        let mut before = 0;
+        for _ in 0..100 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            if length() == std::mem::replace(&mut before, length()) {
+                return;
+            }
+        }
+        panic!("something goes on writing");
     }
 
     #[tokio::test]

@@ -117,3 +117,21 @@ fn builtin(target: &Platform) -> BTreeMap<String, String> {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn platforms_are_said_as_buildkit_says_them() {
+        for (text, expected) in [
+            ("linux/arm64/v8", ["linux/arm64", "linux", "arm64", ""]),
+            ("linux/arm", ["linux/arm/v7", "linux", "arm", "v7"]),
+            ("x86_64", ["linux/amd64", "linux", "amd64", ""]),
+        ] {
+            let values = builtin(&Platform::parse(text).unwrap());
+            let names = ["TARGETPLATFORM", "TARGETOS", "TARGETARCH", "TARGETVARIANT"];
+            assert_eq!(names.map(|name| values[name].as_str()), expected);
+        }
+    }
+}

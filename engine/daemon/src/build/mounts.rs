@@ -36,12 +36,12 @@ impl Stage<'_> {
                 MountKind::Cache => {
                     let target = self.target(mount)?;
                     let id = self.cache_id(mount)?;
-                    out.inputs.push(format!("cache {target} {id}"));
+                    out.inputs.push(format!("cache {target:?} {id:?}"));
                     out.targets.push(target);
                 }
                 MountKind::Tmpfs => {
                     let target = self.target(mount)?;
-                    out.inputs.push(format!("tmpfs {target}"));
+                    out.inputs.push(format!("tmpfs {target:?}"));
                     out.binds.push(RunBind::Tmpfs { target, size: mount.size });
                 }
                 MountKind::Secret => self.secret(mount, &mut out)?,
@@ -93,7 +93,7 @@ impl Stage<'_> {
             Ok::<_, String>((RunBind::Tree { lower, dirs, path, target, read_only }, digest))
         };
         let (bind, digest) = self.build.blocking(work).await?;
-        out.inputs.push(format!("bind {place} {read_only} {}", digest.hex()));
+        out.inputs.push(format!("bind {place:?} {read_only} {}", digest.hex()));
         out.binds.push(bind);
         Ok(())
     }
@@ -102,7 +102,7 @@ impl Stage<'_> {
         let last = |path: &str| path.rsplit('/').next().unwrap_or("").to_owned();
         let target = mount.target.as_deref();
         let id = mount.id.clone().or_else(|| target.map(last)).unwrap_or_default();
-        out.inputs.push(format!("secret {id} {} {:?}", target.unwrap_or(""), mount.env));
+        out.inputs.push(format!("secret {id:?} {target:?} {:?}", mount.env));
         let Some(secret) = self.build.request.secrets.get(&id) else {
             return match mount.required {
                 true => Err(format!("the secret `{id}` is required, but was not given")),

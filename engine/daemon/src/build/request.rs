@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use axum::http::HeaderMap;
+use minke_common_model::image_reference::ImageReference;
 use minke_engine_client::wire::{RegistryAuth, Ulimit};
 use minke_engine_images::Platform;
 use minke_engine_runtime::spec::Resources;
@@ -93,7 +94,7 @@ impl BuildRequest {
         };
         let yes = is_on(value);
         match name {
-            "t" if !value.is_empty() => self.tags.push(value.to_owned()),
+            "t" if !value.is_empty() => self.tags.push(tag(value)?),
             "dockerfile" if !value.is_empty() => self.dockerfile = value.to_owned(),
             "buildargs" => self.args = arguments(value, name)?,
             "labels" => self.labels = json(value, name)?,
@@ -155,6 +156,17 @@ impl BuildRequest {
         }
         Ok(())
     }
+}
+
+/// A name for the image, refused before anything is built if no image can have it.
+fn tag(text: &str) -> Result<String> {
+    let parsed = text.parse::<ImageReference>();
+    let reference = parsed.map_err(|e| Error::Images(minke_engine_images::Error::Reference(e)))?;
+    if reference.digest().is_some() {
+        let why = "refusing to create a tag with a digest reference";
+        return Err(Error::Invalid(why.to_owned()));
+    }
+    Ok(text.to_owned())
 }
 
 fn json<T: DeserializeOwned + Default>(text: &str, name: &str) -> Result<T> {

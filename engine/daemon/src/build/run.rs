@@ -41,11 +41,10 @@ impl Stage<'_> {
             true => format!("RUN {shown}"),
             false => format!("RUN |{} {} {shown}", args.len(), args.join(" ")),
         };
-        let network_word = format!("{network:?}");
-        let mut inputs: Vec<&str> = argv.iter().map(String::as_str).collect();
-        inputs.push(&network_word);
-        inputs.extend(args.iter().map(String::as_str));
-        inputs.extend(mounted.inputs.iter().map(String::as_str));
+        // The lengths keep a word of one list from being taken for one of the next.
+        let head = format!("{network:?} {} {}", argv.len(), args.len());
+        let lists = argv.iter().chain(&args).chain(&mounted.inputs).map(String::as_str);
+        let inputs: Vec<&str> = std::iter::once(head.as_str()).chain(lists).collect();
         let key = self.state.key.then("RUN", &inputs, b"");
         if self.reuse(&key, &text).await? {
             return Ok(());

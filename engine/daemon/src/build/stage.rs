@@ -7,7 +7,7 @@ use minke_common_dockerfile::plan::{self, Origin};
 use minke_engine_images::DiffId;
 
 use crate::build::cache::Key;
-use crate::build::config;
+use crate::build::config::{self, Said};
 use crate::build::output::Output;
 use crate::build::stages::Build;
 use crate::build::state::State;
@@ -142,10 +142,7 @@ impl Stage<'_> {
         let store = &self.build.builder.store;
         let image = store.create_image(&self.state.config, self.state.image).await?;
         self.state.image = Some(image);
-        match self.build.pin_state(&self.state) {
-            Some(failure) => Err(failure),
-            None => Ok(()),
-        }
+        Ok(self.build.pin(&image)?)
     }
 
     /// Ends a step: its layer (if it made one), its place in the history, the cache.
@@ -220,17 +217,19 @@ impl Stage<'_> {
         let text = format!("LABEL {}", pairs.join(" "));
         self.output.text(&format!("Step {nth}/{nth} : {text}\n")).await;
         self.state.config.config.labels.extend(labels.clone());
-        self.configured(&text).await?;
+        self.configured(Said::plain(text)).await?;
         self.output.text(&format!(" ---> {}\n", self.state.short_id())).await;
         Ok(())
     }
 
     /// Ends a step that changed only the configuration.
-    async fn configured(&mut self, text: &str) -> Result<(), Failure> {
-        let key = self.state.key.then(text, &[], b"");
-        match self.reuse(&key, text).await? {
+    async fn configured(&mut self, said: Said) -> Result<(), Failure> {
+        let Said { text, values } = said;
+        let values: Vec<&str> = values.iter().map(String::as_str).collect();
+        let key = self.state.key.then(&text, &values, b"");
+        match self.reuse(&key, &text).await? {
             true => Ok(()),
-            false => self.commit(key, None, text).await,
+            false => self.commit(key, None, &text).await,
         }
     }
 
@@ -243,8 +242,8 @@ impl Stage<'_> {
             Instruction::Workdir(path) => self.workdir(path).await,
             Instruction::Arg(args) => self.arguments(args),
             other => {
-                let text = config::apply(&mut self.state, other)?.unwrap_or_default();
-                self.configured(&text).await
+                let said = config::apply(&mut self.state, other)?.unwrap_or_default();
+                self.configured(said).await
             }
         }
     }

@@ -4,13 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use minke_common_dockerfile::plan::{Base, Plan};
 use minke_common_dockerfile::{Dockerfile, parse_instruction};
 use minke_common_model::image_reference::ImageReference;
-use minke_engine_images::{ImageConfig, ImageId, Platform, Use};
+use minke_engine_images::{Error, ImageConfig, ImageId, Platform, Use};
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use crate::build::bases::Bases;
@@ -157,9 +157,6 @@ impl Build {
         let shown = format!("FROM {platform}{}{name}", stage.from.image);
         output.text(&format!("Step {step}/{total} : {shown}\n")).await;
         let (mut state, triggers) = self.begin(index, &output).await.map_err(|f| f.at(line))?;
-        if let Some(failure) = self.pin_state(&state) {
-            return Err(failure);
-        }
         let short = state.image.map_or_else(|| "scratch".to_owned(), |i| i.hex()[..12].to_owned());
         output.text(&format!(" ---> {short}\n")).await;
         state.escape = self.file.escape;
@@ -179,15 +176,12 @@ impl Build {
         Ok(())
     }
 
-    /// Keeps a stage's image while the build lasts.
-    pub(crate) fn pin_state(&self, state: &State) -> Option<Failure> {
-        let image = state.image?;
+    /// Keeps an image while the build lasts.
+    pub(crate) fn pin(&self, image: &ImageId) -> Result<(), Error> {
         let holder = format!("build:{}", crate::ids::random());
-        let pinned = self.builder.store.pin(&image, &holder, Use::Running);
-        if let Ok(mut pins) = self.pins.lock() {
-            pins.push(holder);
-        }
-        pinned.err().map(Failure::from)
+        self.builder.store.pin(image, &holder, Use::Running)?;
+        self.pins.lock().unwrap_or_else(PoisonError::into_inner).push(holder);
+        Ok(())
     }
 
     /// What a stage begins with, and the triggers of its base image.
@@ -284,7 +278,8 @@ impl Build {
 
 impl Drop for Build {
     fn drop(&mut self) {
-        for holder in self.pins.get_mut().map(std::mem::take).unwrap_or_default() {
+        let pins = self.pins.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for holder in std::mem::take(pins) {
             self.builder.store.unpin(&holder);
         }
     }

@@ -83,13 +83,12 @@ impl State {
         state
     }
 
-    /// A stage that begins with another's end.
+    /// A stage that begins with another's end, arguments included, as in BuildKit.
     pub(crate) fn follow(&self) -> State {
         let config = &self.config;
         let base =
             Base { image: None, layers: config.rootfs.diff_ids.len(), steps: config.history.len() };
-        let args = BTreeMap::new();
-        State { args, command_set: false, missed: false, base, ..self.clone() }
+        State { command_set: false, missed: false, base, ..self.clone() }
     }
 
     /// A variable of the image.

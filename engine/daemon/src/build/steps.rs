@@ -88,15 +88,10 @@ impl Stage<'_> {
         };
         let manner = self.manner(add, fetched).await?;
         let (hashed, spoken) = (items.clone(), manner.clone());
-        // A lone file's own name counts only where it becomes the copy's.
-        let names = to.directory || to.parents;
-        let digest = self.build.blocking(move || content::digest(&hashed, &spoken, names)).await?;
-        let inputs = [
-            to.path.clone(),
-            format!("{} {}", to.directory, to.parents),
-            format!("{:?} {} {:?}", manner.owner, manner.chown, manner.mode),
-            add.flags.from.is_some().to_string(),
-        ];
+        let parents = to.parents;
+        let digest =
+            self.build.blocking(move || content::digest(&hashed, &spoken, parents)).await?;
+        let inputs = self.inputs(add, &to, &manner)?;
         let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
         let linked = add.flags.link;
         let word = if linked { format!("{keyword} --link") } else { keyword.to_owned() };
@@ -131,6 +126,19 @@ impl Stage<'_> {
         }
     }
 
+    /// What the key of a copy holds besides the files.
+    fn inputs(&self, add: &Add, to: &Destination, manner: &Manner) -> Result<Vec<String>, Failure> {
+        let mut inputs = vec![
+            to.path.clone(),
+            format!("{} {}", to.directory, to.parents),
+            format!("{:?} {} {:?}", manner.owner, manner.chown, manner.mode),
+            add.flags.from.is_some().to_string(),
+        ];
+        // What stands for a repository in the digest says nothing of what is left out of it.
+        inputs.extend(self.excluded(add)?);
+        Ok(inputs)
+    }
+
     fn describe(&self, add: &Add, keyword: &str, dest: &str) -> String {
         let sources = add.sources.iter().map(|s| match s {
             Source::Word(word) => word.clone(),
@@ -148,7 +156,7 @@ impl Stage<'_> {
         };
         let exclude = self.exclude(add)?;
         let keyword = if unpacks { "ADD" } else { "COPY" };
-        let (mut items, mut fetched) = (Vec::new(), false);
+        let (mut items, mut fetched, mut left_out) = (Vec::new(), false, false);
         for source in &add.sources {
             let word = match source {
                 Source::Inline(doc) => {
@@ -173,13 +181,18 @@ impl Stage<'_> {
             let find = move || {
                 let reading = Reading { parents, exclude: &exclude };
                 let mut found = content::find(&tree, &word, reading)?;
-                if unpacks {
-                    content::mark_archives(&mut found)?;
+                if unpacks && let Some(found) = &mut found {
+                    content::mark_archives(found)?;
                 }
                 Ok(found)
             };
             let found = self.build.blocking(find).await;
-            items.extend(found.map_err(|e| format!("{keyword} failed: {e}"))?);
+            let found = found.map_err(|e| format!("{keyword} failed: {e}"))?;
+            left_out |= found.as_ref().is_some_and(Vec::is_empty);
+            items.extend(found.into_iter().flatten());
+        }
+        if items.is_empty() && !left_out {
+            return Err(Failure::text(format!("{keyword} failed: no source files were specified")));
         }
         Ok((items, fetched))
     }
@@ -264,13 +277,13 @@ impl Stage<'_> {
 
     /// What `--exclude` leaves out.
     fn exclude(&self, add: &Add) -> Result<Ignore, Failure> {
-        let mut patterns = String::new();
-        for pattern in &add.flags.exclude {
-            patterns.push_str(&self.state.word(pattern)?);
-            patterns.push('\n');
-        }
-        let read = Ignore::parse(&patterns);
+        let read = Ignore::parse(&self.excluded(add)?.join("\n"));
         read.map_err(|e| Failure::text(e.to_string().replace(".dockerignore line", "--exclude")))
+    }
+
+    /// The words of `--exclude`.
+    fn excluded(&self, add: &Add) -> Result<Vec<String>, String> {
+        add.flags.exclude.iter().map(|pattern| self.state.word(pattern)).collect()
     }
 
     async fn owner(&self, text: &str) -> Result<Owner, Failure> {

@@ -6,3 +6,4 @@ mod harness;
 mod refusals;
 mod reuse;
 mod sharing;
+mod sources;

@@ -4,6 +4,7 @@
 //!   <data>/build/cache.json     what earlier builds made
 //!               /mounts/…       directories of RUN --mount=type=cache
 //!               /builds/<id>/    one build: context, upper directories, mount points; gone with it
+//!               /builds/.gone-…  what is being removed of one
 //! ```
 
 use std::io;
@@ -52,7 +53,7 @@ impl Builder {
     /// Opens the directory; removes what builds of an earlier daemon left.
     pub(crate) async fn open(parts: BuildParts) -> Result<Builder> {
         let work = parts.dir.join("builds");
-        remove(&work).map_err(Error::file("removing", &work))?;
+        off_thread("removing", &work, remove).await?;
         for path in [&work, &parts.dir.join("mounts")] {
             std::fs::create_dir_all(path).map_err(Error::file("making", path))?;
         }
@@ -89,9 +90,21 @@ impl Builder {
             freed += if removed.is_ok() { size } else { 0 };
         }
         self.cache.save(&self.store).await;
-        self.caches.clear().map_err(Error::file("emptying", self.dir.join("mounts")))?;
+        let caches = self.caches.clone();
+        off_thread("emptying", &self.dir.join("mounts"), move |_| caches.clear()).await?;
         Ok(freed)
     }
+}
+
+/// Does slow work on a directory beside the thread that answers everybody.
+async fn off_thread(
+    doing: &'static str,
+    path: &Path,
+    work: impl FnOnce(&Path) -> io::Result<()> + Send + 'static,
+) -> Result<()> {
+    let own = path.to_owned();
+    let done = tokio::task::spawn_blocking(move || work(&own)).await;
+    done.map_err(io::Error::other).flatten().map_err(Error::file(doing, path))
 }
 
 /// Unmounts everything below a directory and removes it.
@@ -175,20 +188,23 @@ const REMOVALS: (u32, Duration) = (50, Duration::from_millis(100));
 impl Drop for Workspace {
     fn drop(&mut self) {
         let path = std::mem::take(&mut self.path);
-        if remove(&path).is_ok() {
+        let hidden = path.with_file_name(format!(".gone-{}", &ids::random()[..16]));
+        // Where it cannot be renamed it is removed under its own name.
+        let path = std::fs::rename(&path, &hidden).map_or(path, |()| hidden);
+        // It may be large, and whoever lets go of a build may be the thread that answers everybody.
+        std::thread::spawn(move || discard(&path));
+    }
+}
+
+/// Removes a build's directory. The containers of a build that was given up may need a moment to end.
+fn discard(path: &Path) {
+    for _ in 0..REMOVALS.0 {
+        if remove(path).is_ok() {
             return;
         }
-        // The containers of a build that was given up may need a moment to end.
-        std::thread::spawn(move || {
-            for _ in 0..REMOVALS.0 {
-                std::thread::sleep(REMOVALS.1);
-                if remove(&path).is_ok() {
-                    return;
-                }
-            }
-            tracing::warn!(path = %path.display(), "a build's directory stays until the next start");
-        });
+        std::thread::sleep(REMOVALS.1);
     }
+    tracing::warn!(path = %path.display(), "a build's directory stays until the next start");
 }
 
 /// Tells a build's blocking work to stop when the build is dropped.
@@ -197,5 +213,32 @@ pub(crate) struct StopOnDrop(pub(crate) Cancelled);
 impl Drop for StopOnDrop {
     fn drop(&mut self) {
         self.0.set();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    #[test]
+    fn letting_go_of_a_large_build_does_not_wait_for_its_removal() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("one");
+        std::fs::create_dir(&path).unwrap();
+        for name in 0..20_000 {
+            std::fs::write(path.join(name.to_string()), "").unwrap();
+        }
+        let (next, cancelled) = (AtomicU64::new(0), Cancelled::default());
+        let workspace = Workspace { path: path.clone(), next, cancelled };
+        let begun = Instant::now();
+        drop(workspace);
+        let waited = begun.elapsed();
+        assert!(!path.exists(), "its name is free at once");
+        while std::fs::read_dir(dir.path()).unwrap().next().is_some() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "it is never removed");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert!(waited * 3 < begun.elapsed(), "{waited:?} of {:?}", begun.elapsed());
     }
 }

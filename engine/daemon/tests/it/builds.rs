@@ -189,6 +189,27 @@ fn the_daemon_fetches_contexts_itself() {
 }
 
 #[test]
+fn what_is_left_out_of_a_repository_makes_another_step() {
+    let site = Site::new();
+    let served = tempfile::tempdir().unwrap();
+    let git = format!(
+        "cd {} && mkdir work && cd work && echo x > a.md && echo x > a.c \
+         && git init -q -b main . && git add . && git -c user.name=t -c user.email=t@e commit -q -m one \
+         && git clone -q --bare . ../r.git && git -C ../r.git update-server-info",
+        served.path().display()
+    );
+    site.command_of("sh", &["-ec", &git], b"").ok();
+    let web = Served::new(served.path());
+    for (flag, seen) in
+        [("--exclude=*.md ", "a.c\n"), ("", "a.c\na.md\n"), ("--exclude=*.c ", "a.md\n")]
+    {
+        let file = format!("FROM busybox\nADD {flag}{}/r.git /src\n", web.url());
+        post(&site, "t=taken", &[], &Context::of(&file).tar()).id();
+        assert_eq!(site.docker(&["run", "--rm", "taken", "ls", "/src"]).ok(), seen, "{flag}");
+    }
+}
+
+#[test]
 fn a_secret_stays_nowhere() {
     let site = Site::new();
     let file = "FROM busybox\nRUN --mount=type=secret,id=token sha256sum /run/secrets/token | grep -q ^bf496b76b91b8282 && echo seen\n";

@@ -61,7 +61,7 @@ async fn stages_run_and_hand_files_over() {
     assert_eq!((history.len(), layers), (9, image.layers().len()));
     assert!(outcome.text.contains("[NEVER] were not consumed"), "{}", outcome.text);
     assert!(outcome.text.contains("Successfully tagged demo:2"));
-    assert_eq!(site.leftovers(), 0);
+    site.emptied().await;
 }
 
 #[tokio::test]
@@ -103,6 +103,30 @@ async fn context_files_keep_modes_and_links_and_lose_owners() {
             "/less/b.txt 644 0:0 b",
         ]
     );
+}
+
+#[tokio::test]
+async fn a_pattern_may_find_nothing_beside_what_is_there() {
+    let site = Site::new().await;
+    let file = "FROM scratch\nWORKDIR /app\nCOPY package.json yarn.lock* ./\n";
+    let outcome = site.build(&[("Dockerfile", file), ("package.json", "{}")]).await;
+    let tree = site.tree(outcome.image());
+    assert_eq!(tree["/app/package.json"], "644 0:0 {}");
+    assert_eq!(tree.len(), 2, "{tree:?}");
+}
+
+#[tokio::test]
+async fn arguments_of_a_stage_hold_in_those_that_begin_with_it() {
+    let site = Site::new().await;
+    let dockerfile = format!(
+        "{SHELL}FROM shell AS first\nARG V=one\nARG W=one\n\
+         FROM first AS second\nARG W=two\nRUN echo $V $W > /seen\n\
+         FROM shell\nRUN echo \"[$V]\" > /other\nCOPY --from=second /seen /seen\n"
+    );
+    let outcome = site.build(&[("Dockerfile", &dockerfile)]).await;
+    let tree = site.tree(outcome.image());
+    assert_eq!(tree["/seen"], "644 0:0 one two\n");
+    assert_eq!(tree["/other"], "644 0:0 []\n", "another stage has none of them");
 }
 
 #[tokio::test]

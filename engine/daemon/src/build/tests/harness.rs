@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -236,9 +237,20 @@ impl Site {
         out
     }
 
-    /// What builds left in their working directory.
-    pub(super) fn leftovers(&self) -> usize {
-        std::fs::read_dir(self.dir.path().join("build/builds")).unwrap().count()
+    /// Waits until builds have left nothing in their working directory.
+    pub(super) async fn emptied(&self) {
+        let builds = self.dir.path().join("build/builds");
+        let empty = || std::fs::read_dir(&builds).unwrap().next().is_none();
+        until("a build's directory stays", empty).await;
+    }
+}
+
+/// Waits for something.
+pub(super) async fn until(otherwise: &str, done: impl Fn() -> bool) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    while !done() {
+        assert!(tokio::time::Instant::now() < deadline, "{otherwise}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 

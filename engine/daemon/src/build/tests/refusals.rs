@@ -1,17 +1,15 @@
 //! What fails, how it is said, and that nothing stays of it.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use futures_util::StreamExt;
 use minke_engine_client::BuildImage;
 
-use super::harness::{SHELL, Site, tar};
+use super::harness::{SHELL, Site, tar, until};
 
 async fn error(files: &[(&str, &str)]) -> String {
     let site = Site::new().await;
     let outcome = site.build(files).await;
-    assert_eq!(site.leftovers(), 0);
+    site.emptied().await;
     outcome.error.unwrap_or_else(|| panic!("it was built:\n{}", outcome.text))
 }
 
@@ -28,6 +26,8 @@ async fn wrong_dockerfiles_are_refused_with_their_place() {
     for (file, says) in [
         ("FROM scratch\nCOPPY a b\n", "line 2, column 1: unknown instruction `COPPY`"),
         ("FROM scratch\nCOPY a b\n", "COPY failed: file not found in build context"),
+        ("FROM scratch\nCOPY a* b?/c d/\n", "COPY failed: no source files were specified"),
+        ("FROM scratch\nCOPY busybox nothing d/\n", "stat nothing: file does not exist"),
         ("FROM scratch\nCOPY ../a b\n", "outside the build context: ../a (Dockerfile line 2)"),
         ("FROM scratch\nCOPY Dockerfile busybox /x\n", "must be a directory and end with a /"),
         ("FROM scratch\nCOPY --from=127.0.0.1:1/x /a /b\n", "Dockerfile line 2"),
@@ -84,17 +84,10 @@ async fn a_client_that_goes_away_stops_the_build() {
         client.build(&BuildImage::default(), body, take).await
     });
     started.recv().await.unwrap();
-    wait("the step does not sleep", || sleeping(&seconds)).await;
+    until("the step does not sleep", || sleeping(&seconds)).await;
     build.abort();
-    wait("the build goes on", || !sleeping(&seconds) && site.leftovers() == 0).await;
-}
-
-async fn wait(otherwise: &str, done: impl Fn() -> bool) {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
-    while !done() {
-        assert!(tokio::time::Instant::now() < deadline, "{otherwise}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until("the build goes on", || !sleeping(&seconds)).await;
+    site.emptied().await;
 }
 
 /// Whether a process sleeps for so long.

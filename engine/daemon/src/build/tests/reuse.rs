@@ -46,6 +46,29 @@ async fn a_changed_file_runs_what_follows_and_only_that() {
 }
 
 #[tokio::test]
+async fn values_that_read_alike_are_different_steps() {
+    let site = Site::new().await;
+    let file = |pairs: &str| format!("{SHELL}ENV {pairs}\nRUN echo \"$A|$B\" > /seen\n");
+    for (pairs, seen) in [("A=\"1 B=2\"", "1 B=2|"), ("A=1 B=2", "1|2")] {
+        let outcome = site.build(&[("Dockerfile", &file(pairs))]).await;
+        assert_eq!(site.tree(outcome.image())["/seen"], format!("644 0:0 {seen}\n"), "{pairs}");
+        assert!(outcome.text.contains("Running in"), "{}", outcome.text);
+    }
+}
+
+#[tokio::test]
+async fn a_file_of_another_name_is_another_step() {
+    let site = Site::new().await;
+    for name in ["one", "two"] {
+        let file = format!("{SHELL}RUN busybox mkdir /there\nCOPY {name} /there\n");
+        let outcome = site.build(&[("Dockerfile", &file), (name, "same")]).await;
+        let tree = site.tree(outcome.image());
+        let copied: Vec<&String> = tree.keys().filter(|p| p.starts_with("/there/")).collect();
+        assert_eq!(copied, [&format!("/there/{name}")], "{}", outcome.text);
+    }
+}
+
+#[tokio::test]
 async fn an_argument_counts_from_its_first_use() {
     let site = Site::new().await;
     let dockerfile = format!("{SHELL}RUN echo before > /b\nARG V=0\nENV K=1\nRUN echo $V > /v\n");

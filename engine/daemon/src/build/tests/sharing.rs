@@ -50,11 +50,7 @@ async fn a_stage_that_fails_ends_the_others_and_is_heard() {
     assert!(error.contains("returned a non-zero code: 7") && error.contains("line 7"), "{error}");
     assert!(outcome.text.contains("last words"), "{}", outcome.text);
     assert!(begun.elapsed() < Duration::from_secs(60));
-    let end = Instant::now() + Duration::from_secs(20);
-    while site.leftovers() > 0 {
-        assert!(Instant::now() < end, "the build's directory stays");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    site.emptied().await;
 }
 
 #[tokio::test]
