@@ -123,7 +123,9 @@ fn expect_shim(daemon: &Daemon, container: &Container) -> Result<()> {
     // another boot left for that shim.
     durable::remove(&dir.join("exit"))?;
     durable::remove(&dir.join("shim.pid"))?;
-    if container.lock().state.boot_id != daemon.boot_id {
+    // Of a container that has never run all that is there is of this boot.
+    let recorded = container.lock().state.boot_id.clone();
+    if !recorded.is_empty() && recorded != daemon.boot_id {
         container.record_state(|state| state.boot_id = daemon.boot_id.clone());
     }
     Ok(())

@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 
 use super::SpecError;
 
@@ -52,14 +53,32 @@ struct Group<'a> {
 }
 
 /// Reads a file that was found by name. Nothing else is opened: behind a device that the container has put
-/// there, its driver would see an opening by the host's root.
-fn read_regular(found: &OwnedFd, path: &str) -> io::Result<String> {
-    if FileType::from_raw_mode(rustix::fs::fstat(found)?.st_mode) != FileType::RegularFile {
-        return Err(io::Error::other(format!("{path} of the container is no regular file")));
-    }
-    let again = format!("/proc/self/fd/{}", found.as_raw_fd());
+/// there, its driver would see an opening by the host's root. Where no `/proc` is, as in the views of a
+/// container that copies are made of, there are no devices either, and it may be opened `again`.
+fn read_regular(
+    found: &OwnedFd,
+    path: &str,
+    again: impl FnOnce() -> Result<OwnedFd, Errno>,
+) -> io::Result<String> {
+    let check = |file: &OwnedFd| {
+        let kind = FileType::from_raw_mode(rustix::fs::fstat(file)?.st_mode);
+        match kind == FileType::RegularFile {
+            true => Ok(()),
+            false => Err(io::Error::other(format!("{path} of the container is no regular file"))),
+        }
+    };
+    check(found)?;
+    let itself = format!("/proc/self/fd/{}", found.as_raw_fd());
+    let file = match std::fs::File::open(itself) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let file = again()?;
+            check(&file)?;
+            file.into()
+        }
+        file => file?,
+    };
     let mut bytes = Vec::new();
-    std::fs::File::open(again)?.take(LIMIT).read_to_end(&mut bytes)?;
+    file.take(LIMIT).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
@@ -75,8 +94,15 @@ impl Accounts {
             let flags = OFlags::PATH | OFlags::CLOEXEC;
             let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
             match rustix::fs::openat2(&root, path, flags, Mode::empty(), inside) {
-                Ok(found) => read_regular(&found, path),
-                Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Ok(String::new()),
+                Ok(found) => {
+                    let again = || {
+                        let flags =
+                            OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+                        rustix::fs::openat2(&root, path, flags, Mode::empty(), inside)
+                    };
+                    read_regular(&found, path, again)
+                }
+                Err(Errno::NOENT | Errno::NOTDIR) => Ok(String::new()),
                 Err(error) => Err(error.into()),
             }
         };
