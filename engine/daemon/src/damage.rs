@@ -20,6 +20,9 @@ const SETTLED: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_secs(1);
 /// Between two attempts to fetch what could not be fetched.
 const RETRY: Duration = Duration::from_secs(3600);
+/// A container that is started so soon after it was made is that of a `run`: its image was looked at then,
+/// which takes a look at each of its files.
+const JUST_NOW: Duration = Duration::from_millis(500);
 /// Signals by which a program ends whose own file is damaged: SIGILL, SIGBUS, SIGSEGV.
 const SIGNALS_OF_DAMAGE: [u8; 3] = [4, 7, 11];
 
@@ -37,6 +40,10 @@ pub(crate) async fn before_create(daemon: &Daemon, name: &str) -> Result<()> {
 
 /// Looks at the image of a container that is to be started, and fetches again what is damaged.
 pub(crate) async fn before_start(daemon: &Daemon, container: &Container) -> Result<()> {
+    let looked_at = container.lock().looked_at.take();
+    if looked_at.is_some_and(|at| at.elapsed() < JUST_NOW) {
+        return Ok(());
+    }
     let Some(image) = image_of(container) else { return Ok(()) };
     let damaged = daemon.images.check(&image).await?;
     if damaged.is_empty() {

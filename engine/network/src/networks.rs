@@ -244,8 +244,8 @@ impl Networks {
     }
 
     /// Make a namespace for a container, with its loopback up. `upstreams`: where names that are no
-    /// container's are looked up as long as it is in a
-    /// network with a way out; empty: where the host looks them up.
+    /// container's are looked up as long as it is in a network with a way out; empty: where the host looks
+    /// them up.
     pub async fn make_namespace(
         &self,
         container: &str,

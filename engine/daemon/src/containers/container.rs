@@ -37,6 +37,8 @@ pub(crate) struct Cell {
     pub(crate) state: StateDocument,
     /// Since when it runs. The document's time is for people: the clock that it is from may be set.
     pub(crate) running_since: Option<Instant>,
+    /// When its image was looked at last, if that was for its creation.
+    pub(crate) looked_at: Option<Instant>,
     /// Clients that attached before the start.
     pub(crate) pending: Vec<PendingAttach>,
     /// A terminal size that came before the terminal.
@@ -104,6 +106,7 @@ impl Container {
                 config,
                 state,
                 running_since: None,
+                looked_at: None,
                 pending: Vec::new(),
                 early_size: None,
                 execs: BTreeMap::new(),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use minke_engine_client::wire::{
     ContainerConfig, CreateContainer, EndpointSettings, HealthConfig, HostNetwork,
@@ -129,6 +130,7 @@ fn make(
         return Err(error);
     }
     let container = Arc::new(Container::new(dir, document, StateDocument::default()));
+    container.lock().looked_at = Some(Instant::now());
     daemon.containers.add(container.clone());
     Ok(container)
 }

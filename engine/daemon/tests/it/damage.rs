@@ -30,6 +30,9 @@ fn told(site: &Site) -> Vec<String> {
     of_damage.map(text).collect()
 }
 
+/// What a container is made of is not looked at again if it is started within this time.
+const LOOKED_AT: std::time::Duration = std::time::Duration::from_millis(600);
+
 #[test]
 fn run_pulls_a_damaged_image_again_and_start_fetches_it() {
     let (mut site, name) = pulled();
@@ -42,6 +45,7 @@ fn run_pulls_a_damaged_image_again_and_start_fetches_it() {
     assert!(told(&site)[0].contains("etc/passwd"), "{:?}", told(&site));
     // Of a container that is there already, under a running daemon and under none.
     site.docker(&["create", "--name", "box", &name, "cat", "/etc/passwd"]).ok();
+    std::thread::sleep(LOOKED_AT);
     for stopped in [false, true] {
         if stopped {
             site.stop_engine();
@@ -62,6 +66,7 @@ fn run_pulls_a_damaged_image_again_and_start_fetches_it() {
 fn what_cannot_be_fetched_is_not_run_and_says_why() {
     let site = Site::new();
     site.docker(&["create", "--name", "box", "busybox", "cat", "/etc/passwd"]).ok();
+    std::thread::sleep(LOOKED_AT);
     flip(&layer(&site).join("fs/etc/passwd"));
     let start = site.docker(&["start", "-a", "box"]);
     assert!(start.code != 0 && start.stdout.is_empty(), "{start:?}");
