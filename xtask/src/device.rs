@@ -33,15 +33,29 @@ pub fn run() -> Result<()> {
 /// Builds them; the folder that they are in.
 pub fn build() -> Result<PathBuf> {
     let sections = crate::root().join("xtask/device-sections.ld");
+    let flags = short_paths()?.join("\x1f");
     for (package, program) in PROGRAMS {
         let mut cargo = Command::new(env!("CARGO"));
         cargo.current_dir(crate::root()).args(["rustc", "--locked", "--profile", "device"]);
         cargo.args(["-p", package, "--bin", program, "--"]);
+        cargo.env("CARGO_ENCODED_RUSTFLAGS", &flags);
         cargo.args(FLAGS.iter().flat_map(|flag| ["-C", flag]));
         cargo.arg("-C").arg(format!("link-arg=-Wl,-T,{}", sections.display()));
         command::run(&mut cargo)?;
     }
     Ok(crate::target().join("device"))
+}
+
+/// Flags that take the folders of the libraries' sources out of their paths. A program names each source file
+/// that can panic: where it was on the machine that built it says nothing to a device, and takes 80 kB.
+fn short_paths() -> Result<Vec<String>> {
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(std::env::home_dir()?.join(".cargo")));
+    let sources = home.context("there is no home directory")?.join("registry/src");
+    let entries = std::fs::read_dir(&sources)
+        .with_context(|| format!("cannot read {}", sources.display()))?;
+    let folders = entries.flatten().map(|entry| entry.path());
+    Ok(folders.map(|folder| format!("--remap-path-prefix={}/=", folder.display())).collect())
 }
 
 fn megabytes(path: &Path) -> Result<f64> {

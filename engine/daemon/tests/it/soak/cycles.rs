@@ -6,7 +6,7 @@ use minke_engine_client::wire::CreateContainer;
 use minke_engine_client::{Client, RemoveContainer, WaitFor};
 
 use super::standing::Standing;
-use crate::support::Site;
+use crate::support::{Site, wait_until};
 
 /// The cycle after which everything has its lasting size.
 const WARM: u32 = 100;
@@ -14,6 +14,8 @@ const WARM: u32 = 100;
 const GROWTH: u64 = 10;
 /// How long the kernel may take to remove links and namespaces.
 const CLEARED: Duration = Duration::from_secs(30);
+/// Between two looks at an engine that is to be at rest.
+const PAUSE: Duration = Duration::from_millis(300);
 /// Cycles that go on at the same time.
 const LANES: u32 = 4;
 
@@ -79,12 +81,26 @@ pub fn settled(site: &Site, before: &Standing) -> Standing {
     now
 }
 
+/// How the engine stands when nothing changes any more: the connections of the last command are closed a
+/// moment after its answer.
+fn at_rest(site: &Site) -> Standing {
+    let mut before = Standing::of(site);
+    wait_until("an engine at rest", || {
+        std::thread::sleep(PAUSE);
+        let now = Standing::of(site);
+        let same = now.counts == before.counts;
+        before = now;
+        same.then_some(())
+    });
+    before
+}
+
 #[test]
 fn cycles_leave_nothing_behind() {
     let total = super::count("MINKE_CYCLES", 160).max(WARM + 1);
     let site = Site::new();
     site.docker(&["network", "create", "team"]).ok();
-    let fresh = Standing::of(&site);
+    let fresh = at_rest(&site);
     let begun = Instant::now();
     cycles(&site, 0, WARM);
     let warm = settled(&site, &fresh);
