@@ -79,6 +79,11 @@ impl FakeEngine {
         self.faults.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).extend(faults);
     }
 
+    /// Takes back every fault that no call has met yet.
+    pub fn calm(&self) {
+        self.faults.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clear();
+    }
+
     /// Ends a running container with this code; the restart policy may start it again.
     pub fn exit(&self, id: &str, code: i64) {
         self.change(|world, events| world.exit(id, code, events));
