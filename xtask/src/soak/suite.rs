@@ -23,15 +23,11 @@ pub struct Long {
     pub count: u32,
 }
 
-/// The package whose tests start a whole site, with every program.
-const SITE: &str = "minke-tests-e2e";
-
 /// Builds what the test starts, runs it, and writes its report.
 pub fn run(long: &Long, count: u32, profile: &str) -> Result<()> {
-    if long.package == SITE {
-        let words = ["build", "--locked", "--workspace", "--bins", "--profile", profile];
-        command::run(cargo().args(words))?;
-    }
+    // Everything, as `cargo xtask test` builds it: fewer packages would be built with other features.
+    let words = ["build", "--locked", "--workspace", "--all-targets", "--profile", profile];
+    command::run(cargo().args(words))?;
     let work = tempfile::tempdir_in(crate::target()).context("cannot make a folder")?;
     let found = work.path().join("report.md");
     let begun = std::time::Instant::now();
@@ -41,9 +37,8 @@ pub fn run(long: &Long, count: u32, profile: &str) -> Result<()> {
         .env("MINKE_DOCKER20", peer.programs.join("docker"))
         .env(long.variable, count.to_string())
         .env("MINKE_SOAK_REPORT", &found)
-        .args(["nextest", "run", "--locked", "--profile", "soak", "--cargo-profile", profile])
-        // The tests of the shim come along so that its program is built, with the same dependencies.
-        .args(["-p", long.package, "-p", "minke-engine-shim", "--success-output", "final"])
+        .args(["nextest", "run", "--locked", "--workspace", "--profile", "soak"])
+        .args(["--cargo-profile", profile, "--success-output", "final"])
         .arg("-E")
         .arg(format!("package({}) & test(/^{}/)", long.package, long.test));
     let outcome = command::run(&mut nextest);
