@@ -176,8 +176,6 @@ fn table_script(
     uplinks: &[String],
 ) {
     let word = family.word();
-    // An answer to ::1 cannot come in from a bridge: nothing is translated, so that it is refused at once.
-    let own = if family == Family::Ip6 { "ip6 daddr ::1 return\n" } else { "" };
     // Who is on the same link can send to 127.0.0.1. The kernel drops that only after the translation,
     // and for IPv6 before it.
     let foreign =
@@ -198,7 +196,7 @@ type nat hook prerouting priority -100; policy accept;
 }}
 chain output {{
 type nat hook output priority -100; policy accept;
-{own}fib daddr type local jump publish
+fib daddr type local jump publish
 }}"
     );
     protection(script, family, networks);
@@ -291,11 +289,9 @@ fn postrouting(script: &mut String, family: Family, networks: &[&NetworkRecord])
     for network in networks {
         let NetworkRecord { bridge, internal, no_masquerade, .. } = network;
         let Some((subnet, routed)) = family.subnet(network) else { continue };
-        // From the host's own 127.0.0.1, and from a container to a published port of its own network:
+        // From the host's own loopback, and from a container to a published port of its own network:
         // the answer must come back to where the translation is undone.
-        if family == Family::Ip {
-            let _ = writeln!(script, "oifname \"{bridge}\" {word} saddr {loopback} masquerade");
-        }
+        let _ = writeln!(script, "oifname \"{bridge}\" {word} saddr {loopback} masquerade");
         let _ = writeln!(
             script,
             "oifname \"{bridge}\" {word} saddr {subnet} ct status dnat masquerade"

@@ -12,7 +12,7 @@ use rtnetlink::packet_route::link::{
     InfoBridgePort, InfoData, InfoIpVlan, InfoKind, InfoMacVlan, InfoPortData, InfoPortKind,
     InfoVeth, IpVlanMode, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, MacVlanMode,
 };
-use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
 use rtnetlink::{
     Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
 };
@@ -205,6 +205,36 @@ impl Links {
         match request.execute().await {
             Err(error) if !is_errno(&error, rustix::io::Errno::EXIST) => {
                 Err(failed("giving an address to", name)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What `route_localnet` is for IPv4: let answers to the host's `::1` come in by this link.
+    ///
+    /// A published port at `::1` is translated, and so is the answer, back to `::1`. The kernel looks for
+    /// its way among the routes of the link that it came by alone, so each link needs one. Whoever sends
+    /// to `::1` from outside is dropped before that, with or without it; the host's own packets keep to
+    /// the route of its loopback, whose metric is 0.
+    pub(crate) async fn ensure_localnet6(
+        &self,
+        name: &str,
+        index: u32,
+    ) -> Result<(), NetworkError> {
+        /// `RT_TABLE_LOCAL`: what is looked up first.
+        const LOCAL: u32 = 255;
+        const METRIC: u32 = 1024;
+        let message = RouteMessageBuilder::<Ipv6Addr>::new()
+            .destination_prefix(Ipv6Addr::LOCALHOST, 128)
+            .output_interface(index)
+            .table_id(LOCAL)
+            .kind(RouteType::Local)
+            // Two routes of one metric would be one too many for the kernel.
+            .priority(METRIC.saturating_add(index))
+            .build();
+        match self.handle.route().add(message).execute().await {
+            Err(error) if !is_errno(&error, rustix::io::Errno::EXIST) => {
+                Err(failed("routing ::1 to", name)(error))
             }
             _ => Ok(()),
         }

@@ -185,6 +185,9 @@ impl Networks {
         }
         links.set_up(bridge).await?;
         sysctl::set(bridge, "route_localnet", "1")?;
+        if record.v6.is_some() {
+            links.ensure_localnet6(bridge, index).await?;
+        }
         if !record.internal {
             sysctl::set(bridge, "forwarding", "1")?;
             self.forward_uplinks(links).await?;

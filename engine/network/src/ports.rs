@@ -35,11 +35,6 @@ pub(crate) fn choose(wanted: &[Port], taken: &mut Taken) -> Result<Vec<Port>, Ne
         if port.container_port == 0 {
             return Err(NetworkError::Invalid { what: "container port", value: "0".to_owned() });
         }
-        if port.host_address == Some(Ipv6Addr::LOCALHOST.into()) {
-            let value =
-                "::1 (published ports answer at 127.0.0.1 and at the host's other addresses)";
-            return Err(NetworkError::Invalid { what: "host address", value: value.to_owned() });
-        }
         let host_port = choose_one(port, taken)?;
         let given = Port { host_port, host_port_end: None, ..port.clone() };
         taken.extend(taken_by(&given));

@@ -30,13 +30,10 @@ fn containers_have_ipv6_addresses_names_and_ports() {
     let words = ["run", "-d", "--name", "web", "--network", "six", "--ip6", "fd00:77::9", "-p"];
     cli(&[&words[..], &["18080:80", "busybox", "sh", "-c", SERVE]].concat()).ok();
     cli(&["run", "--rm", "--network", "six", "busybox", "ping", "-6", "-c1", "-W3", "web"]).ok();
-    for address in ["127.0.0.1:18080", "[fd00:77::1]:18080"] {
+    for address in ["127.0.0.1:18080", "[fd00:77::1]:18080", "[::1]:18080"] {
         let said = wait_until(address, || says(address));
         assert_eq!(said, "served", "{address}");
     }
-    // At ::1 nobody answers, and says so: who tries both versions goes on at once.
-    let error = TcpStream::connect("[::1]:18080").unwrap_err();
-    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
     let port = cli(&["port", "web", "80"]).ok();
     assert_eq!(port, "0.0.0.0:18080\n[::]:18080\n");
     let shown = "{{range .NetworkSettings.Networks}}{{.GlobalIPv6Address}} {{.IPv6Gateway}}{{end}}";
@@ -80,15 +77,70 @@ fn a_port_on_an_ipv6_address_is_only_there_and_needs_one() {
     let words = ["run", "--rm", "--network", "six", "-p", "[::]:18083:80", "busybox", "true"];
     let taken = cli(&words);
     assert!(taken.stderr.contains("port is already allocated"), "{taken:?}");
-    for (address, why) in [("[::]", "has no IPv6 addresses"), ("[::1]", "::1")] {
+    for address in ["[::]", "[::1]"] {
         let publish = format!("{address}:18085:80");
         let refused = cli(&["run", "--rm", "-p", &publish, "busybox", "true"]);
+        let why = "has no IPv6 addresses";
         assert!(refused.code == 125 && refused.stderr.contains(why), "{refused:?}");
     }
-    let own = ["run", "--rm", "--network", "six", "-p", "[::1]:18085:80", "busybox", "true"];
-    let refused = cli(&own);
-    assert!(refused.code == 125 && refused.stderr.contains("::1 (published ports"), "{refused:?}");
     cli(&["rm", "-f", "one", "all", "both"]).ok();
+}
+
+/// The kernel has no `route_localnet` for IPv6, and Docker a process for each port instead.
+#[test]
+fn ports_at_the_hosts_own_ipv6_loopback_are_reached_from_there_alone() {
+    let mut site = Site::new();
+    for (network, subnet, name, port) in
+        [("one", "fd00:7a::/64", "web", "[::1]:18086:80"), ("two", "fd00:7b::/64", "dns", "")]
+    {
+        let udp = "[::1]:18087:53/udp";
+        site.docker(&["network", "create", "--ipv6", "--subnet", subnet, network]).ok();
+        let run = ["run", "-d", "--name", name, "--network", network, "-p"];
+        let serve = "while true; do echo served | nc -l -p 80; done";
+        let echo = "nc -l -u -p 53 -e cat";
+        let (port, command) = if port.is_empty() { (udp, echo) } else { (port, serve) };
+        site.docker(&[&run[..], &[port, "busybox", "sh", "-c", command]].concat()).ok();
+    }
+    let reached = || wait_until("[::1]:18086", || says("[::1]:18086"));
+    assert_eq!(reached(), "served");
+    let asking = UdpSocket::bind("[::1]:0").unwrap();
+    asking.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    let echoed = wait_until("an echo", || {
+        asking.send_to(b"hello", "[::1]:18087").unwrap();
+        let (mut answer, from) = ([0; 16], "[::1]:18087".parse().unwrap());
+        asking.recv_from(&mut answer).ok().filter(|(_, peer)| *peer == from).map(|(n, _)| n)
+    });
+    assert_eq!(echoed, 5);
+    for other in ["[fd00:7a::1]:18086", "127.0.0.1:18086"] {
+        let error = TcpStream::connect(other).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused, "{other}");
+    }
+    // It goes on without a daemon, and with the next one.
+    site.kill_engine();
+    assert_eq!(reached(), "served");
+    site.start_engine();
+    assert_eq!(reached(), "served");
+    // Who sends to the host's ::1 from the bridge is not heard.
+    let refused = || {
+        let counts = std::fs::read_to_string("/proc/thread-self/net/snmp6").unwrap();
+        let line = counts.lines().find(|line| line.starts_with("Ip6InHdrErrors")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
+    };
+    let listener = std::net::TcpListener::bind("[::1]:18088").unwrap();
+    let before = refused();
+    let outside = "ip -6 addr del ::1/128 dev lo; ip -6 route add ::1/128 via fd00:7a::1 dev eth0; \
+                   nc -w 2 ::1 18088 </dev/null";
+    let run = ["run", "--rm", "--privileged", "--network", "one", "busybox", "sh", "-c", outside];
+    assert_ne!(site.docker(&run).code, 0);
+    assert!(refused() > before, "what was sent came, and was refused");
+    listener.set_nonblocking(true).unwrap();
+    assert_eq!(listener.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    site.docker(&["rm", "-f", "web", "dns"]).ok();
+    site.docker(&["network", "rm", "one", "two"]).ok();
+    let routes =
+        Command::new("ip").args(["-6", "route", "show", "table", "local"]).output().unwrap();
+    let routes = String::from_utf8_lossy(&routes.stdout).into_owned();
+    assert_eq!(routes.lines().filter(|line| line.contains("local ::1")).count(), 1, "{routes}");
 }
 
 #[test]
