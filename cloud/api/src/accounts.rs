@@ -17,6 +17,9 @@ use crate::identity::Identity;
 use crate::secrets;
 use crate::session::{Claims, LIFETIME};
 
+/// Longest name that somebody logs in by, in bytes: an e-mail address has no more.
+const MAX_NAME: usize = 254;
+
 #[derive(Deserialize)]
 struct Login {
     username: String,
@@ -27,24 +30,32 @@ struct Login {
 pub(crate) async fn login(State(api): State<Api>, body: Body) -> Result<String, ApiError> {
     let login: Login = body::json(body, body::SMALL).await?;
     let name = login.username.trim().to_lowercase();
-    api.login_limit.count(&name, Instant::now())?;
+    if name.len() > MAX_NAME {
+        return Err(ApiError::bad(format!(
+            "the user name is longer than {MAX_NAME} bytes, the limit"
+        )));
+    }
     let user = api.db.user_by_login(&name).await?;
-    let user = api.check_password(user, login.password).await?;
+    let user = api.check_password(&name, user, login.password).await?;
     let user = user.ok_or_else(ApiError::unauthorized)?;
-    api.login_limit.forget(&name);
     api.new_session(&user, now_ms())
 }
 
 impl Api {
     /// The user if the password is theirs. As slow for a user that does not exist, so that the time
-    /// an answer takes tells nobody who has an account.
+    /// an answer takes tells nobody who has an account. Counts as a try of `name`, and a right password
+    /// ends the count.
     async fn check_password(
         &self,
+        name: &str,
         user: Option<Account>,
         password: String,
     ) -> Result<Option<Account>, ApiError> {
         const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$3jvtqFIhuHZgYl9fLCOFXA$JEPYkWv0ypuzjzQEMzDQFvQCmE9MfWqEH1vIHT5iT2Y";
+        // A try counts when it is its turn: so names come no faster than passwords are hashed, and
+        // nobody can send so many that the tries of another are forgotten.
         let _permit = self.hashing.acquire().await;
+        self.login_limit.count(name, Instant::now())?;
         let hash = user
             .as_ref()
             .and_then(|user| user.password.clone())
@@ -52,7 +63,11 @@ impl Api {
         let is_right = tokio::task::spawn_blocking(move || secrets::is_password(&password, &hash))
             .await
             .map_err(|error| ApiError::internal("checking a password", error))?;
-        Ok(user.filter(|user| is_right && user.password.is_some()))
+        let user = user.filter(|user| is_right && user.password.is_some());
+        if user.is_some() {
+            self.login_limit.forget(name);
+        }
+        Ok(user)
     }
 
     fn new_session(&self, user: &Account, auth_time: i64) -> Result<String, ApiError> {
@@ -124,10 +139,9 @@ pub(crate) async fn refresh(
     let user = match refresh.password {
         None => user,
         Some(password) => {
-            api.login_limit.count(&user.username, Instant::now())?;
-            let checked = api.check_password(Some(user), password).await?;
+            let name = user.username.clone();
+            let checked = api.check_password(&name, Some(user), password).await?;
             let user = checked.ok_or_else(ApiError::unauthorized)?;
-            api.login_limit.forget(&user.username);
             auth_time = now_ms();
             user
         }

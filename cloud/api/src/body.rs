@@ -21,6 +21,10 @@ pub(crate) const ROW: usize = 8 * 1024 * 1024;
 const UNWANTED: u64 = 256 * 1024 * 1024;
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long a body may pause, and how long it may take in all.
+const PAUSE: Duration = Duration::from_secs(30);
+const WHOLE: Duration = Duration::from_secs(15 * 60);
+
 /// Takes in a body that is refused: a client that is still sending would not read the answer.
 pub(crate) async fn discard(body: Body) {
     let mut stream = body.into_data_stream();
@@ -35,9 +39,21 @@ pub(crate) async fn discard(body: Body) {
 
 /// Reads the whole body.
 pub(crate) async fn bytes(body: Body, limit: usize) -> Result<Bytes, ApiError> {
+    let whole = tokio::time::timeout(WHOLE, gather(body, limit, PAUSE));
+    whole.await.map_err(|_| too_slow(WHOLE))?
+}
+
+fn too_slow(limit: Duration) -> ApiError {
+    ApiError::bad(format!("waited for the body longer than {} s, the limit", limit.as_secs()))
+}
+
+async fn gather(body: Body, limit: usize, pause: Duration) -> Result<Bytes, ApiError> {
     let mut stream = body.into_data_stream();
     let mut bytes = Vec::new();
-    while let Some(chunk) = stream.next().await {
+    let next = async |stream: &mut axum::body::BodyDataStream| {
+        tokio::time::timeout(pause, stream.next()).await.map_err(|_| too_slow(pause))
+    };
+    while let Some(chunk) = next(&mut stream).await? {
         let chunk = chunk.map_err(|error| ApiError::bad(format!("reading the body: {error}")))?;
         if bytes.len() + chunk.len() > limit {
             return Err(ApiError::TooLarge(format!(
@@ -73,4 +89,19 @@ pub(crate) async fn object(
     }
     serde_json::from_slice(&bytes)
         .map_err(|error| ApiError::bad(format!("the body is not a JSON object: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_that_pauses_too_long_is_given_up() {
+        let first = futures_util::stream::iter([Ok::<_, std::io::Error>("{")]);
+        let body = Body::from_stream(first.chain(futures_util::stream::pending()));
+        let error = gather(body, SMALL, Duration::from_millis(20)).await.unwrap_err();
+        assert!(matches!(&error, ApiError::BadRequest(_)), "{error}");
+        let whole = gather(Body::from("{}"), SMALL, Duration::from_secs(30)).await.unwrap();
+        assert_eq!(whole, "{}");
+    }
 }

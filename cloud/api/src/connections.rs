@@ -19,6 +19,11 @@ impl Api {
         if device.actor == identity.actor { Ok(device.id) } else { Err(ApiError::unauthorized()) }
     }
 
+    /// The row of the device that has the tunnel of `uuid` open.
+    pub fn device_of_tunnel(&self, uuid: &str) -> Option<i64> {
+        self.ports.notify.device(uuid)
+    }
+
     /// Keeps whether the device `uuid` is connected.
     pub async fn device_connected(&self, uuid: &str, connected: bool) -> Result<(), ApiError> {
         let now = json!(now_ms());

@@ -117,6 +117,7 @@ impl From<minke_cloud_db::Error> for ApiError {
             401 => ApiError::Unauthorized(text),
             403 => ApiError::Forbidden(text),
             409 => ApiError::Conflict(text),
+            503 => ApiError::Unavailable(text),
             _ if is_full(&error) => {
                 tracing::error!("{}", chain(&error));
                 let text = "the server's disk is full: nothing was written";

@@ -4,7 +4,7 @@
 //! a device may send is judged by its headers, before the first byte of the body is read.
 
 use std::io::Write;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
@@ -25,8 +25,13 @@ use crate::target_state::Device;
 const MAX_LINE: usize = 256 * 1024;
 /// Entries of one `POST …/logs`.
 const MAX_BATCH: usize = 10;
-/// Bytes of compressed text that are unpacked at once: bounds what a bomb can grow to.
-const STEP: usize = 4096;
+/// Bytes of a body that are unpacked at once: gzip grows them a thousand times at most, so this bounds
+/// what a bomb can grow to.
+const STEP: usize = 256;
+/// Entries that are written at once.
+const APPEND: usize = 1000;
+/// Entries of one stream that are taken in within a second; a device that sends more waits.
+const PACE: usize = 10_000;
 
 /// One entry as a device sends it.
 #[derive(Deserialize)]
@@ -76,20 +81,93 @@ pub(crate) async fn stream(
         return Err(ApiError::UnsupportedMedia(text.to_owned()));
     }
     let mut lines = Lines::new(&headers)?;
+    let mut pace = Pace::default();
     let mut chunks = body.into_data_stream();
     let mut outcome = Ok(StatusCode::CREATED);
     while let Some(chunk) = chunks.next().await {
         // A device that goes away ends its stream so; what it sent before is kept.
         let Ok(chunk) = chunk else { break };
-        let (entries, error) = lines.feed(&chunk);
-        append(&api, &device, entries).await?;
-        if let Some(error) = error {
+        if let Some(error) = keep(&api, &device, &mut lines, &mut pace, &chunk).await? {
             outcome = Err(error);
             break;
         }
     }
     sync(&api, &device).await?;
     outcome
+}
+
+/// Keeps the entries that came with a chunk, a step at a time; gives what was wrong after them.
+async fn keep(
+    api: &Api,
+    device: &Device,
+    lines: &mut Lines,
+    pace: &mut Pace,
+    chunk: &Bytes,
+) -> Result<Option<ApiError>, ApiError> {
+    let mut entries = Vec::new();
+    for step in chunk.chunks(STEP) {
+        let (more, error) = lines.feed(step);
+        entries.extend(more);
+        if error.is_some() || is_much(&entries) {
+            write(api, device, pace, std::mem::take(&mut entries)).await?;
+        }
+        if error.is_some() {
+            return Ok(error);
+        }
+        // A step may unpack to much that holds no entry: others get their turn.
+        tokio::task::yield_now().await;
+    }
+    write(api, device, pace, entries).await?;
+    Ok(None)
+}
+
+/// Whether the entries should be written before more are read.
+fn is_much(entries: &[Entry]) -> bool {
+    let bytes: usize = entries.iter().map(|entry| entry.message.len()).sum();
+    entries.len() >= APPEND || bytes >= MAX_LINE
+}
+
+/// Appends the entries, in parts, no faster than a stream may be.
+async fn write(
+    api: &Api,
+    device: &Device,
+    pace: &mut Pace,
+    entries: Vec<Entry>,
+) -> Result<(), ApiError> {
+    let mut entries = entries.into_iter();
+    loop {
+        let some: Vec<Entry> = entries.by_ref().take(APPEND).collect();
+        if some.is_empty() {
+            return Ok(());
+        }
+        let pause = pace.take(some.len(), Instant::now());
+        append(api, device, some).await?;
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+        }
+    }
+}
+
+/// How many entries of a stream came in the second that runs.
+#[derive(Default)]
+struct Pace {
+    second: Option<Instant>,
+    entries: usize,
+}
+
+impl Pace {
+    /// Counts entries; gives how long to wait before more are taken in.
+    fn take(&mut self, entries: usize, now: Instant) -> Duration {
+        const SECOND: Duration = Duration::from_secs(1);
+        let second = *self.second.get_or_insert(now);
+        let passed = now.duration_since(second);
+        if passed >= SECOND {
+            *self = Pace { second: Some(now), entries };
+            return Duration::ZERO;
+        }
+        self.entries += entries;
+        if self.entries < PACE { Duration::ZERO } else { SECOND - passed }
+    }
 }
 
 /// `POST /device/v2/:uuid/logs`: a few entries at once.
@@ -157,19 +235,12 @@ impl Lines {
         Ok(Lines { unpack, rest: Vec::new() })
     }
 
-    /// The whole entries that came with `chunk`, and what was wrong after them.
-    fn feed(&mut self, chunk: &Bytes) -> (Vec<Entry>, Option<ApiError>) {
+    /// The whole entries that came with `step`, and what was wrong after them.
+    fn feed(&mut self, step: &[u8]) -> (Vec<Entry>, Option<ApiError>) {
         let mut entries = Vec::new();
-        for step in chunk.chunks(STEP) {
-            let text = match self.unpacked(step) {
-                Ok(text) => text,
-                Err(error) => return (entries, Some(error)),
-            };
-            if let Err(error) = self.cut(&text, &mut entries) {
-                return (entries, Some(error));
-            }
-        }
-        (entries, None)
+        let text = self.unpacked(step);
+        let cut = text.and_then(|text| self.cut(&text, &mut entries));
+        (entries, cut.err())
     }
 
     fn unpacked(&mut self, step: &[u8]) -> Result<Vec<u8>, ApiError> {
@@ -182,10 +253,13 @@ impl Lines {
 
     fn cut(&mut self, text: &[u8], entries: &mut Vec<Entry>) -> Result<(), ApiError> {
         let now = now_ms();
+        // What is left of before has no end of a line in it: it is not searched again.
+        let mut searched = self.rest.len();
         self.rest.extend_from_slice(text);
         let mut start = 0;
-        while let Some(length) = self.rest[start..].iter().position(|byte| *byte == b'\n') {
-            let line = self.rest[start..start + length].trim_ascii();
+        while let Some(found) = self.rest[searched..].iter().position(|byte| *byte == b'\n') {
+            let end = searched + found;
+            let line = self.rest[start..end].trim_ascii();
             if line.len() > MAX_LINE {
                 return Err(too_long());
             }
@@ -194,7 +268,8 @@ impl Lines {
                     .map_err(|error| ApiError::bad(format!("a line is no log entry: {error}")))?;
                 entries.push(line.into_entry(now));
             }
-            start += length + 1;
+            start = end + 1;
+            searched = start;
         }
         self.rest.drain(..start);
         if self.rest.len() > MAX_LINE { Err(too_long()) } else { Ok(()) }
@@ -216,6 +291,19 @@ mod tests {
         HeaderMap::from_iter([(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"))])
     }
 
+    /// Feeds a whole body as the stream does.
+    fn feed_all(lines: &mut Lines, body: &[u8]) -> (Vec<Entry>, Option<ApiError>) {
+        let mut all = Vec::new();
+        for step in body.chunks(STEP) {
+            let (entries, error) = lines.feed(step);
+            all.extend(entries);
+            if error.is_some() {
+                return (all, error);
+            }
+        }
+        (all, None)
+    }
+
     #[test]
     fn lines_come_out_whole_however_the_chunks_are_cut() {
         let mut packer = GzEncoder::new(Vec::new(), Compression::default());
@@ -228,7 +316,7 @@ mod tests {
             let mut lines = Lines::new(&gzip()).unwrap();
             let mut entries = Vec::new();
             for chunk in packed.chunks(size) {
-                let (some, error) = lines.feed(&Bytes::copy_from_slice(chunk));
+                let (some, error) = feed_all(&mut lines, chunk);
                 assert!(error.is_none());
                 entries.extend(some);
             }
@@ -243,7 +331,7 @@ mod tests {
         writeln!(packer, r#"{{"message":"hi"}}"#).unwrap();
         packer.flush().unwrap();
         let mut lines = Lines::new(&gzip()).unwrap();
-        let (entries, _) = lines.feed(&Bytes::copy_from_slice(packer.get_ref()));
+        let (entries, _) = lines.feed(packer.get_ref());
         assert_eq!(entries.len(), 1);
     }
 
@@ -254,16 +342,43 @@ mod tests {
         packer.flush().unwrap();
         packer.write_all(&vec![b' '; 64 << 20]).unwrap();
         let packed = packer.finish().unwrap();
-        let (entries, error) = Lines::new(&gzip()).unwrap().feed(&packed.into());
+        let (entries, error) = feed_all(&mut Lines::new(&gzip()).unwrap(), &packed);
         assert_eq!(entries.len(), 1);
         assert!(matches!(error, Some(ApiError::TooLarge(_))));
 
         let plain = HeaderMap::new();
-        let text = Bytes::from_static(b"{\"message\":\"a\"}\nnonsense\n");
-        let (entries, error) = Lines::new(&plain).unwrap().feed(&text);
+        let text = b"{\"message\":\"a\"}\nnonsense\n";
+        let (entries, error) = Lines::new(&plain).unwrap().feed(text);
         assert_eq!(entries.len(), 1);
         assert!(matches!(error, Some(ApiError::BadRequest(_))));
-        let (_, error) = Lines::new(&gzip()).unwrap().feed(&text);
+        let (_, error) = Lines::new(&gzip()).unwrap().feed(text);
         assert!(matches!(error, Some(ApiError::BadRequest(_))));
+    }
+
+    #[test]
+    fn a_bomb_of_short_lines_comes_out_a_little_at_a_time() {
+        let mut packer = GzEncoder::new(Vec::new(), Compression::best());
+        packer.write_all("{\"message\":\"\"}\n".repeat(500_000).as_bytes()).unwrap();
+        let packed = packer.finish().unwrap();
+        let mut lines = Lines::new(&gzip()).unwrap();
+        let mut all = 0;
+        for step in packed.chunks(STEP) {
+            let (entries, error) = lines.feed(step);
+            assert!(error.is_none());
+            assert!(entries.len() < 25_000, "{} entries at once", entries.len());
+            all += entries.len();
+        }
+        assert_eq!(all, 500_000);
+    }
+
+    #[test]
+    fn a_stream_waits_for_the_next_second_when_it_sent_too_much() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut pace = Pace::default();
+        assert_eq!(pace.take(PACE - 1, at(0)), Duration::ZERO);
+        assert_eq!(pace.take(1, at(400)), Duration::from_millis(600));
+        assert_eq!(pace.take(PACE - 1, at(1000)), Duration::ZERO);
+        assert_eq!(pace.take(1, at(2100)), Duration::ZERO);
     }
 }

@@ -18,11 +18,13 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 pub trait Notify: Send + Sync + 'static {
     /// Tells those of the devices that are connected to look at their target now. Does not wait.
     fn target_changed(&self, device_uuids: Vec<String>);
-    /// Whether the device has its tunnel open to this server.
-    fn connected(&self, uuid: &str) -> bool;
-    /// Connects to a TCP port of the device.
+    /// The row of the device that has the tunnel of `uuid` open to this server. A tunnel may be older
+    /// than the row that now has its uuid: it is of the row that its device showed the key of.
+    fn device(&self, uuid: &str) -> Option<i64>;
+    /// Connects to a TCP port of the device with that row.
     fn open_tcp<'a>(
         &'a self,
+        device: i64,
         uuid: &'a str,
         port: u16,
     ) -> BoxFuture<'a, Result<Box<dyn Stream>, BoxError>>;

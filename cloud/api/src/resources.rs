@@ -35,9 +35,14 @@ pub(crate) async fn version_7(
     }
     if let Some(property) = &request.property {
         if property == "canAccess" && method == Method::POST {
-            return can_access(&api, identity.as_ref(), request, &headers, body).await;
+            let identity = identity.ok_or_else(ApiError::unauthorized)?;
+            return can_access(&api, &identity, request, &headers, body).await;
         }
         return Err(ApiError::NotFound(format!("there is nothing at /{property} of a resource")));
+    }
+    // Before the body is read: nobody writes without a credential.
+    if identity.is_none() && !matches!(method, Method::GET | Method::HEAD) {
+        return Err(ApiError::unauthorized());
     }
     match method {
         Method::GET | Method::HEAD => api.read(&caller, &request).await,
@@ -115,12 +120,11 @@ impl Api {
 /// `POST resource(key)/canAccess` with `{"action": "update"}`: the row's id if the caller may.
 async fn can_access(
     api: &Api,
-    identity: Option<&Identity>,
+    identity: &Identity,
     mut request: Request,
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let identity = identity.ok_or_else(ApiError::unauthorized)?;
     let body = body::object(headers, body, body::SMALL).await?;
     request.property = None;
     request.options.select = vec!["id".to_owned()];

@@ -32,9 +32,23 @@ const PARALLEL: usize = 16;
 
 /// A device to call.
 struct Target {
+    id: i64,
     uuid: String,
     port: u16,
     secret: String,
+}
+
+impl Target {
+    fn of_row(row: &Value) -> Option<Target> {
+        Some(Target {
+            id: rows::number(row, "id")?,
+            uuid: rows::text(row, "uuid").to_owned(),
+            port: rows::number(row, "api_port")
+                .and_then(|port| u16::try_from(port).ok())
+                .unwrap_or(DEFAULT_PORT),
+            secret: rows::text(row, "api_secret").to_owned(),
+        })
+    }
 }
 
 /// A call to make.
@@ -63,7 +77,7 @@ pub(crate) async fn call(
     let is_single =
         !body.contains_key("appId") || body.contains_key("uuid") || body.contains_key("deviceId");
     let mut targets = api.targets(&identity, &body).await?;
-    targets.retain(|target| api.ports.notify.connected(&target.uuid));
+    targets.retain(|target| api.ports.notify.device(&target.uuid) == Some(target.id));
     if targets.is_empty() {
         return Err(ApiError::NotFound("no such device is online".to_owned()));
     }
@@ -91,7 +105,7 @@ pub(crate) async fn restart_fleet(
         return Err(ApiError::unauthorized());
     }
     let mut targets = api.targets(&identity, &fleet).await?;
-    targets.retain(|target| api.ports.notify.connected(&target.uuid));
+    targets.retain(|target| api.ports.notify.device(&target.uuid) == Some(target.id));
     api.call_all(targets, &call).await;
     Ok(())
 }
@@ -156,18 +170,11 @@ impl Api {
         for ids in ids.chunks(500) {
             // The secret is nobody's to read; the rows that may be used are known by now.
             let text = format!(
-                "device?$select=uuid,api_port,api_secret&$filter=id in ({})",
+                "device?$select=id,uuid,api_port,api_secret&$filter=id in ({})",
                 ids.join(",")
             );
-            targets.extend(self.rows(&Caller::root(), &text).await?.iter().map(|row| {
-                Target {
-                    uuid: rows::text(row, "uuid").to_owned(),
-                    port: rows::number(row, "api_port")
-                        .and_then(|port| u16::try_from(port).ok())
-                        .unwrap_or(DEFAULT_PORT),
-                    secret: rows::text(row, "api_secret").to_owned(),
-                }
-            }));
+            let rows = self.rows(&Caller::root(), &text).await?;
+            targets.extend(rows.iter().filter_map(Target::of_row));
         }
         Ok(targets)
     }
@@ -203,7 +210,7 @@ impl Api {
         target: &Target,
         call: &Call,
     ) -> Result<Answer, crate::ports::BoxError> {
-        let stream = self.ports.notify.open_tcp(&target.uuid, target.port).await?;
+        let stream = self.ports.notify.open_tcp(target.id, &target.uuid, target.port).await?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let connection = tokio::spawn(connection);

@@ -8,11 +8,11 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use minke_cloud_db::{Caller, Report};
 use minke_cloud_fleet::Role;
-use minke_cloud_fleet::device_state::{self, DEFAULT_POLL_INTERVAL, FleetRow};
+use minke_cloud_fleet::device_state::{self, FleetRow};
 use serde_json::Value;
 
 use crate::api::{Api, now_ms};
-use crate::error::ApiError;
+use crate::error::{ApiError, chain};
 use crate::identity::Identity;
 use crate::{query, rows};
 
@@ -30,13 +30,40 @@ pub(crate) struct Device {
 impl Api {
     /// The device if the caller sees it; 401 otherwise, whether there is one or not.
     pub(crate) async fn device(&self, caller: &Caller, uuid: &str) -> Result<Device, ApiError> {
+        self.device_and(caller, uuid, "").await.map(|(device, _)| device)
+    }
+
+    /// The same, with its row, and what the query's options `more` add to that.
+    async fn device_and(
+        &self,
+        caller: &Caller,
+        uuid: &str,
+        more: &str,
+    ) -> Result<(Device, Value), ApiError> {
         let filter = query::literal(uuid);
-        let row = self.row(caller, &format!("device(uuid={filter})?$select=id,uuid,actor")).await?;
+        let text = format!("device(uuid={filter})?$select=id,uuid,actor&{more}");
+        let row = self.row(caller, text.trim_end_matches('&')).await?;
         let row = row.ok_or_else(ApiError::unauthorized)?;
         match (rows::number(&row, "id"), rows::target(&row, "actor")) {
-            (Some(id), Some(actor)) => Ok(Device { id, uuid: uuid.to_owned(), actor }),
+            (Some(id), Some(actor)) => Ok((Device { id, uuid: uuid.to_owned(), actor }, row)),
             _ => Err(ApiError::unauthorized()),
         }
+    }
+
+    /// The device that asks for its own state, which shows it to be there until it should ask again.
+    async fn polling_device(&self, caller: &Caller, uuid: &str) -> Result<Device, ApiError> {
+        let (device, row) = self.device_and(caller, uuid, device_state::POLLING).await?;
+        let row = device_state::read_row(&row)
+            .map_err(|error| ApiError::internal("reading a poll interval", error))?;
+        // Half as long again as it waits between two polls.
+        let wait = device_state::poll_interval(&row, &self.state_options()) as i64 * 3 / 2;
+        let heard_until = Some(now_ms() + wait);
+        let heard = Report { device: device.id, heard_until, ..Report::default() };
+        if let Err(error) = self.db.report(heard).await {
+            // On a full disk devices still learn what to run; they only seem to be away.
+            tracing::warn!(uuid, "noting that a device was heard of: {}", chain(&error));
+        }
+        Ok(device)
     }
 
     /// The tag of what a device would be told now. It is read before the document, so that a change
@@ -87,12 +114,10 @@ async fn answer(
     headers: &HeaderMap,
     form: impl FnOnce(Value) -> Value,
 ) -> Result<Response, ApiError> {
-    let device = api.device(&identity.caller, uuid).await?;
-    if identity.role == Role::Device {
-        // Half as long again as a device waits between two polls.
-        let heard_until = Some(now_ms() + DEFAULT_POLL_INTERVAL as i64 * 3 / 2);
-        api.db.report(Report { device: device.id, heard_until, ..Report::default() }).await?;
-    }
+    let device = match identity.role {
+        Role::Device => api.polling_device(&identity.caller, uuid).await?,
+        _ => api.device(&identity.caller, uuid).await?,
+    };
     let tag = api.state_tag(&device).await?;
     let mut response = if is_known(headers, &tag) {
         StatusCode::NOT_MODIFIED.into_response()
@@ -116,7 +141,8 @@ fn is_known(headers: &HeaderMap, tag: &str) -> bool {
         .any(|known| opaque(known) == opaque(tag))
 }
 
-/// `GET /device/v3/fleet/:uuid/state`: what any device of a fleet would be told.
+/// `GET /device/v3/fleet/:uuid/state`: what any device of a fleet would be told, as far as the caller
+/// may see it: who only sees a public fleet gets none of its variables.
 pub(crate) async fn of_fleet(
     State(api): State<Api>,
     Path(uuid): Path<String>,
@@ -124,14 +150,9 @@ pub(crate) async fn of_fleet(
     identity: Identity,
 ) -> Result<Json<Value>, ApiError> {
     let commit = query::value(raw.as_deref(), "releaseUuid").filter(|commit| !commit.is_empty());
-    let filter = query::literal(&uuid);
-    let visible = format!("application(uuid={filter})?$select=id");
-    if api.row(&identity.caller, &visible).await?.is_none() {
-        return Err(ApiError::unauthorized());
-    }
     let text = device_state::fleet_query(&uuid, commit.as_deref())
         .ok_or_else(|| ApiError::bad("a uuid or a commit is letters and digits only"))?;
-    let row = api.row(&Caller::root(), &text).await?.ok_or_else(ApiError::unauthorized)?;
+    let row = api.row(&identity.caller, &text).await?.ok_or_else(ApiError::unauthorized)?;
     let fleet: FleetRow = device_state::read_row(&row)
         .map_err(|error| ApiError::internal("building a target state", error))?;
     let release = fleet.owns__release.first().or(fleet.should_be_running__release.first());

@@ -164,3 +164,23 @@ async fn bodies_that_are_wrong_or_too_large_are_refused_with_the_reason() {
     let form = form.header("content-type", "multipart/form-data; boundary=x").body("--x--");
     send(form).await.expect(415);
 }
+
+#[tokio::test]
+async fn without_a_credential_nothing_large_is_read_nor_kept() {
+    let world = World::start().await;
+    let long = json!({"username": "a".repeat(255), "password": "x"});
+    let answer = world.post("/login_", "", &long).await.expect(400);
+    assert!(answer.text.contains("254"), "{}", answer.text);
+    // Neither form nor size of the body matters: it is not looked at.
+    for method in [reqwest::Method::POST, reqwest::Method::PATCH, reqwest::Method::PUT] {
+        for path in ["/v7/application", "/v7/application(1)/canAccess", "/v7/no_such_thing"] {
+            if path.ends_with("canAccess") && method != reqwest::Method::POST {
+                continue;
+            }
+            let request = world.request(method.clone(), path, "").body("{not json");
+            send(request.header("content-type", "application/json")).await.expect(401);
+        }
+    }
+    world.delete("/v7/application(1)", "").await.expect(401);
+    world.get("/v7/device_type?$top=1", "").await.expect(200);
+}

@@ -16,7 +16,7 @@ async fn devices_are_told_of_what_changes_for_them_and_of_nothing_else() {
     let other = world.fleet("garden").await;
     let (one, two) = (world.device(fleet).await, world.device(fleet).await);
     let apart = world.device(other).await;
-    let supervisor = world.fleet("supervisor").await;
+    let supervisor = world.supervisor().await;
     let system = world.release(supervisor, "5151").await;
     // A change of the marker after each of the others: when it is told, they were too.
     let marker = world.device(world.fleet("marker").await).await;
@@ -82,7 +82,7 @@ async fn a_call_goes_through_the_tunnel_with_the_devices_secret() {
     let report = json!({&device.uuid: {"api_port": 48484, "api_secret": "s3cret"}});
     world.patch("/device/v3/state", &device.key, &report).await.expect(200);
     let port = device_api().await;
-    world.tunnels.connected.lock().unwrap().push((device.uuid.clone(), port));
+    world.tunnels.connected.lock().unwrap().push((device.uuid.clone(), device.id, port));
 
     let token = &world.ann.token;
     let ping = json!({"uuid": device.uuid, "method": "GET"});
@@ -103,8 +103,11 @@ async fn a_call_goes_through_the_tunnel_with_the_devices_secret() {
     world.post("/supervisor/ping", "", &ping).await.expect(401);
     world.post("/supervisor/ping", token, &json!({})).await.expect(400);
     world.post("/supervisor/v1/..%2fx", token, &ping).await.expect(400);
-    world.tunnels.connected.lock().unwrap()[0].1 = 1;
+    world.tunnels.connected.lock().unwrap()[0].2 = 1;
     world.post("/supervisor/ping", token, &ping).await.expect(502);
+    // A tunnel that is still that of a deleted row with the same uuid.
+    world.tunnels.connected.lock().unwrap()[0] = (device.uuid.clone(), device.id + 1000, port);
+    world.post("/supervisor/ping", token, &ping).await.expect(404);
 }
 
 #[tokio::test]

@@ -141,7 +141,7 @@ async fn whatever_moves_the_target_moves_the_tag() {
         .patch(&format!("device({device})"), json!({"belongs_to__application": fleet}), &[0])
         .await;
 
-    let supervisor = changes.world.fleet("supervisor").await;
+    let supervisor = changes.world.supervisor().await;
     let system = changes.world.release(supervisor, "5151").await;
     changes.check("a release of a fleet without devices", &[]).await;
     let manage = json!({"should_be_managed_by__release": system.id});

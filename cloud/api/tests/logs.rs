@@ -139,3 +139,56 @@ async fn what_is_no_log_is_refused_and_what_came_before_it_kept() {
     world.post(&path, &device.key, &json!([])).await.expect(429);
     world.get(&format!("{path}?count=x"), &world.ann.token).await.expect(400);
 }
+
+#[tokio::test]
+async fn a_stream_of_more_lines_than_are_written_at_once_is_kept_whole_and_in_order() {
+    let world = World::start().await;
+    let fleet = world.fleet("weather").await;
+    let device = world.device(fleet).await;
+    let mut packer = GzEncoder::new(Vec::new(), Compression::best());
+    for number in 0..12_000 {
+        writeln!(packer, r#"{{"message":"{number}"}}"#).unwrap();
+    }
+    let path = format!("/device/v2/{}/log-stream", device.uuid);
+    let request = world
+        .request(Method::POST, &path, &device.key)
+        .header("content-type", "application/x-ndjson")
+        .header("content-encoding", "gzip")
+        .body(packer.finish().unwrap());
+    send(request).await.expect(201);
+    let read = format!("/device/v2/{}/logs", device.uuid);
+    let entries = world.get(&read, &world.ann.token).await.expect(200).json();
+    let expected: Vec<String> = (11_000..12_000).map(|number: i32| number.to_string()).collect();
+    assert_eq!(messages(&entries), expected);
+}
+
+#[tokio::test]
+async fn a_reader_that_comes_again_gets_everything_since_the_line_it_saw_last() {
+    let world = World::start().await;
+    let fleet = world.fleet("weather").await;
+    let device = world.device(fleet).await;
+    let path = format!("/device/v2/{}/logs", device.uuid);
+    let write = async |text: &str| {
+        world.post(&path, &device.key, &json!([{"message": text}])).await.expect(201);
+    };
+    write("first").await;
+    // The next line is of another millisecond.
+    let seen = world.get(&path, &world.ann.token).await.json()[0]["createdAt"].as_i64().unwrap();
+    wait_for("the clock", async || jiff::Timestamp::now().as_millisecond() > seen).await;
+    for text in ["second", "third"] {
+        write(text).await;
+    }
+    let entries = world.get(&path, &world.ann.token).await.json();
+    let start = entries[1]["createdAt"].as_i64().unwrap();
+    let query = format!("{path}?stream=1&count=all&start={start}");
+    let response = world.request(Method::GET, &query, &world.ann.token).send().await.unwrap();
+    write("fourth").await;
+    let mut stream = response.bytes_stream();
+    let mut text = String::new();
+    while !text.contains("\"fourth\"") {
+        text.push_str(str::from_utf8(&stream.next().await.unwrap().unwrap()).unwrap());
+    }
+    let lines = text.lines().filter(|line| !line.is_empty());
+    let lines: Vec<Value> = lines.map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(messages(&json!(lines)), ["second", "third", "fourth"]);
+}

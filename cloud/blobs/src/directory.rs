@@ -6,12 +6,11 @@
 //!   trash/<uuid>      small objects being written, trees being removed; emptied at start
 //! ```
 
-use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Seek, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -21,7 +20,7 @@ use tokio::io::AsyncReadExt;
 use tokio_util::io::ReaderStream;
 
 use crate::files::{self, found};
-use crate::staging::StageSlot;
+use crate::staging::Stages;
 use crate::{
     BlobError, Blobs, ByteStream, Child, Digest, Key, Meta, Reading, Result, StageId, staging,
 };
@@ -36,11 +35,17 @@ pub struct DirOptions {
     pub stale_after: Duration,
     /// Uploads that may be open at once.
     pub max_stages: usize,
+    /// Uploads of one owner that may be open at once.
+    pub max_stages_of_owner: usize,
 }
 
 impl Default for DirOptions {
     fn default() -> Self {
-        Self { stale_after: Duration::from_secs(24 * 3600), max_stages: 4096 }
+        Self {
+            stale_after: Duration::from_secs(24 * 3600),
+            max_stages: 4096,
+            max_stages_of_owner: 256,
+        }
     }
 }
 
@@ -48,7 +53,8 @@ impl Default for DirOptions {
 pub struct DirBlobs {
     pub(crate) root: PathBuf,
     pub(crate) max_stages: usize,
-    pub(crate) stages: Mutex<HashMap<StageId, StageSlot>>,
+    pub(crate) max_stages_of_owner: usize,
+    pub(crate) stages: Stages,
 }
 
 impl DirBlobs {
@@ -70,8 +76,9 @@ impl DirBlobs {
         if !removed.is_empty() {
             tracing::info!(uploads = removed.len(), "removed uploads that were never finished");
         }
-        let stages = staging::found_on_disk(&root).map_err(opening)?;
-        Ok(Self { root, max_stages: options.max_stages, stages: Mutex::new(stages) })
+        let stages = Stages::found_on_disk(&root).map_err(opening)?;
+        let (max_stages, max_stages_of_owner) = (options.max_stages, options.max_stages_of_owner);
+        Ok(Self { root, max_stages, max_stages_of_owner, stages })
     }
 
     pub(crate) fn object(&self, key: &Key) -> PathBuf {
@@ -238,8 +245,8 @@ impl Blobs for DirBlobs {
         async move { list.await.map_err(|cause| BlobError::io("list", prefix, cause)) }.boxed()
     }
 
-    fn stage(&self) -> BoxFuture<'_, Result<StageId>> {
-        self.begin_stage().boxed()
+    fn stage<'a>(&'a self, owner: &'a str) -> BoxFuture<'a, Result<StageId>> {
+        self.begin_stage(owner).boxed()
     }
 
     fn staged<'a>(&'a self, id: &'a StageId) -> BoxFuture<'a, Result<Option<u64>>> {

@@ -70,6 +70,14 @@ pub enum BlobError {
     /// More uploads are open than the store allows.
     #[error("{0} uploads are open already, which is the limit")]
     TooManyStages(usize),
+    /// More uploads of one owner are open than the store allows.
+    #[error("{limit} uploads of {owner} are open already, which is the limit: end or cancel one")]
+    TooManyOfOwner {
+        /// Whose.
+        owner: String,
+        /// How many may be open.
+        limit: usize,
+    },
     /// The range begins behind the object's end.
     #[error("{key} has {size} bytes; the range begins at {start}")]
     Range {

@@ -103,8 +103,9 @@ pub trait Blobs: Send + Sync + 'static {
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<Child>>>;
 
-    /// Begins an upload that can be resumed, also by the next process.
-    fn stage(&self) -> BoxFuture<'_, Result<StageId>>;
+    /// Begins an upload of `owner` that can be resumed, also by the next process. An owner may have
+    /// so many open, so that nobody can use up what is for all.
+    fn stage<'a>(&'a self, owner: &'a str) -> BoxFuture<'a, Result<StageId>>;
 
     /// Bytes received so far; `None` when there is no such upload.
     fn staged<'a>(&'a self, id: &'a StageId) -> BoxFuture<'a, Result<Option<u64>>>;

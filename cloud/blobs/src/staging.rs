@@ -17,7 +17,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -70,8 +70,42 @@ pub(crate) struct Progress {
     hashed: Option<(u64, Hasher)>,
 }
 
-/// The lock of one upload.
-pub(crate) type StageSlot = Arc<tokio::sync::Mutex<Progress>>;
+type StageLock = Arc<tokio::sync::Mutex<Progress>>;
+
+/// The place of one upload among those that are open.
+#[derive(Default)]
+struct StageSlot {
+    lock: StageLock,
+    /// Who began it; unknown of one that an earlier process left.
+    owner: Option<String>,
+}
+
+/// The uploads that are open. Cheap to clone: blocking work takes a handle along, so that an upload's
+/// place is free when its file is gone, also where nobody waits for the answer any more.
+#[derive(Clone, Default)]
+pub(crate) struct Stages(Arc<Mutex<HashMap<StageId, StageSlot>>>);
+
+impl Stages {
+    pub(crate) fn found_on_disk(root: &Path) -> io::Result<Self> {
+        let found = staged_files(root)?.into_iter().map(|(id, _)| (id, StageSlot::default()));
+        Ok(Self(Arc::new(Mutex::new(found.collect()))))
+    }
+
+    fn slots(&self) -> MutexGuard<'_, HashMap<StageId, StageSlot>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remove(&self, id: &StageId) {
+        self.slots().remove(id);
+    }
+
+    /// Frees the places of uploads whose files are gone. Whoever works on an upload, or is about to,
+    /// has another handle on its lock.
+    fn forget_lost(&self, root: &Path) {
+        self.slots()
+            .retain(|id, slot| Arc::strong_count(&slot.lock) > 1 || stage_path(root, id).exists());
+    }
+}
 
 fn stage_path(root: &Path, id: &StageId) -> PathBuf {
     root.join("staging").join(&id.0)
@@ -88,10 +122,6 @@ fn staged_files(root: &Path) -> io::Result<Vec<(StageId, SystemTime)>> {
         }
     }
     Ok(stages)
-}
-
-pub(crate) fn found_on_disk(root: &Path) -> io::Result<HashMap<StageId, StageSlot>> {
-    Ok(staged_files(root)?.into_iter().map(|(id, _)| (id, StageSlot::default())).collect())
 }
 
 pub(crate) fn remove_stale(root: &Path, before: SystemTime) -> Result<Vec<StageId>> {
@@ -208,34 +238,42 @@ fn verify_and_publish(
 }
 
 impl DirBlobs {
-    fn slots(&self) -> std::sync::MutexGuard<'_, HashMap<StageId, StageSlot>> {
-        self.stages.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Waits a moment for the lock: a sender that lost its connection may be back before
     /// the write of its last bytes ended.
     async fn lock_stage(&self, id: &StageId) -> Result<OwnedMutexGuard<Progress>> {
-        let slot = self.slots().get(id).cloned().ok_or_else(|| BlobError::NoStage(id.clone()))?;
-        let locked = tokio::time::timeout(LOCK_WAIT, slot.lock_owned()).await;
+        let lock = self.stages.slots().get(id).map(|slot| slot.lock.clone());
+        let lock = lock.ok_or_else(|| BlobError::NoStage(id.clone()))?;
+        let locked = tokio::time::timeout(LOCK_WAIT, lock.lock_owned()).await;
         locked.map_err(|_| BlobError::Busy(id.clone()))
     }
 
-    pub(crate) async fn begin_stage(&self) -> Result<StageId> {
+    /// Takes a place for a new upload of `owner`; gives its lock too.
+    fn admit(&self, owner: &str) -> Result<(StageId, StageLock)> {
         let id = StageId(uuid::Uuid::new_v4().simple().to_string());
-        {
-            let mut slots = self.slots();
-            if slots.len() >= self.max_stages {
-                return Err(BlobError::TooManyStages(self.max_stages));
-            }
-            slots.insert(id.clone(), StageSlot::default());
+        let mut slots = self.stages.slots();
+        if slots.len() >= self.max_stages {
+            return Err(BlobError::TooManyStages(self.max_stages));
         }
-        let path = stage_path(&self.root, &id);
-        match blocking(move || File::create_new(path)).await {
-            Ok(_) => Ok(id),
-            Err(cause) => {
-                self.slots().remove(&id);
-                Err(BlobError::io("begin the upload", id, cause))
-            }
+        let owned = slots.values().filter(|slot| slot.owner.as_deref() == Some(owner)).count();
+        if owned >= self.max_stages_of_owner {
+            let limit = self.max_stages_of_owner;
+            return Err(BlobError::TooManyOfOwner { owner: owner.to_owned(), limit });
+        }
+        let lock = StageLock::default();
+        slots.insert(id.clone(), StageSlot { lock: lock.clone(), owner: Some(owner.to_owned()) });
+        Ok((id, lock))
+    }
+
+    pub(crate) async fn begin_stage(&self, owner: &str) -> Result<StageId> {
+        let (id, lock) = self.admit(owner)?;
+        let (path, stages, begun) = (stage_path(&self.root, &id), self.stages.clone(), id.clone());
+        let create = blocking(move || {
+            let _in_use = lock;
+            File::create_new(path).map(drop).inspect_err(|_| stages.remove(&begun))
+        });
+        match create.await {
+            Ok(()) => Ok(id),
+            Err(cause) => Err(BlobError::io("begin the upload", id, cause)),
         }
     }
 
@@ -289,15 +327,18 @@ impl DirBlobs {
     ) -> Result<u64> {
         let mut progress = self.lock_stage(id).await?;
         let (stage, target, expected) = (stage_path(&self.root, id), self.object(key), *digest);
-        let publish =
-            blocking(move || verify_and_publish(&mut progress, &stage, &target, &expected));
-        match publish.await.map_err(|cause| BlobError::io("publish", key, cause))? {
-            Ok(size) => {
-                self.slots().remove(id);
-                Ok(size)
+        let (stages, published) = (self.stages.clone(), id.clone());
+        let publish = blocking(move || {
+            let outcome = verify_and_publish(&mut progress, &stage, &target, &expected);
+            if let Ok(Ok(_)) = outcome {
+                stages.remove(&published);
             }
-            Err(actual) => Err(BlobError::Digest { expected, actual }),
-        }
+            outcome
+        });
+        publish
+            .await
+            .map_err(|cause| BlobError::io("publish", key, cause))?
+            .map_err(|actual| BlobError::Digest { expected, actual })
     }
 
     pub(crate) async fn discard_stage(&self, id: &StageId) -> Result<bool> {
@@ -306,19 +347,22 @@ impl DirBlobs {
             Err(BlobError::NoStage(_)) => return Ok(false),
             Err(error) => return Err(error),
         };
-        let path = stage_path(&self.root, id);
+        let (path, stages, gone) = (stage_path(&self.root, id), self.stages.clone(), id.clone());
         let remove = blocking(move || {
             let _held_until_removed = progress;
-            found(fs::remove_file(path))
+            found(fs::remove_file(path)).inspect(|_| stages.remove(&gone))
         });
         let removed = remove.await.map_err(|cause| BlobError::io("discard upload", id, cause))?;
-        self.slots().remove(id);
         Ok(removed.is_some())
     }
 
     pub(crate) async fn discard_stale_stages(&self, before: SystemTime) -> Result<usize> {
-        let root = self.root.clone();
-        let listed = blocking(move || staged_files(&root)).await;
+        let (root, open) = (self.root.clone(), self.stages.clone());
+        let listed = blocking(move || {
+            open.forget_lost(&root);
+            staged_files(&root)
+        });
+        let listed = listed.await;
         let stages = listed
             .map_err(|cause| BlobError::io("list the uploads in", self.root.display(), cause))?;
         let mut discarded = 0;

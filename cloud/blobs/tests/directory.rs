@@ -82,7 +82,7 @@ async fn ranges_are_cut_to_the_object() {
 async fn an_upload_goes_on_where_its_sender_broke_off() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
-    let id = store.stage().await.unwrap();
+    let id = store.stage("ann").await.unwrap();
     let broken = stream::iter([
         Ok(Bytes::from_static(b"abc")),
         Err(io::Error::other("the connection is gone")),
@@ -110,7 +110,7 @@ async fn an_upload_goes_on_where_its_sender_broke_off() {
 async fn an_upload_beyond_its_limit_is_cut_back() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
-    let id = store.stage().await.unwrap();
+    let id = store.stage("ann").await.unwrap();
     store.append(&id, None, bytes(&[b"0123"]), 10).await.unwrap();
     let more = [0; 600 * 1024];
     let beyond = store.append(&id, None, bytes(&[b"456", &more, &more]), 1_000_000).await;
@@ -124,7 +124,7 @@ async fn an_upload_beyond_its_limit_is_cut_back() {
 async fn an_append_whose_caller_is_dropped_leaves_a_usable_upload() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
-    let id = store.stage().await.unwrap();
+    let id = store.stage("ann").await.unwrap();
     let chunk = Bytes::from(vec![5; 700_000]);
     for _ in 0..3 {
         let before = store.staged(&id).await.unwrap();
@@ -145,7 +145,7 @@ async fn an_append_whose_caller_is_dropped_leaves_a_usable_upload() {
 async fn stale_uploads_and_torn_writes_are_cleared_at_start() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
-    let (old, young) = (store.stage().await.unwrap(), store.stage().await.unwrap());
+    let (old, young) = (store.stage("ann").await.unwrap(), store.stage("ann").await.unwrap());
     std::fs::write(dir.path().join("trash/torn"), b"half").unwrap();
     let long_ago = SystemTime::now() - Duration::from_secs(3 * 24 * 3600);
     let path = dir.path().join("staging").join(old.to_string());
@@ -165,12 +165,59 @@ async fn uploads_at_once_are_limited() {
     let dir = tempfile::tempdir().unwrap();
     let options = DirOptions { max_stages: 2, ..DirOptions::default() };
     let store: Store = DirBlobs::open(dir.path(), &options).unwrap().into();
-    let first = store.stage().await.unwrap();
-    store.stage().await.unwrap();
-    assert!(matches!(store.stage().await, Err(BlobError::TooManyStages(2))));
+    let first = store.stage("ann").await.unwrap();
+    store.stage("ann").await.unwrap();
+    assert!(matches!(store.stage("ann").await, Err(BlobError::TooManyStages(2))));
     assert!(store.discard(&first).await.unwrap());
     assert!(!store.discard(&first).await.unwrap());
-    store.stage().await.unwrap();
+    store.stage("ann").await.unwrap();
+}
+
+#[tokio::test]
+async fn an_owner_with_many_uploads_leaves_room_for_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = DirOptions { max_stages: 9, max_stages_of_owner: 2, ..DirOptions::default() };
+    let store: Store = DirBlobs::open(dir.path(), &options).unwrap().into();
+    let first = store.stage("ann").await.unwrap();
+    store.stage("ann").await.unwrap();
+    let one_more = store.stage("ann").await.unwrap_err();
+    assert!(matches!(&one_more, BlobError::TooManyOfOwner { limit: 2, .. }), "{one_more}");
+    store.stage("bob").await.unwrap();
+    store.append(&first, None, bytes(&[b"abc"]), NO_LIMIT).await.unwrap();
+    store.publish(&first, &key("k"), &Digest::of(b"abc")).await.unwrap();
+    store.stage("ann").await.unwrap();
+}
+
+#[tokio::test]
+async fn an_upload_that_ends_without_its_asker_frees_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = DirOptions { max_stages: 1, ..DirOptions::default() };
+    let store: Store = DirBlobs::open(dir.path(), &options).unwrap().into();
+    for round in 0..4 {
+        let id = store.stage("ann").await.unwrap();
+        store.append(&id, None, bytes(&[b"abc"]), NO_LIMIT).await.unwrap();
+        let (key, digest) = (key(&format!("k{round}")), Digest::of(b"abc"));
+        let mut publish = store.publish(&id, &key, &digest);
+        // Until it is under way; then the caller goes, as a handler does whose client left.
+        assert!(futures_util::poll!(&mut publish).is_pending());
+        drop(publish);
+        while store.head(&key).await.unwrap().is_none() {
+            tokio::task::yield_now().await;
+        }
+        while matches!(store.append(&id, None, bytes(&[]), 9).await, Err(BlobError::Busy(_))) {}
+    }
+}
+
+#[tokio::test]
+async fn an_upload_whose_file_was_lost_frees_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = DirOptions { max_stages: 2, ..DirOptions::default() };
+    let store: Store = DirBlobs::open(dir.path(), &options).unwrap().into();
+    let (lost, kept) = (store.stage("ann").await.unwrap(), store.stage("ann").await.unwrap());
+    std::fs::remove_file(dir.path().join("staging").join(lost.to_string())).unwrap();
+    assert_eq!(store.discard_stale(SystemTime::UNIX_EPOCH).await.unwrap(), 0);
+    store.stage("ann").await.unwrap();
+    assert_eq!(store.staged(&kept).await.unwrap(), Some(0));
 }
 
 /// On a file system of one megabyte in a mount namespace of this test's own thread.
@@ -191,7 +238,7 @@ fn a_full_disk_is_said_and_tears_nothing() {
 async fn fill(dir: &Path) {
     let store = open(dir);
     store.put(&key("small"), Bytes::from_static(b"kept")).await.unwrap();
-    let id = store.stage().await.unwrap();
+    let id = store.stage("ann").await.unwrap();
     let part = vec![1; 300_000];
     store.append(&id, None, bytes(&[&part]), NO_LIMIT).await.unwrap();
     let much: Vec<&[u8]> = vec![&part; 5];
@@ -227,7 +274,7 @@ proptest! {
         runtime.block_on(async {
             let dir = tempfile::tempdir().unwrap();
             let mut store = open(dir.path());
-            let id: StageId = store.stage().await.unwrap();
+            let id: StageId = store.stage("ann").await.unwrap();
             let mut sent = Vec::new();
             for (chunks, restart) in &requests {
                 let at = sent.len() as u64;

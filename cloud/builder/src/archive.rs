@@ -29,6 +29,9 @@ pub enum ArchiveError {
     /// A path that would leave the project.
     #[error("the path `{0}` leads outside the project")]
     Outside(String),
+    /// A file or a link where the project itself is.
+    #[error("`{0}` is the project itself, which can only be a directory")]
+    Itself(String),
     /// A path longer than is sensible.
     #[error("the path `{start}…` has {length} bytes; the limit is {limit}")]
     LongPath {
@@ -144,6 +147,10 @@ impl Unpacker<'_> {
     ) -> Result<(), ArchiveError> {
         let path = extended.path.unwrap_or_else(|| header.path_bytes().into_owned());
         let name = String::from_utf8_lossy(&path).into_owned();
+        if names_nothing(&name) && kind == EntryType::Directory {
+            // It is here already, and who may enter it is the server's to say.
+            return Ok(());
+        }
         let target = self.resolve(&name)?;
         let wrote = |source| ArchiveError::Write { path: name.clone(), source };
         let mode = header.mode().unwrap_or(0o644) & 0o7777;
@@ -194,7 +201,8 @@ impl Unpacker<'_> {
         String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
     }
 
-    /// The place of a path, its parents made; refuses what leads outside by name or by link.
+    /// The place of a path, its parents made; refuses what leads outside by name or by link, and the
+    /// directory that is unpacked to: in its place a link would lead everything after it outside.
     fn resolve(&self, name: &str) -> Result<PathBuf, ArchiveError> {
         if name.len() > self.limits.path {
             return Err(ArchiveError::LongPath {
@@ -202,6 +210,9 @@ impl Unpacker<'_> {
                 length: name.len(),
                 limit: self.limits.path,
             });
+        }
+        if names_nothing(name) {
+            return Err(ArchiveError::Itself(name.to_owned()));
         }
         let outside = || ArchiveError::Outside(name.to_owned());
         let mut out = self.dir.to_path_buf();
@@ -224,6 +235,11 @@ impl Unpacker<'_> {
         }
         Ok(out)
     }
+}
+
+/// Whether a path stays where it begins: ``, `.`, `./.`.
+fn names_nothing(name: &str) -> bool {
+    Path::new(name).components().all(|part| part == Component::CurDir)
 }
 
 fn make_directory(path: &Path) -> io::Result<()> {
@@ -341,11 +357,50 @@ mod tests {
             (vec![("l", EntryType::Symlink, "/tmp"), ("l/x", FILE, "a")], "`l/x` leads outside"),
             (vec![("h", EntryType::Link, "../../etc/passwd")], "leads outside"),
             (vec![("f", EntryType::Fifo, "")], "neither a file"),
+            (vec![("h", EntryType::Link, ".")], "`.` is the project itself"),
+            (vec![("h", EntryType::Link, "")], "`` is the project itself"),
         ] {
             let (_dir, result) = outcome(&entries, &Limits::default());
             let message = result.unwrap_err();
             assert!(message.contains(says), "{entries:?}: {message}");
         }
+    }
+
+    #[test]
+    fn the_project_itself_is_never_replaced() {
+        let outside = tempfile::tempdir().unwrap();
+        let link = outside.path().to_str().unwrap();
+        for name in [".", "./", "./.", ""] {
+            for (kind, content) in [
+                (EntryType::Symlink, link),
+                (EntryType::Link, "a"),
+                (FILE, "a"),
+                (EntryType::Fifo, ""),
+            ] {
+                let entries = [("a", FILE, "a"), (name, kind, content), ("x", FILE, "a")];
+                let (dir, result) = outcome(&entries, &Limits::default());
+                let message = result.unwrap_err();
+                let says = format!("`{name}` is the project itself");
+                assert!(message.contains(&says), "{entries:?}: {message}");
+                assert!(fs::symlink_metadata(dir.path()).unwrap().is_dir());
+            }
+        }
+        assert!(!outside.path().join("x").exists());
+    }
+
+    #[test]
+    fn the_project_may_be_named_as_the_directory_it_is() {
+        let entries = [
+            (".", EntryType::Directory, ""),
+            ("./", EntryType::Directory, ""),
+            ("./x", FILE, "inside"),
+        ];
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        unpack(&archive(&entries)[..], dir.path(), &Limits::default()).unwrap();
+        assert_eq!(fs::read(dir.path().join("x")).unwrap(), b"inside");
+        let mode = fs::metadata(dir.path()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "the archive said 755");
     }
 
     #[test]

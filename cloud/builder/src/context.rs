@@ -36,8 +36,7 @@ fn fill(recipe: &Recipe, builder: &mut tar::Builder<Pieces>) -> io::Result<()> {
     builder.append_data(&mut header, &name, recipe.text.as_bytes())?;
     if recipe.inside.is_none() {
         // The file is no part of the context: `COPY . .` must not see it.
-        let mut ignore =
-            std::fs::read_to_string(recipe.context.join(".dockerignore")).unwrap_or_default();
+        let mut ignore = recipe.ignore.clone().unwrap_or_default();
         ignore.push_str(&format!("\n{name}\n.dockerignore\n"));
         let mut header = tar::Header::new_gnu();
         header.set_mode(0o644);
@@ -103,5 +102,60 @@ impl Write for Pieces {
 
     fn flush(&mut self) -> io::Result<()> {
         self.hand_over()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ports::Fleet;
+    use crate::project::{self, Source, Wishes};
+
+    /// What the engine is sent for the only service of a project.
+    fn sent(root: &Path) -> Vec<(String, String)> {
+        let fleet = Fleet {
+            id: 1,
+            slug: "org/fleet".into(),
+            name: "fleet".into(),
+            user: None,
+            device_type: "raspberrypi4-64".into(),
+            architecture: "aarch64".into(),
+            multicontainer: true,
+            build_variables: Vec::new(),
+        };
+        let project = project::read(root, &fleet, &Wishes::default()).unwrap();
+        let Source::Build(recipe) = project.services[0].source.clone() else { panic!("no build") };
+        let (sender, mut receiver) = mpsc::channel(64);
+        write(&recipe, sender);
+        let mut bytes = Vec::new();
+        while let Ok(piece) = receiver.try_recv() {
+            bytes.extend(piece.unwrap());
+        }
+        let mut archive = tar::Archive::new(&bytes[..]);
+        let entries = archive.entries().unwrap().map(|entry| {
+            let mut entry = entry.unwrap();
+            let path = entry.path().unwrap().display().to_string();
+            (path, io::read_to_string(&mut entry).unwrap())
+        });
+        entries.collect()
+    }
+
+    #[test]
+    fn a_dockerfile_from_elsewhere_is_hidden_beside_what_the_project_leaves_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let compose =
+            "services:\n  a:\n    build: { context: app, dockerfile_inline: FROM scratch }\n";
+        std::fs::write(dir.path().join("docker-compose.yml"), compose).unwrap();
+        std::fs::create_dir(dir.path().join("app")).unwrap();
+        std::fs::write(dir.path().join("ignored"), "secret").unwrap();
+        std::os::unix::fs::symlink("../ignored", dir.path().join("app/.dockerignore")).unwrap();
+        let name = ".dockerfile.from-elsewhere";
+        assert_eq!(
+            sent(dir.path()),
+            [
+                (name.to_owned(), "FROM scratch".to_owned()),
+                (".dockerignore".to_owned(), format!("secret\n{name}\n.dockerignore\n")),
+            ]
+        );
     }
 }

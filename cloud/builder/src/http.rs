@@ -215,7 +215,7 @@ async fn receive(builder: &Builder, body: &mut Pieced) -> Result<(TempDir, Unpac
     let limits = builder.limits().clone();
     let path = directory.path().to_owned();
     let unpacking = tokio::task::spawn_blocking(move || unpack(receiver, &path, &limits));
-    forward(body, sender, builder.limits().stall).await;
+    forward(body, sender, builder.limits()).await;
     match unpacking.await {
         Ok(Ok(unpacked)) => Ok((directory, unpacked)),
         Ok(Err(text)) => Err(text),
@@ -228,12 +228,17 @@ fn unpack(
     path: &Path,
     limits: &Limits,
 ) -> Result<Unpacked, String> {
-    let mut source = Pieces { receiver, piece: Bytes::new(), total: 0 };
+    let mut source = Pieces { receiver, piece: Bytes::new(), total: 0, broken: None };
     let result = archive::unpack(&mut source, path, limits);
+    let broken = source.broken.take();
     // What follows the archive's end mark is read too, or the sender would meet a closed door.
     let drained = io::copy(&mut source.by_ref().take(1 << 20), &mut io::sink());
     if source.total > limits.sent {
         return Err(format!("the archive has more than {} bytes; that is the limit", limits.sent));
+    }
+    // The unpacking only knows that the archive has no end.
+    if let Some(why) = broken {
+        return Err(format!("receiving the project: {why}"));
     }
     let unpacked = result.map_err(|error| {
         let cause = std::error::Error::source(&error).map(|s| format!(": {s}"));
@@ -243,8 +248,20 @@ fn unpack(
     Ok(unpacked)
 }
 
+/// Hands the body over within its time: whoever sends a little now and then would keep the place of
+/// another push for ever.
+async fn forward(body: &mut Pieced, sender: mpsc::Sender<io::Result<Bytes>>, limits: &Limits) {
+    let limit = limits.receive;
+    let whole = tokio::time::timeout(limit, hand_over(body, &sender, limits.stall));
+    if whole.await.is_err() {
+        let text = format!("it was not all here after {limit:?}; that is the limit");
+        // Nobody listens when the archive was refused already.
+        let _ = sender.send(Err(io::Error::new(io::ErrorKind::TimedOut, text))).await;
+    }
+}
+
 /// Hands the body over piece by piece; a pause that is too long is an error.
-async fn forward(body: &mut Pieced, sender: mpsc::Sender<io::Result<Bytes>>, stall: Duration) {
+async fn hand_over(body: &mut Pieced, sender: &mpsc::Sender<io::Result<Bytes>>, stall: Duration) {
     loop {
         let piece = match tokio::time::timeout(stall, body.next()).await {
             Ok(None) => return,
@@ -266,6 +283,8 @@ struct Pieces {
     receiver: mpsc::Receiver<io::Result<Bytes>>,
     piece: Bytes,
     total: u64,
+    /// Why no more comes, where that is an error.
+    broken: Option<String>,
 }
 
 impl Read for Pieces {
@@ -273,7 +292,11 @@ impl Read for Pieces {
         while self.piece.is_empty() {
             match self.receiver.blocking_recv() {
                 None => return Ok(0),
-                Some(piece) => self.piece = piece?,
+                Some(Ok(piece)) => self.piece = piece,
+                Some(Err(error)) => {
+                    self.broken = Some(error.to_string());
+                    return Err(error);
+                }
             }
         }
         let count = self.piece.len().min(buffer.len());

@@ -15,6 +15,8 @@ pub struct Limits {
     pub path: usize,
     /// Longest pause between two pieces of the archive.
     pub stall: Duration,
+    /// Longest time from the first piece of the archive to its end.
+    pub receive: Duration,
     /// Longest build of one release.
     pub build: Duration,
     /// Memory of one `RUN` step, in bytes.
@@ -31,6 +33,7 @@ impl Default for Limits {
             entries: 200_000,
             path: 1024,
             stall: Duration::from_secs(60),
+            receive: Duration::from_secs(3600),
             build: Duration::from_secs(2 * 3600),
             step_memory: 2 << 30,
             log: 1_400_000,

@@ -192,14 +192,15 @@ pub trait Releases: Send + Sync + 'static {
         update: ImageUpdate,
     ) -> BoxFuture<'a, Result<(), ReleaseError>>;
 
-    /// Writes how the release ended. `Success` moves the fleet's target where it tracks the latest
-    /// and wakes its devices.
+    /// Writes how the release ended, unless it has ended already: somebody cancelled or deleted it.
+    /// Says whether this was its end; the log is kept either way. `Success` moves the fleet's target
+    /// where it tracks the latest and wakes its devices.
     fn finish_release<'a>(
         &'a self,
         fleet: &'a Fleet,
         release: &'a ReleaseRow,
         outcome: Outcome,
-    ) -> BoxFuture<'a, Result<(), ReleaseError>>;
+    ) -> BoxFuture<'a, Result<bool, ReleaseError>>;
 
     /// Whether the release was cancelled through the API meanwhile.
     fn is_cancelled<'a>(

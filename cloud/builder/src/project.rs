@@ -100,6 +100,9 @@ pub(crate) struct Recipe {
     pub file: String,
     /// The Dockerfile's place in the context, if it is in it.
     pub inside: Option<String>,
+    /// The context's `.dockerignore`, where the Dockerfile is not in the context: then what it
+    /// leaves out grows by that.
+    pub ignore: Option<String>,
     /// The Dockerfile with template variables filled in.
     pub text: String,
     pub parsed: Dockerfile,
@@ -241,14 +244,22 @@ fn recipe(
     };
     let parsed = parse(&text).map_err(|e| invalid(e.to_string()))?;
     check_target(&file, build, &parsed)?;
-    let prefix =
-        if build.context.is_empty() { String::new() } else { format!("{}/", build.context) };
-    let inside = match build.dockerfile_inline {
+    let inside = in_context(build, &file);
+    let ignore = match inside {
         Some(_) => None,
-        None => file.strip_prefix(&prefix).map(str::to_owned),
+        None => optional_text(root, &join(&build.context, ".dockerignore"))?,
     };
     let project_type = project_type(&file);
-    Ok(Recipe { build: build.clone(), context, file, inside, text, parsed, project_type })
+    Ok(Recipe { build: build.clone(), context, file, inside, ignore, text, parsed, project_type })
+}
+
+/// Where a Dockerfile stands in its context, if it does.
+fn in_context(build: &Build, file: &str) -> Option<String> {
+    let inside = match build.context.as_str() {
+        "" => Some(file),
+        context => file.strip_prefix(context).and_then(|rest| rest.strip_prefix('/')),
+    };
+    inside.filter(|_| build.dockerfile_inline.is_none()).map(str::to_owned)
 }
 
 fn check_target(file: &str, build: &Build, parsed: &Dockerfile) -> Result<(), ProjectError> {

@@ -6,6 +6,7 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -76,6 +77,9 @@ impl Failure {
 pub(crate) fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
 }
+
+/// Ids of images that this push may use, by reference and platform.
+pub(crate) type Usable = BTreeMap<(String, Option<String>), String>;
 
 /// Rows that exist, so that an end at any point can be written on them.
 #[derive(Default)]
@@ -199,15 +203,19 @@ impl Push {
         let engine = |e: crate::worker::WorkerError| Failure::Engine(e.into());
         self.builder.worker().ready(Duration::from_secs(30)).await.map_err(engine)?;
         let args = self.arguments(&project, &variables);
-        self.check_bases(&project, &args, &processor, &registries).await?;
+        let usable = self.check_bases(&project, &args, &processor, &registries).await?;
         let checked = begun.elapsed();
 
         let (release, images) = self.begin(&commit, &project).await?;
         let building = Instant::now();
-        let built = self.build(&project, &images, &args, &processor, &registries).await?;
+        let built = self.build(&project, &images, &args, &usable, &processor, &registries);
+        let built = built.await?;
         let outcome =
             Outcome { status: Status::Success, build_log: output.log(), end_timestamp: now() };
-        self.builder.releases().finish_release(&self.fleet, &release, outcome).await?;
+        // Between two looks of `cancelled_elsewhere` somebody may have had the answer that it is.
+        if !self.builder.releases().finish_release(&self.fleet, &release, outcome).await? {
+            return Err(Failure::Cancelled);
+        }
         self.record().release = None;
         self.report(&release, &built, checked, building).await;
         Ok(())
@@ -240,8 +248,8 @@ impl Push {
         args: &BTreeMap<String, BTreeMap<String, String>>,
         processor: &Processor,
         registries: &BTreeMap<String, RegistryAuth>,
-    ) -> Result<(), Failure> {
-        let mut seen = std::collections::BTreeSet::new();
+    ) -> Result<Usable, Failure> {
+        let mut usable = Usable::new();
         for service in &project.services {
             let own = args.get(&service.name).cloned().unwrap_or_default();
             let found = match &service.source {
@@ -253,20 +261,23 @@ impl Push {
                 }],
             };
             for base in found {
-                if seen.insert((base.reference.clone(), base.platform.clone())) {
-                    self.check_base(&base, processor, registries).await?;
+                let key = (base.reference.clone(), base.platform.clone());
+                if let Entry::Vacant(place) = usable.entry(key) {
+                    place.insert(self.check_base(&base, processor, registries).await?);
                 }
             }
         }
-        Ok(())
+        Ok(usable)
     }
 
+    /// Makes sure that an image is on the worker, is for the right processor, and that the caller may have
+    /// it: of one that somebody else brought there with credentials the registry decides.
     async fn check_base(
         &self,
         base: &BaseImage,
         processor: &Processor,
         registries: &BTreeMap<String, RegistryAuth>,
-    ) -> Result<(), Failure> {
+    ) -> Result<String, Failure> {
         let client = self.builder.worker().client();
         let look = || client.inspect_image(&base.reference);
         let engine = |e: minke_engine_client::Error| Failure::Engine(e.into());
@@ -274,8 +285,8 @@ impl Push {
             base.platform.is_some() || processor.runs(&i.architecture, &i.variant)
         };
         let here = if self.asked.no_cache { None } else { look().await.map_err(engine)? };
-        if here.as_ref().is_some_and(fits) {
-            return Ok(());
+        if let Some(image) = here.filter(|image| fits(image) && !image.private) {
+            return Ok(image.id);
         }
         self.output.info(format!("Pulling base image {}", base.reference)).await;
         let platform = base.platform.clone().unwrap_or_else(|| processor.platform.to_owned());
@@ -288,7 +299,7 @@ impl Push {
             Failure::Base(bases::unavailable(base, &platform, &reason, &self.fleet, processor))
         })?;
         match look().await.map_err(engine)? {
-            Some(image) if fits(&image) => Ok(()),
+            Some(image) if fits(&image) => Ok(image.id),
             Some(image) => {
                 let variant = if image.variant.is_empty() { "" } else { "/" };
                 let has = format!("{}/{}{variant}{}", image.os, image.architecture, image.variant);
@@ -342,6 +353,7 @@ impl Push {
         project: &Project,
         images: &BTreeMap<String, ImageRow>,
         args: &BTreeMap<String, BTreeMap<String, String>>,
+        usable: &Usable,
         processor: &Processor,
         registries: &BTreeMap<String, RegistryAuth>,
     ) -> Result<Vec<(String, Built)>, Failure> {
@@ -356,6 +368,7 @@ impl Push {
                 service,
                 repository: &row.location,
                 args: args.get(&service.name)?,
+                usable,
                 platform: processor.platform,
                 registries,
                 token: &token,

@@ -14,7 +14,7 @@ use crate::context;
 use crate::message::{Log, Output};
 use crate::ports::{ImageUpdate, Status};
 use crate::project::{Planned, Recipe, Source};
-use crate::push::{Failure, now};
+use crate::push::{Failure, Usable, now};
 
 /// Lines that may wait for a slow reader; more are left out of what is shown, not of the log.
 const WAITING_LINES: usize = 4096;
@@ -27,6 +27,7 @@ pub(crate) struct Job<'a> {
     /// `v2/<hex>`
     pub repository: &'a str,
     pub args: &'a BTreeMap<String, String>,
+    pub usable: &'a Usable,
     pub platform: &'a str,
     pub registries: &'a BTreeMap<String, RegistryAuth>,
     pub token: &'a str,
@@ -197,9 +198,10 @@ impl Job<'_> {
         reference: &str,
         name: &str,
     ) -> Result<(String, (usize, usize)), Failure> {
-        // Checking the bases brought it here.
+        // Checking the bases brought it here. Others pull too, and the reference may mean theirs by now.
+        let checked = self.usable.get(&(reference.to_owned(), None)).map_or(reference, |id| id);
         let client = self.builder.worker().client();
-        client.tag(reference, name).await.map_err(|e| self.failed(&e))?;
+        client.tag(checked, name).await.map_err(|e| self.failed(&e))?;
         let line = format!("Using image {reference}");
         self.say(&line).await;
         Ok((format!("{line}\n"), (0, 0)))

@@ -1,8 +1,9 @@
 //! What is refused before anything is recorded: by status for callers, in the streamed array for
 //! projects, each with the words an author can act on.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use minke_cloud_builder::*;
 use serde_json::Value;
@@ -14,6 +15,8 @@ struct Rows {
     fleet: Fleet,
     releases: AtomicUsize,
     outcomes: Mutex<Vec<Status>>,
+    /// Somebody cancelled the release, and it was said to them.
+    cancelled: AtomicBool,
 }
 
 impl Releases for Rows {
@@ -62,9 +65,9 @@ impl Releases for Rows {
         _fleet: &'a Fleet,
         _release: &'a ReleaseRow,
         outcome: Outcome,
-    ) -> BoxFuture<'a, Result<(), ReleaseError>> {
+    ) -> BoxFuture<'a, Result<bool, ReleaseError>> {
         self.outcomes.lock().unwrap().push(outcome.status);
-        Box::pin(async { Ok(()) })
+        Box::pin(async { Ok(!self.cancelled.load(Ordering::SeqCst)) })
     }
 
     fn is_cancelled<'a>(
@@ -113,6 +116,7 @@ async fn site(limits: Limits, multicontainer: bool) -> Site {
         },
         releases: AtomicUsize::new(0),
         outcomes: Mutex::new(Vec::new()),
+        cancelled: AtomicBool::new(false),
     });
     let mut options = BuilderOptions::new(dir.path().join("pushes"), "127.0.0.1:1".into());
     options.limits = limits;
@@ -197,6 +201,10 @@ fn archive(files: &[(&str, &str)]) -> Vec<u8> {
     builder.into_inner().unwrap()
 }
 
+/// A Dockerfile that is not in its context.
+const INLINE: &str =
+    "services:\n  a:\n    build: { context: ., dockerfile_inline: \"FROM scratch\" }\n";
+
 #[tokio::test]
 async fn callers_are_refused_by_status() {
     let site = site(Limits::default(), true).await;
@@ -213,6 +221,7 @@ async fn projects_are_refused_with_place_and_expectation() {
     let compose = "docker-compose.yml";
     let outside = tempfile::tempdir().unwrap();
     let to_outside = format!("→{}", outside.path().display());
+    let too_long = "x".repeat((1 << 20) + 1);
     for (files, says) in [
         (
             vec![("README.md", "x")],
@@ -253,6 +262,14 @@ async fn projects_are_refused_with_place_and_expectation() {
             "the stage `t` does not exist; expected one of b",
         ),
         (vec![("Dockerfile", "→/etc/hostname")], "the path `Dockerfile` leads outside"),
+        (
+            vec![(compose, INLINE), (".dockerignore", "→/dev/zero")],
+            "the path `.dockerignore` leads outside",
+        ),
+        (
+            vec![(compose, INLINE), (".dockerignore", too_long.as_str())],
+            ".dockerignore: the file has 1048577 bytes; the limit is 1048576",
+        ),
         (vec![("../evil", "x")], "the path `../evil` leads outside"),
         (vec![("d", to_outside.as_str()), ("d/x", "y")], "the path `d/x` leads outside"),
         (
@@ -286,6 +303,42 @@ async fn limits_are_said() {
 }
 
 #[tokio::test]
+async fn a_project_that_trickles_in_is_given_up() {
+    let limits = Limits { receive: Duration::from_secs(1), ..Limits::default() };
+    let site = site(limits, true).await;
+    let mut stream = TcpStream::connect(site.address).await.unwrap();
+    let head = "POST /v3/build?slug=org/fleet HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer good\r\nContent-Length: 100000\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(&archive(&[("Dockerfile", &"x".repeat(9000))])[..600]).await.unwrap();
+    let (mut read, mut write) = stream.split();
+    let trickle = async {
+        // Never a pause that is too long, and no end.
+        while write.write_all(b"x").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        std::future::pending::<()>().await;
+    };
+    let answer = async {
+        let mut answer = Vec::new();
+        loop {
+            let got = read.read_buf(&mut answer).await.unwrap();
+            let text = String::from_utf8_lossy(&answer).into_owned();
+            assert_ne!(got, 0, "{text}");
+            if text.contains("that is the limit") {
+                break text;
+            }
+        }
+    };
+    let answer = tokio::select! {
+        () = trickle => unreachable!(),
+        answer = tokio::time::timeout(Duration::from_secs(50), answer) => answer.unwrap(),
+    };
+    let says = "receiving the project: it was not all here after 1s; that is the limit";
+    assert!(answer.contains(says), "{answer}");
+    site.worker.stop().await;
+}
+
+#[tokio::test]
 async fn a_starter_fleet_takes_one_service() {
     let site = site(Limits::default(), false).await;
     let two = "services:\n  a:\n    image: x\n  b:\n    image: x\n";
@@ -302,6 +355,96 @@ async fn a_headless_push_answers_with_its_reason() {
     let answer: Value = serde_json::from_str(&text).unwrap();
     assert_eq!((status, &answer["started"]), (200, &Value::Bool(false)));
     assert!(answer["message"].as_str().unwrap().contains("no project found"));
+    site.worker.stop().await;
+}
+
+/// An engine that has every image and can store it.
+fn ready_engine(socket: &std::path::Path) {
+    use axum::http::{Method, StatusCode, Uri};
+    let answer = async |method: Method, uri: Uri| match (method, uri.path()) {
+        (Method::GET, path) if path.ends_with("/json") => {
+            (StatusCode::OK, r#"{"Id": "sha256:00", "Os": "linux", "Architecture": "arm64"}"#)
+        }
+        (Method::POST, path) if path.ends_with("/push") => {
+            (StatusCode::OK, "{\"aux\": {\"Digest\": \"sha256:00\"}}\n")
+        }
+        (Method::DELETE, _) => (StatusCode::OK, "[]"),
+        _ => (StatusCode::OK, ""),
+    };
+    let listener = tokio::net::UnixListener::bind(socket).unwrap();
+    let router = axum::Router::new().fallback(answer);
+    tokio::spawn(async move { axum::serve(listener, router).await });
+}
+
+#[tokio::test]
+async fn a_release_that_was_cancelled_is_not_announced_as_ready() {
+    let site = site(Limits::default(), true).await;
+    ready_engine(&site.dir.path().join("engine.sock"));
+    let body = archive(&[("docker-compose.yml", "services:\n  a:\n    image: x\n")]);
+    let (_, text) = site.post("slug=org/fleet", "good", &body).await;
+    assert!(text.contains("is ready"), "{text}");
+    assert_eq!(*site.rows.outcomes.lock().unwrap(), [Status::Success]);
+
+    // As if it were cancelled after the last look and before the end.
+    site.rows.cancelled.store(true, Ordering::SeqCst);
+    let (_, text) = site.post("slug=org/fleet", "good", &body).await;
+    assert!(text.contains("the push was cancelled") && !text.contains("is ready"), "{text}");
+    let expected = [Status::Success, Status::Success, Status::Cancelled];
+    assert_eq!(*site.rows.outcomes.lock().unwrap(), expected);
+    site.worker.stop().await;
+}
+
+/// An engine to which somebody has brought an image with credentials. Its registry lets `me` have it. What
+/// the engine is asked, without versions.
+fn engine_with_a_private_image(socket: &std::path::Path) -> Arc<Mutex<Vec<String>>> {
+    use axum::http::{HeaderMap, Method, StatusCode, Uri};
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let heard = asked.clone();
+    let answer = async move |method: Method, uri: Uri, headers: HeaderMap| {
+        let path = uri.path().trim_start_matches("/v1.47").to_owned();
+        heard.lock().unwrap().push(format!("{method} {path}"));
+        match (method, path.as_str()) {
+            (Method::GET, path) if path.ends_with("/json") => (
+                StatusCode::OK,
+                r#"{"Id": "sha256:00", "Os": "linux", "Architecture": "arm64", "Private": true}"#,
+            ),
+            (Method::POST, "/images/create") if !headers.contains_key("x-registry-auth") => {
+                (StatusCode::NOT_FOUND, r#"{"message": "pull access denied"}"#)
+            }
+            (Method::POST, path) if path.ends_with("/push") => {
+                (StatusCode::OK, "{\"aux\": {\"Digest\": \"sha256:00\"}}\n")
+            }
+            (Method::DELETE, _) => (StatusCode::OK, "[]"),
+            _ => (StatusCode::OK, ""),
+        }
+    };
+    let listener = tokio::net::UnixListener::bind(socket).unwrap();
+    let router = axum::Router::new().fallback(answer);
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    asked
+}
+
+#[tokio::test]
+async fn an_image_of_another_is_asked_for_with_the_callers_own_credentials() {
+    let site = site(Limits::default(), true).await;
+    let asked = engine_with_a_private_image(&site.dir.path().join("engine.sock"));
+    let compose = ("docker-compose.yml", "services:\n  a:\n    image: r.test/x:1\n");
+    let dockerfile = ("Dockerfile", "FROM r.test/x:1\n");
+    for file in [compose, dockerfile] {
+        let text = site.errors(&[file]).await;
+        let says = "the image `r.test/x:1` cannot be had for linux/arm64: pull access denied";
+        assert!(text.contains(says), "{text}");
+    }
+    let is_tagged = |line: &String| line.ends_with("/tag");
+    assert!(!asked.lock().unwrap().iter().any(is_tagged), "{asked:?}");
+
+    let secrets = r#"{"r.test": {"username": "me", "password": "secret"}}"#;
+    let body = archive(&[compose, (".balena/registry-secrets.json", secrets)]);
+    let (_, text) = site.post("slug=org/fleet", "good", &body).await;
+    assert!(text.contains("is ready"), "{text}");
+    // By its id: what the name means by now may be somebody else's.
+    let tagged = asked.lock().unwrap().iter().find(|line| is_tagged(line)).cloned();
+    assert_eq!(tagged.as_deref(), Some("POST /images/sha256:00/tag"));
     site.worker.stop().await;
 }
 

@@ -34,7 +34,7 @@ fn alive(pid: u32) -> bool {
 }
 
 async fn wait<T>(what: &str, probe: impl Fn() -> Option<T>) -> T {
-    let until = Instant::now() + Duration::from_secs(20);
+    let until = Instant::now() + Duration::from_secs(60);
     loop {
         if let Some(found) = probe() {
             return found;

@@ -7,9 +7,9 @@ use clap::{Args, Parser, Subcommand};
 
 /// Manages fleets of connected Linux devices: takes in code, builds it, and keeps it running on them.
 ///
-/// One process is a whole server. To try it:
+/// One process is a whole server. To try it, with an ADDRESS of this machine that others reach:
 ///
-///   minke-cloud serve --data ./minke-data
+///   minke-cloud serve --data ./minke-data --listen ADDRESS:8080
 ///
 /// It prints the address it listens on and, the first time, the administrator's login. Builds need
 /// root: without it the server runs and cannot build. Then, on any machine that reaches the address:
@@ -106,6 +106,25 @@ pub struct Serve {
     /// pushes.
     #[arg(long, value_name = "PATH")]
     pub device_binary: Option<PathBuf>,
+    /// Days after which goes what builds left and no build used again: results of steps, directories of
+    /// RUN --mount=type=cache, base images.
+    ///
+    /// It is looked after at the start and once a day. When the disk has little room left, what was not
+    /// used for longest goes at once.
+    #[arg(long, value_name = "N", default_value_t = 7)]
+    pub build_cache_days: u16,
+    /// How much of what builds left may stay, base images aside: bytes, or with KiB, MiB, GiB or TiB.
+    #[arg(long, value_name = "SIZE", default_value = "20GiB", value_parser = size)]
+    pub build_cache_size: u64,
+}
+
+/// A number of bytes.
+fn size(text: &str) -> Result<u64, String> {
+    let units = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40)];
+    let unit = units.iter().find_map(|(unit, bits)| Some((text.strip_suffix(unit)?, *bits)));
+    let (number, bits) = unit.unwrap_or((text, 0));
+    let bytes = number.trim_end().parse::<u64>().ok().and_then(|it| it.checked_mul(1 << bits));
+    bytes.ok_or_else(|| "expected a whole number of bytes, KiB, MiB, GiB or TiB".to_owned())
 }
 
 #[derive(Debug, Args)]
@@ -157,4 +176,22 @@ pub enum AdminAction {
         #[arg(long, value_name = "EMAIL")]
         user: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_bytes_or_have_a_unit() {
+        for (text, bytes) in [("0", 0), ("7", 7), ("20GiB", 20 << 30), ("1 KiB", 1024)] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for bad in ["", "GiB", "-1", "1.5GiB", "1GB", "99999999TiB"] {
+            size(bad).unwrap_err();
+        }
+        let arguments = Arguments::parse_from(["minke-cloud", "serve", "--data", "d"]);
+        let Command::Serve(serve) = arguments.command else { panic!("{arguments:?}") };
+        assert_eq!((serve.build_cache_days, serve.build_cache_size), (7, 20 << 30));
+    }
 }

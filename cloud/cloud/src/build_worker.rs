@@ -1,7 +1,11 @@
 //! The builder of a server, and the engine that works for it.
 
+mod gate;
+mod prune;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use axum::Router;
@@ -14,11 +18,15 @@ use minke_cloud_builder::{Builder, BuilderOptions, Worker, WorkerOptions};
 use crate::arguments::Serve;
 use crate::data_directory::DataDirectory;
 use crate::releases::Pushes;
+use gate::Gate;
+use prune::{Keep, Pruner};
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The routes of the builder, and its engine where there is one.
 pub struct BuildWorker {
     pub router: Router,
-    worker: Option<Arc<Worker>>,
+    pruner: Option<Pruner>,
 }
 
 impl BuildWorker {
@@ -36,7 +44,7 @@ impl BuildWorker {
             let router = Router::new()
                 .route("/v3/build", post(refuse))
                 .route("/v3/buildFromUrl", post(refuse));
-            return Ok(BuildWorker { router, worker: None });
+            return Ok(BuildWorker { router, pruner: None });
         };
         let settings = api.settings();
         let registry = settings.registry_host();
@@ -44,27 +52,44 @@ impl BuildWorker {
         if settings.is_plain_http() {
             insecure_registries.push(registry.clone());
         }
+        let (engine, projects) = (data.join("builder/engine"), data.join("builder/projects"));
         let worker = Worker::spawn(WorkerOptions {
             device_binary,
-            data: data.join("builder/engine"),
+            data: engine.clone(),
             socket: data.join("builder/engine.sock"),
             registry_mirror: options.registry_mirror.clone(),
             insecure_registries,
         });
         let worker = Arc::new(worker.await?);
         let builder = Builder::new(
-            BuilderOptions::new(data.join("builder/projects"), registry),
+            BuilderOptions::new(projects.clone(), registry),
             Arc::new(Pushes { api: api.clone(), signer }),
             Arc::clone(&worker),
         )
         .context("making the directory for pushed projects")?;
-        Ok(BuildWorker { router: minke_cloud_builder::router(builder), worker: Some(worker) })
+        let gate = Gate::new(projects);
+        let router = gate.before(minke_cloud_builder::router(builder));
+        let keep = Keep {
+            unused: DAY * u32::from(options.build_cache_days),
+            cache: options.build_cache_size,
+        };
+        Ok(BuildWorker { router, pruner: Some(Pruner { worker, gate, data: engine, keep }) })
+    }
+
+    /// Removes what builds left and none needs any more, until the server ends.
+    pub fn pruning(&self) -> impl Future<Output = ()> + Send + use<> {
+        let pruner = self.pruner.clone();
+        async move {
+            if let Some(pruner) = pruner {
+                pruner.run().await;
+            }
+        }
     }
 
     /// Ends the engine.
     pub async fn stop(self) {
-        if let Some(worker) = self.worker {
-            worker.stop().await;
+        if let Some(pruner) = self.pruner {
+            pruner.worker.stop().await;
         }
     }
 }

@@ -6,6 +6,8 @@ use minke_cloud_api::{Api, rows};
 use minke_cloud_db::Caller;
 use minke_cloud_tunnel::Hub;
 
+use crate::glue::{AGAIN, until_kept};
+
 /// How long devices have to dial in again after a start before they count as away.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -22,11 +24,10 @@ pub async fn correct_later(api: Api, hub: Hub) {
     };
     for device in devices {
         let uuid = rows::text(&device, "uuid");
-        if hub.is_connected(uuid) {
-            continue;
-        }
-        if let Err(error) = api.device_connected(uuid, false).await {
-            tracing::error!("keeping who is connected: {:#}", anyhow::Error::new(error));
-        }
+        let is_away = async || match hub.is_connected(uuid) {
+            true => Ok(()),
+            false => api.device_connected(uuid, false).await,
+        };
+        until_kept(AGAIN, is_away).await;
     }
 }

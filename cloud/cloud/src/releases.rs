@@ -135,11 +135,52 @@ impl Pushes {
         Ok(ImageRow { id: made.id, location })
     }
 
+    /// Says whether the release was still being built.
+    async fn end_release(&self, release: &ReleaseRow, outcome: Outcome) -> Done<bool> {
+        let root = Caller::root();
+        let mut tx = self.api.db().begin().await.map_err(refused)?;
+        // The first write locks the row, so the status that the second asks for stays what it is.
+        let row = object(json!({
+            "build_log": outcome.build_log,
+            "end_timestamp": outcome.end_timestamp,
+        }));
+        let target = parse(&format!("release({})", release.id))?;
+        tx.patch(&root, &target, &row).await.map_err(refused)?;
+        let row = object(json!({"status": outcome.status.as_str()}));
+        let target = parse(&format!("release({})?$filter=status eq 'running'", release.id))?;
+        let ended = tx.patch(&root, &target, &row).await.map_err(refused)?;
+        tx.commit().await.map_err(refused)?;
+        Ok(ended > 0)
+    }
+
     async fn patch(&self, target: &str, row: Value) -> Done<()> {
         let request = parse(target)?;
         self.api.db().patch(&Caller::root(), &request, &object(row)).await.map_err(refused)?;
         Ok(())
     }
+}
+
+/// Writes down that what an earlier server was building when it ended is built no more. To be called
+/// before the first push of this one: its builds would look the same.
+pub async fn end_interrupted(api: &Api) -> anyhow::Result<()> {
+    let root = Caller::root();
+    let now = jiff::Timestamp::now().to_string();
+    // Images first: ended halfway, the next start finds the releases still and goes on.
+    let images = "image?$filter=status eq 'running' and \
+                  is_part_of__release/any(p:p/is_part_of__release/any(r:r/source eq 'cloud'))";
+    let row = object(json!({
+        "status": "interrupted",
+        "end_timestamp": now,
+        "error_message": "the server ended during the build",
+    }));
+    let images = api.db().patch(&root, &parse(images)?, &row).await?;
+    let releases = "release?$filter=status eq 'running' and source eq 'cloud'";
+    let row = object(json!({"status": "interrupted", "end_timestamp": now}));
+    let releases = api.db().patch(&root, &parse(releases)?, &row).await?;
+    if images + releases > 0 {
+        tracing::info!(releases, images, "builds were interrupted by the end of an earlier server");
+    }
+    Ok(())
 }
 
 /// The fleet's service of this name, made if there is none.
@@ -217,15 +258,8 @@ impl Releases for Pushes {
         _fleet: &'a Fleet,
         release: &'a ReleaseRow,
         outcome: Outcome,
-    ) -> BoxFuture<'a, Done<()>> {
-        Box::pin(async move {
-            let row = json!({
-                "status": outcome.status.as_str(),
-                "build_log": outcome.build_log,
-                "end_timestamp": outcome.end_timestamp,
-            });
-            self.patch(&format!("release({})", release.id), row).await
-        })
+    ) -> BoxFuture<'a, Done<bool>> {
+        Box::pin(self.end_release(release, outcome))
     }
 
     fn is_cancelled<'a>(&'a self, release: &'a ReleaseRow) -> BoxFuture<'a, Done<bool>> {
@@ -249,5 +283,117 @@ impl Releases for Pushes {
                 .collect();
             self.signer.sign("builder", access).map_err(ReleaseError::Failed)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use minke_cloud_api::Settings;
+    use minke_cloud_api::ports::Ports;
+    use minke_cloud_builder::Status;
+    use minke_cloud_db::Db;
+    use minke_cloud_logs::Logs;
+    use minke_cloud_registry::token::Signer;
+
+    use super::*;
+    use crate::glue::{RegistryTokens, Tunnels};
+
+    async fn pushes(dir: &std::path::Path) -> Pushes {
+        let db = Db::open(&format!("sqlite://{}", dir.join("db").display())).await.unwrap();
+        let settings = Settings::new("http://minke.example", vec![1; 32]).unwrap();
+        let signer = Signer::ephemeral("http://minke.example").unwrap();
+        let service = settings.registry_host();
+        let signer: Arc<dyn TokenSigner> = Arc::new(RegistryTokens { signer, service });
+        let ports = Ports { notify: Arc::new(Tunnels::default()), signer: Arc::clone(&signer) };
+        let logs = Logs::open(&dir.join("logs"), Default::default()).unwrap();
+        Pushes { api: Api::new(db, logs, settings, ports), signer }
+    }
+
+    /// A fleet with a release that is being built.
+    async fn release(pushes: &Pushes) -> (Fleet, ReleaseRow) {
+        pushes.api.create_user("ann", "ann@example.org", "correct horse battery").await.unwrap();
+        let root = Caller::root();
+        let first = async |query: &str| {
+            let row = pushes.api.row(&root, query).await.unwrap().unwrap();
+            rows::number(&row, "id").unwrap()
+        };
+        let row = json!({
+            "app_name": "weather", "is_of__class": "fleet",
+            "organization": first("organization?$select=id").await,
+            "is_for__device_type": first("device_type?$select=id&$filter=slug eq 'qemux86-64'").await,
+        });
+        let id = pushes.api.db().post(&root, "application", &object(row)).await.unwrap().id;
+        let fleet = Fleet {
+            id,
+            slug: "ann/weather".to_owned(),
+            name: "weather".to_owned(),
+            user: None,
+            device_type: "qemux86-64".to_owned(),
+            architecture: "amd64".to_owned(),
+            multicontainer: true,
+            build_variables: Vec::new(),
+        };
+        let new = NewRelease {
+            commit: "c0ffee".to_owned(),
+            composition: json!({"services": {}}),
+            is_final: true,
+            semver: None,
+            contract: None,
+            start_timestamp: 1,
+        };
+        let release = pushes.create_release(&fleet, new).await.unwrap();
+        (fleet, release)
+    }
+
+    fn outcome(status: Status) -> Outcome {
+        Outcome { status, build_log: format!("{status:?}"), end_timestamp: 2 }
+    }
+
+    /// Status and log of the release, and whether the fleet runs it.
+    async fn stored(
+        pushes: &Pushes,
+        fleet: &Fleet,
+        release: &ReleaseRow,
+    ) -> (String, String, bool) {
+        let root = Caller::root();
+        let query = format!("release({})?$select=status,build_log", release.id);
+        let row = pushes.api.row(&root, &query).await.unwrap().unwrap();
+        let query = format!("application({})?$select=should_be_running__release", fleet.id);
+        let target = pushes.api.row(&root, &query).await.unwrap().unwrap();
+        let target = rows::target(&target, "should_be_running__release");
+        let text = |field| rows::text(&row, field).to_owned();
+        (text("status"), text("build_log"), target == Some(release.id))
+    }
+
+    #[tokio::test]
+    async fn a_build_that_ends_is_the_fleets_target() {
+        let dir = tempfile::tempdir().unwrap();
+        let pushes = pushes(dir.path()).await;
+        let (fleet, release) = release(&pushes).await;
+        assert!(pushes.finish_release(&fleet, &release, outcome(Status::Success)).await.unwrap());
+        let expected = ("success".to_owned(), "Success".to_owned(), true);
+        assert_eq!(stored(&pushes, &fleet, &release).await, expected);
+    }
+
+    #[tokio::test]
+    async fn a_cancelled_release_stays_cancelled_when_its_build_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let pushes = pushes(dir.path()).await;
+        let (fleet, release) = release(&pushes).await;
+        let target = format!("release({})", release.id);
+        pushes.patch(&target, json!({"status": "cancelled"})).await.unwrap();
+        assert!(!pushes.finish_release(&fleet, &release, outcome(Status::Success)).await.unwrap());
+        let expected = ("cancelled".to_owned(), "Success".to_owned(), false);
+        assert_eq!(stored(&pushes, &fleet, &release).await, expected);
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_deleted_release_is_no_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let pushes = pushes(dir.path()).await;
+        let (fleet, release) = release(&pushes).await;
+        let target = parse(&format!("release({})", release.id)).unwrap();
+        pushes.api.db().delete(&Caller::root(), &target).await.unwrap();
+        assert!(!pushes.finish_release(&fleet, &release, outcome(Status::Success)).await.unwrap());
     }
 }

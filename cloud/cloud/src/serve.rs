@@ -20,6 +20,7 @@ use crate::data_directory::DataDirectory;
 use crate::glue::{RegistryTokens, Tunnels, doorkeeper};
 use crate::housekeeping::Housekeeping;
 use crate::presence;
+use crate::releases;
 use crate::stop::Stop;
 
 pub async fn run(options: Serve) -> Result<()> {
@@ -33,6 +34,10 @@ pub async fn run(options: Serve) -> Result<()> {
     let public_url = options.public_url.clone().unwrap_or_else(|| format!("http://{address}"));
     let server = Server::assemble(&options, &data, &public_url).await?;
     first_start(&server.api).await?;
+    // Not worth a server that does not start: devices have more need of it.
+    if let Err(error) = releases::end_interrupted(&server.api).await {
+        tracing::error!("ending interrupted builds: {error:#}");
+    }
     let housekeeping = Housekeeping {
         api: server.api.clone(),
         logs: server.logs.clone(),
@@ -42,6 +47,7 @@ pub async fn run(options: Serve) -> Result<()> {
         tokio::spawn(presence::correct_later(server.api.clone(), server.hub.clone())),
         tokio::spawn(server.api.tell_devices()),
         tokio::spawn(housekeeping.run()),
+        tokio::spawn(server.build_worker.pruning()),
     ];
     println!("Listening on http://{address}");
     if options.public_url.is_some() {

@@ -113,6 +113,43 @@ async fn accounts_are_made_and_passwords_reset_beside_the_running_server() {
     Client::with_token(&server.url, "").post("/login_", &login).await.expect(200);
 }
 
+/// Makes a release that is being built, with one image; gives both numbers.
+async fn building(admin: &Client, fleet: i64, source: &str) -> [i64; 2] {
+    let now = jiff::Timestamp::now().to_string();
+    let release = admin
+        .make("release", json!({
+            "belongs_to__application": fleet, "commit": minke_cloud_api::random_hex(), "status": "running",
+            "source": source, "composition": {"services": {}}, "start_timestamp": now,
+        }))
+        .await;
+    let (image, _) = image(admin, fleet, source).await;
+    let row = json!({"image": image, "is_part_of__release": release["id"]});
+    admin.make("image__is_part_of__release", row).await;
+    [release["id"].as_i64().unwrap(), image]
+}
+
+#[tokio::test]
+async fn builds_of_a_killed_server_are_interrupted_at_the_next_start() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path(), &[]);
+    let admin = Client::log_in(&server.url, PASSWORD).await;
+    let fleet = admin.fleet("weather").await;
+    let ours = building(&admin, fleet, "cloud").await;
+    let others = building(&admin, fleet, "local").await;
+    let token = admin.token.clone();
+    drop(server);
+
+    let server = Server::start(data.path(), &[]);
+    let admin = Client::with_token(&server.url, &token);
+    for ([release, image], status) in [(ours, "interrupted"), (others, "running")] {
+        for row in [format!("release({release})"), format!("image({image})")] {
+            let found = admin.get(&format!("/v7/{row}")).await.expect(200).json();
+            assert_eq!(found["d"][0]["status"], status, "{row}");
+            assert_eq!(found["d"][0]["end_timestamp"].is_null(), status == "running", "{row}");
+        }
+    }
+}
+
 /// Makes an image of a new service; gives its number and its repository.
 async fn image(admin: &Client, fleet: i64, service: &str) -> (i64, String) {
     let now = jiff::Timestamp::now().to_string();

@@ -1,5 +1,7 @@
 //! What can go wrong, by what the caller of the API should be told.
 
+use std::time::Duration;
+
 use thiserror::Error;
 
 /// A failed operation. Reads never say "not found": rows that are not there are not in the answer.
@@ -21,6 +23,14 @@ pub enum Error {
         resource: String,
         /// The fields that together are taken.
         key: Vec<String>,
+    },
+    /// 503: the statement was stopped.
+    #[error("{action} took longer than {} ms, the limit: ask for less at once", .limit.as_millis())]
+    TooSlow {
+        /// What was being done.
+        action: &'static str,
+        /// How long it might take.
+        limit: Duration,
     },
     /// 500: the storage failed.
     #[error("{action}")]
@@ -55,6 +65,7 @@ impl Error {
             Self::Denied(_) => 401,
             Self::Forbidden(_) => 403,
             Self::Conflict { .. } => 409,
+            Self::TooSlow { .. } => 503,
             Self::Storage { .. } | Self::Corrupt(_) => 500,
         }
     }

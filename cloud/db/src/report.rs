@@ -3,6 +3,9 @@
 //! A report touches the volatile part of a device and its image installs, nothing that a target
 //! state says. Reports that come while a transaction is being written wait for the next one and share
 //! its commit; each sender is answered when its own report is on disk.
+//!
+//! A report names releases and images by ids that were looked up before it waited here. What has been
+//! removed since is left out: the device cannot know, and the rest of its report is as good as ever.
 
 use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot};
@@ -12,7 +15,7 @@ use crate::cell::Cell;
 use crate::database::Db;
 use crate::error::{Error, Result};
 use crate::model::{Kind, Model, Resource};
-use crate::store::{Session, Store, list};
+use crate::store::{Engine, Session, Store, list};
 use crate::write::{Changes, update_ids};
 
 /// Most reports in one transaction.
@@ -110,7 +113,8 @@ async fn write_one(session: &mut Session, report: &Report) -> Result<()> {
         .ok_or_else(|| Error::Corrupt("the model has no devices".to_owned()))?;
     if !report.status.is_empty() {
         let status = cut(device, &report.status)?;
-        let changes = Changes::read(device, &status, &Caller::root())?;
+        let mut changes = Changes::read(device, &status, &Caller::root())?;
+        forget_removed(session, device, &mut changes).await?;
         update_ids(session, &Caller::root(), device, &[report.device], changes).await?;
     }
     if let Some(until) = report.heard_until {
@@ -147,20 +151,50 @@ fn cut(device: &Resource, status: &Map<String, Value>) -> Result<Map<String, Val
     Ok(cut)
 }
 
+/// On PostgreSQL others write meanwhile: a row that a report names is kept until the report is written.
+fn kept(engine: Engine) -> &'static str {
+    match engine {
+        Engine::Sqlite => "",
+        Engine::Postgres => "FOR KEY SHARE",
+    }
+}
+
+/// Says "none" for links to rows that are not there any more.
+async fn forget_removed(
+    session: &mut Session,
+    device: &Resource,
+    changes: &mut Changes,
+) -> Result<()> {
+    for link in device.links.iter().filter(|link| link.volatile) {
+        let Some(id) = changes.integer(&link.name) else { continue };
+        let target = &Model::get().at(link.to).name;
+        let rest = format!("FROM \"{target}\" WHERE \"id\" = $1 {}", kept(session.engine()));
+        let rows =
+            session.rows("finding what a report names", "\"id\"", &rest, [id.into()]).await?;
+        if rows.is_empty() {
+            changes.set(&link.name, Cell::Null);
+        }
+    }
+    Ok(())
+}
+
 async fn write_installs(session: &mut Session, device: i64, installs: &[Install]) -> Result<()> {
     let now = session.now;
+    let kept = kept(session.engine());
     for install in installs {
         let status: String = install.status.chars().filter(|c| *c != '\0').take(255).collect();
         let progress = match install.download_progress {
             Some(progress) => progress.clamp(0, 100).to_string(),
             None => "NULL".to_owned(),
         };
-        // A progress is a number, so it can stand in the text; a null would have no type there.
+        // A progress is a number, so it can stand in the text; a null would have no type as a value.
         let sql = format!(
             "INSERT INTO \"image_install\" (\"created_at\", \"modified_at\", \"install_date\", \
              \"device\", \"installs__image\", \"is_provided_by__release\", \"status\", \
-             \"download_progress\") VALUES ($1, $1, $1, $2, $3, $4, $5, {progress}) ON CONFLICT \
-             (\"device\", \"installs__image\") DO UPDATE SET \"modified_at\" = $1, \
+             \"download_progress\") SELECT CAST($1 AS BIGINT), CAST($1 AS BIGINT), CAST($1 AS BIGINT), \
+             d.\"id\", i.\"id\", r.\"id\", CAST($5 AS TEXT), CAST({progress} AS BIGINT) FROM \"device\" d, \
+             \"image\" i, \"release\" r WHERE d.\"id\" = $2 AND i.\"id\" = $3 AND r.\"id\" = $4 {kept} \
+             ON CONFLICT (\"device\", \"installs__image\") DO UPDATE SET \"modified_at\" = $1, \
              \"is_provided_by__release\" = $4, \"status\" = $5, \"download_progress\" = {progress} \
              WHERE \"image_install\".\"status\" <> excluded.\"status\" OR \
              \"image_install\".\"is_provided_by__release\" <> excluded.\"is_provided_by__release\" \

@@ -61,9 +61,15 @@ impl Maker<'_> {
         let mut body = Map::new();
         for link in links(resource) {
             let target = Model::get().at(link.to);
-            // A release that is the target or the pin must be of the row's own fleet; the actor of a
-            // row is its own.
-            let own = ["should_be_running__release", "is_pinned_on__release", "actor"];
+            // A release that is the target or the pin must be of the row's own fleet, one that manages
+            // or operates a device is of the system; the actor of a row is its own.
+            let own = [
+                "should_be_running__release",
+                "is_pinned_on__release",
+                "should_be_managed_by__release",
+                "should_be_operated_by__release",
+                "actor",
+            ];
             if own.contains(&link.name.as_str()) || (link.nullable && target.name == resource.name)
             {
                 continue;

@@ -15,8 +15,8 @@ use serde_json::{Map, Value, json};
 mod query;
 mod rows;
 
-pub use query::{device_query, fleet_query};
-pub use rows::{AppRow, DeviceRow, FleetRow, ReleaseRow};
+pub use query::{POLLING, device_query, fleet_query};
+pub use rows::{AppRow, DeviceRow, FleetRow, PollingRow, ReleaseRow};
 use rows::{ImageRow, NamedValue, ReleaseImageRow};
 
 /// What of the server goes into a document.
@@ -29,7 +29,10 @@ pub struct Options {
 }
 
 /// The poll interval that devices are told where no variable says one, in milliseconds.
-pub const DEFAULT_POLL_INTERVAL: u64 = 900_000;
+const DEFAULT_POLL_INTERVAL: u64 = 900_000;
+
+/// The longest interval that a device is believed to wait, four weeks: variables may say any number.
+const LONGEST_POLL_INTERVAL: u64 = 4 * 7 * 24 * 3_600_000;
 
 /// Why rows make no document.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +82,14 @@ pub fn of_device(device: &DeviceRow, options: &Options) -> Value {
         "config": config_document(config, options),
         "apps": apps,
     }})
+}
+
+/// How long a device waits between two polls by what it is told, in milliseconds.
+pub fn poll_interval(device: &PollingRow, options: &Options) -> u64 {
+    let fleet = device.belongs_to__application.first();
+    let fleet = fleet.map_or(&[][..], |fleet| &fleet.application_config_variable);
+    let config = merged([fleet, &device.device_config_variable]);
+    interval(&config, options).1.min(LONGEST_POLL_INTERVAL)
 }
 
 /// The document for a fleet: what a device of it that has nothing of its own would be told.
@@ -156,6 +167,13 @@ fn strategy_labels(config: &BTreeMap<String, String>) -> BTreeMap<String, String
 
 fn config_document(mut config: BTreeMap<String, String>, options: &Options) -> Value {
     config.retain(|name, _| !name.starts_with("BALENA_UI") && !name.starts_with("RESIN_UI"));
+    let (name, interval) = interval(&config, options);
+    config.insert(name.to_owned(), interval.to_string());
+    json!(config)
+}
+
+/// The variable that tells a device how often to poll, and the interval in milliseconds.
+fn interval(config: &BTreeMap<String, String>, options: &Options) -> (&'static str, u64) {
     let name = ["BALENA_SUPERVISOR_POLL_INTERVAL", "RESIN_SUPERVISOR_POLL_INTERVAL"]
         .into_iter()
         .find(|name| config.contains_key(*name))
@@ -165,8 +183,7 @@ fn config_document(mut config: BTreeMap<String, String>, options: &Options) -> V
         .and_then(|text| text.trim().parse().ok())
         .unwrap_or(DEFAULT_POLL_INTERVAL)
         .max(options.min_poll_interval);
-    config.insert(name.to_owned(), interval.to_string());
-    json!(config)
+    (name, interval)
 }
 
 fn app_document(

@@ -33,6 +33,11 @@ impl Segment {
         Ok(Segment { file, length: length as u64, entries, is_dirty: false })
     }
 
+    /// Whether something was appended that is not durable yet.
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.is_dirty
+    }
+
     /// Bytes of whole lines.
     pub(crate) fn length(&self) -> u64 {
         self.length

@@ -196,9 +196,14 @@ impl Logs {
     }
 
     /// Deletes logs that nothing was added to for longer than the retention, those of devices that
-    /// are gone among them; answers how many. Blocks on the disk.
+    /// are gone among them; answers how many. Also makes durable what streams that broke off left.
+    /// Blocks on the disk.
     pub fn sweep(&self, now: SystemTime) -> Result<usize, LogError> {
         let shared = &self.shared;
+        let open: Vec<DeviceKey> = lock(&shared.devices).keys().cloned().collect();
+        for device in open {
+            self.sync(&device)?;
+        }
         let failed = |source| LogError::Directory { path: shared.directory.clone(), source };
         let mut deleted = 0;
         for shelf in fs::read_dir(&shared.directory).map_err(failed)? {
@@ -228,8 +233,7 @@ impl Logs {
             return Ok(Arc::clone(log));
         }
         if devices.len() >= self.shared.options.open_devices {
-            devices
-                .retain(|_, log| Arc::strong_count(log) > 1 || lock(log).live.receiver_count() > 0);
+            devices.retain(|_, log| Arc::strong_count(log) > 1 || lock(log).is_needed());
         }
         let shelf = format!("{:02x}", key.id & 0xff);
         let directory = self.shared.directory.join(shelf).join(format!("{}-{}", key.id, key.uuid));
@@ -241,6 +245,12 @@ impl Logs {
 }
 
 impl DeviceLog {
+    /// Whether it must stay open: somebody follows it, or it holds what is not durable yet. Whoever
+    /// appended will ask for that, and another segment would know nothing of it.
+    fn is_needed(&self) -> bool {
+        self.live.receiver_count() > 0 || self.current.as_ref().is_some_and(Segment::is_dirty)
+    }
+
     fn current_path(&self) -> PathBuf {
         self.directory.join("current")
     }

@@ -57,8 +57,23 @@ pub(crate) enum Caller {
     Anonymous,
     /// A token was sent that does not hold.
     Refused,
-    /// These are granted.
-    Granted(Vec<Access>),
+    /// A token that holds.
+    Granted {
+        /// Whom it was given to.
+        subject: String,
+        /// What it allows.
+        access: Vec<Access>,
+    },
+}
+
+impl Caller {
+    /// Whose an upload into `repo` is: where there are no tokens, the repository's.
+    pub(crate) fn owner_of_uploads<'a>(&'a self, repo: &'a Repository) -> &'a str {
+        match self {
+            Self::Granted { subject, .. } if !subject.is_empty() => subject,
+            _ => repo.as_str(),
+        }
+    }
 }
 
 impl Auth {
@@ -72,7 +87,7 @@ impl Auth {
             return Caller::Anonymous;
         }
         match verifier.verify(token.trim()) {
-            Ok(claims) => Caller::Granted(claims.access),
+            Ok(claims) => Caller::Granted { subject: claims.sub, access: claims.access },
             Err(error) => {
                 tracing::debug!(%error, "refused a registry token");
                 Caller::Refused
@@ -83,7 +98,7 @@ impl Auth {
     /// Any valid token will do.
     pub(crate) fn require_any(&self, caller: &Caller) -> Result<(), RegistryError> {
         match (self, caller) {
-            (Self::Open, _) | (_, Caller::Granted(_)) => Ok(()),
+            (Self::Open, _) | (_, Caller::Granted { .. }) => Ok(()),
             _ => Err(self.challenge(caller, None)),
         }
     }
@@ -91,7 +106,7 @@ impl Auth {
     /// Listing all repositories is a right of its own.
     pub(crate) fn require_catalog(&self, caller: &Caller) -> Result<(), RegistryError> {
         let granted = match caller {
-            Caller::Granted(access) => access.iter().any(|access| {
+            Caller::Granted { access, .. } => access.iter().any(|access| {
                 access.kind == "registry" && access.name == "catalog" && access.allows("*")
             }),
             _ => false,
@@ -117,7 +132,7 @@ impl Auth {
         if matches!(self, Self::Open) {
             return Ok(name.clone());
         }
-        let Caller::Granted(access) = caller else { return Err(refused()) };
+        let Caller::Granted { access, .. } = caller else { return Err(refused()) };
         let granted = access.iter().find(|access| {
             access.kind == "repository"
                 && access.name == name.as_str()
@@ -140,7 +155,7 @@ impl Auth {
         match caller {
             Caller::Anonymous => {}
             Caller::Refused => challenge += ",error=\"invalid_token\"",
-            Caller::Granted(_) => challenge += ",error=\"insufficient_scope\"",
+            Caller::Granted { .. } => challenge += ",error=\"insufficient_scope\"",
         }
         RegistryError::unauthorized(&challenge)
     }

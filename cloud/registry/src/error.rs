@@ -150,7 +150,9 @@ impl From<BlobError> for RegistryError {
             BlobError::Offset { .. } => return Self::upload_out_of_order(message),
             BlobError::Digest { .. } => return Self::digest_invalid(message),
             BlobError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, Code::SizeInvalid),
-            BlobError::TooManyStages(_) => (StatusCode::TOO_MANY_REQUESTS, Code::TooManyRequests),
+            BlobError::TooManyStages(_) | BlobError::TooManyOfOwner { .. } => {
+                (StatusCode::TOO_MANY_REQUESTS, Code::TooManyRequests)
+            }
             BlobError::Range { .. } => (StatusCode::RANGE_NOT_SATISFIABLE, Code::SizeInvalid),
             BlobError::Full { .. } => {
                 tracing::error!(error = chain(&error), "the registry's disk is full");

@@ -48,12 +48,13 @@ pub(crate) async fn begin(
         return Ok(created(repo, &digest));
     }
     let store = &registry.layout().store;
+    let owner = caller.owner_of_uploads(repo);
     let Some(digest) = query.digest else {
-        let id = store.stage().await?;
+        let id = store.stage(owner).await?;
         return Ok(progress(StatusCode::ACCEPTED, repo, &id, 0));
     };
     let digest: Digest = digest.parse()?;
-    let id = store.stage().await?;
+    let id = store.stage(owner).await?;
     let sent = store.append(&id, None, body(request), registry.limits().blob).await;
     let published = match sent {
         Ok(_) => registry.layout().publish_layer(repo, &id, &digest).await,

@@ -77,6 +77,8 @@ pub enum OpenError {
 
 struct Tunnel {
     serial: u64,
+    /// Whose key opened it.
+    device: DeviceId,
     opens: mpsc::Sender<Open>,
     slots: Arc<Semaphore>,
 }
@@ -111,8 +113,8 @@ impl Inner {
         self.tunnels.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn is_connected(&self, uuid: &str) -> bool {
-        self.read().by_uuid.contains_key(uuid)
+    fn device(&self, uuid: &str) -> Option<DeviceId> {
+        self.read().by_uuid.get(uuid).map(|tunnel| tunnel.device)
     }
 }
 
@@ -129,9 +131,8 @@ impl Hub {
             let (presence_of_task, auth_of_task) = (presence.clone(), auth.clone());
             let inner = inner.clone();
             let reporter = tokio::spawn(async move {
-                let is_connected =
-                    |uuid: &str| inner.upgrade().is_some_and(|inner| inner.is_connected(uuid));
-                presence_of_task.report(&*auth_of_task, is_connected).await
+                let device = |uuid: &str| inner.upgrade()?.device(uuid);
+                presence_of_task.report(&*auth_of_task, device).await
             });
             let reporter = reporter.abort_handle();
             Inner { auth, options, tunnels: RwLock::default(), presence, reporter }
@@ -141,7 +142,13 @@ impl Hub {
 
     /// Whether the device has a tunnel now.
     pub fn is_connected(&self, uuid: &str) -> bool {
-        self.0.is_connected(uuid)
+        self.device(uuid).is_some()
+    }
+
+    /// The row of the device that dialled in as `uuid`. Its row may be gone since, and another may
+    /// have its uuid: who reaches a device by its row asks this first.
+    pub fn device(&self, uuid: &str) -> Option<DeviceId> {
+        self.0.device(uuid)
     }
 
     /// Tunnels now.
@@ -219,7 +226,7 @@ impl Hub {
         heartbeat: Duration,
     ) {
         let (opens, receiver) = mpsc::channel(1);
-        let Some(serial) = self.enter(uuid, opens) else { return };
+        let Some(serial) = self.enter(uuid, device, opens) else { return };
         tracing::debug!(uuid, device = device.0, "a tunnel is up");
         let end = connection::run(mux, receiver, heartbeat).await;
         self.leave(uuid, serial);
@@ -230,7 +237,7 @@ impl Hub {
     }
 
     /// The newest tunnel of a device takes the place of an older one, which then ends.
-    fn enter(&self, uuid: &str, opens: mpsc::Sender<Open>) -> Option<u64> {
+    fn enter(&self, uuid: &str, device: DeviceId, opens: mpsc::Sender<Open>) -> Option<u64> {
         let mut tunnels = self.0.write();
         if tunnels.closed {
             return None;
@@ -238,7 +245,7 @@ impl Hub {
         tunnels.last_serial += 1;
         let serial = tunnels.last_serial;
         let slots = Arc::new(Semaphore::new(MAX_STREAMS));
-        tunnels.by_uuid.insert(uuid.to_owned(), Tunnel { serial, opens, slots });
+        tunnels.by_uuid.insert(uuid.to_owned(), Tunnel { serial, device, opens, slots });
         self.0.presence.came(uuid);
         Some(serial)
     }

@@ -12,7 +12,7 @@ pub trait DeviceAuth: Send + Sync + 'static {
     fn authenticate<'a>(&'a self, uuid: &'a str, key: &'a str) -> BoxFuture<'a, Option<DeviceId>>;
 
     /// The device's tunnel is up, or has been down for the grace time. Never called twice at
-    /// once for one device.
+    /// once for one device. Returns when it is kept: it is not said again.
     fn connected<'a>(&'a self, uuid: &'a str, connected: bool) -> BoxFuture<'a, ()>;
 }
 

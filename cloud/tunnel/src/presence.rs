@@ -1,7 +1,7 @@
 //! Tells the rest of the server which devices are connected, without telling it about every
 //! flicker: a lost tunnel is reported only when it stayed lost for the grace time.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::ports::DeviceAuth;
+use crate::ports::{DeviceAuth, DeviceId};
 
 /// Reports that run at once; each is usually one write to the database.
 const AT_ONCE: usize = 64;
@@ -55,31 +55,33 @@ impl Presence {
         (due, queues.later.front().map(|(when, _)| *when))
     }
 
-    /// Reports for ever. `is_connected` tells what is true at the moment of the report.
+    /// Reports for ever. `device` tells whose tunnel there is at the moment of the report.
     pub(crate) async fn report(
         &self,
         auth: &dyn DeviceAuth,
-        is_connected: impl Fn(&str) -> bool,
+        device: impl Fn(&str) -> Option<DeviceId>,
     ) -> ! {
-        let mut reported = HashSet::new();
+        // By row: another one that has the uuid now has not been reported yet.
+        let mut reported = HashMap::new();
         loop {
             let (due, next) = self.due();
-            let changes: Vec<(String, bool)> = due
+            let changes: Vec<(String, Option<DeviceId>)> = due
                 .into_iter()
-                .map(|uuid| (is_connected(&uuid), uuid))
-                .filter(|(connected, uuid)| *connected != reported.contains(uuid))
-                .map(|(connected, uuid)| (uuid, connected))
+                .map(|uuid| (device(&uuid), uuid))
+                .filter(|(device, uuid)| *device != reported.get(uuid).copied())
+                .map(|(device, uuid)| (uuid, device))
                 .collect();
             // A device is in a batch once, and batches follow one another: never out of order.
             futures_util::stream::iter(&changes)
-                .for_each_concurrent(AT_ONCE, |(uuid, connected)| auth.connected(uuid, *connected))
+                .for_each_concurrent(AT_ONCE, |(uuid, device)| {
+                    auth.connected(uuid, device.is_some())
+                })
                 .await;
-            for (uuid, connected) in changes {
-                if connected {
-                    reported.insert(uuid);
-                } else {
-                    reported.remove(&uuid);
-                }
+            for (uuid, device) in changes {
+                match device {
+                    Some(device) => reported.insert(uuid, device),
+                    None => reported.remove(&uuid),
+                };
             }
             match next {
                 Some(when) => {

@@ -21,8 +21,8 @@ pub const PASSWORD: &str = "correct horse battery";
 /// A tunnel whose far ends are sockets of this machine.
 #[derive(Default)]
 pub struct FakeTunnels {
-    /// Device uuid and the local port that stands for all its ports.
-    pub connected: Mutex<Vec<(String, u16)>>,
+    /// Uuid and row of a device, and the local port that stands for all its ports.
+    pub connected: Mutex<Vec<(String, i64, u16)>>,
     pub told: Mutex<Vec<String>>,
 }
 
@@ -31,17 +31,19 @@ impl Notify for FakeTunnels {
         self.told.lock().unwrap().extend(device_uuids);
     }
 
-    fn connected(&self, uuid: &str) -> bool {
-        self.connected.lock().unwrap().iter().any(|(known, _)| known == uuid)
+    fn device(&self, uuid: &str) -> Option<i64> {
+        self.connected.lock().unwrap().iter().find(|(known, ..)| known == uuid).map(|c| c.1)
     }
 
     fn open_tcp<'a>(
         &'a self,
+        device: i64,
         uuid: &'a str,
         _port: u16,
     ) -> BoxFuture<'a, Result<Box<dyn Stream>, BoxError>> {
-        let port =
-            self.connected.lock().unwrap().iter().find(|(known, _)| known == uuid).map(|c| c.1);
+        let connected = self.connected.lock().unwrap();
+        let port = connected.iter().find(|(known, id, _)| known == uuid && *id == device);
+        let port = port.map(|c| c.2);
         Box::pin(async move {
             let port = port.ok_or("not connected")?;
             let stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
@@ -178,6 +180,14 @@ impl World {
             "is_for__device_type": types[0]["id"],
         });
         self.make("application", &person.token, row).await
+    }
+
+    /// Makes the application whose releases manage devices of the fleets' device type.
+    pub async fn supervisor(&self) -> i64 {
+        let row = json!({"name": "System", "handle": "balena_os"});
+        let organization = self.make("organization", &self.ann.token, row).await;
+        let maker = Person { organization, token: self.ann.token.clone(), user: self.ann.user };
+        self.fleet_of(&maker, "amd64-supervisor").await
     }
 
     pub async fn provisioning_key(&self, fleet: i64) -> String {

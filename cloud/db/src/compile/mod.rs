@@ -61,6 +61,8 @@ impl Rules {
 const MAX_VALUES: usize = 30_000;
 /// Most expands inside one another.
 const MAX_EXPAND_DEPTH: usize = 12;
+/// How often one resource may stand on the way from the base rows to an expand.
+const MAX_VISITS: usize = 2;
 
 /// Makes statements for one request of one caller.
 pub(crate) struct Compiler<'a> {
@@ -74,7 +76,8 @@ pub(crate) struct Compiler<'a> {
     values: usize,
     /// Above zero inside permission filters.
     trusted: usize,
-    expand_depth: usize,
+    /// The resources on the way from the base rows to the expand that is compiled.
+    way: Vec<&'static str>,
 }
 
 /// The rows that names in an expression can mean.
@@ -121,7 +124,7 @@ impl<'a> Compiler<'a> {
             next_alias: 0,
             values: 0,
             trusted: 0,
-            expand_depth: 0,
+            way: Vec::new(),
         }
     }
 

@@ -10,13 +10,15 @@ use super::function::call;
 use super::path::scalar;
 use super::shape::{Cell, Shape};
 use super::value::{Type, Typed, bytewise, unknown};
-use super::{Compiler, MAX_EXPAND_DEPTH, Scope, column};
+use super::{Compiler, MAX_EXPAND_DEPTH, MAX_VISITS, Scope, column};
 use crate::error::{Error, Result};
 use crate::model::{Access, Kind, Member, Resource};
 use crate::store::Engine;
 
 /// Most arguments of one JSON array; PostgreSQL takes 100.
 const MAX_ARGUMENTS: usize = 90;
+/// Most bytes of an array in which the same rows may stand over and over.
+pub(super) const MAX_REPEATED: usize = 16 * 1024 * 1024;
 
 /// A read ready to be sent.
 pub(crate) enum Read {
@@ -42,6 +44,7 @@ impl Compiler<'_> {
             select.expr(Func::count(column(&alias, "id")));
             return Ok(Read::Count(select));
         }
+        self.way = vec![&resource.name];
         let (row, shape) = self.row(resource, &alias, &request.options)?;
         select.expr(match self.engine {
             Engine::Sqlite => row,
@@ -174,7 +177,7 @@ impl Compiler<'_> {
         alias: &str,
         expand: &Expand,
     ) -> Result<(Expr, Cell)> {
-        if self.expand_depth >= MAX_EXPAND_DEPTH {
+        if self.way.len() > MAX_EXPAND_DEPTH {
             let message =
                 format!("at most {MAX_EXPAND_DEPTH} expands inside one another are allowed");
             return Err(Error::invalid(message));
@@ -184,10 +187,7 @@ impl Compiler<'_> {
             let select = self.counted(resource, alias, &expand.navigation, filter)?;
             return Ok((scalar(select), Cell::Count));
         }
-        self.expand_depth += 1;
-        let rows = self.expanded_rows(resource, alias, expand);
-        self.expand_depth -= 1;
-        let (select, shape) = rows?;
+        let (select, shape) = self.expanded_rows(resource, alias, expand)?;
         let sql = scalar(select);
         let sql = match self.engine {
             Engine::Sqlite => call("json", [sql]),
@@ -206,7 +206,9 @@ impl Compiler<'_> {
         let next = self.fresh();
         let options = &expand.options;
         let (target, joined) = self.navigate(resource, alias, &expand.navigation, &next)?;
+        self.enter(target)?;
         let (row, shape) = self.row(target, &next, options)?;
+        self.way.pop();
         let mut rows = self.source(target, &next);
         rows.expr_as(row, Alias::new("r")).and_where(joined);
         if let Some(filter) = &options.filter {
@@ -224,13 +226,79 @@ impl Compiler<'_> {
             rows.order_by(Alias::new("n"), Order::Asc);
             limit(&mut rows, options);
         }
+        let is_many = matches!(resource.member(&expand.navigation), Some(Member::Reverse(_)));
+        let all = match is_many && self.repeats(target, options, false) {
+            true => self.gathered_within_limit(rows),
+            false => self.gathered(rows),
+        };
+        Ok((all, shape))
+    }
+
+    /// Goes one step further from the base rows. Going to and fro between two resources multiplies
+    /// their rows with every turn.
+    fn enter(&mut self, target: &'static Resource) -> Result<()> {
+        let name = target.name.as_str();
+        if self.way.iter().filter(|visited| **visited == name).count() >= MAX_VISITS {
+            let message = format!(
+                "{name} is expanded inside itself: at most {MAX_VISITS} of one resource are allowed on one way"
+            );
+            return Err(Error::invalid(message));
+        }
+        self.way.push(name);
+        Ok(())
+    }
+
+    /// Whether expands lead to one row and from there to many: then each of the rows that they begin at
+    /// may bring the same many.
+    fn repeats(&self, resource: &Resource, options: &Options, is_after_one: bool) -> bool {
+        options.expand.iter().filter(|expand| !expand.count).any(|expand| {
+            match resource.member(&expand.navigation) {
+                Some(Member::Link(at)) => {
+                    let target = self.model.at(resource.links[at].to);
+                    self.repeats(target, &expand.options, true)
+                }
+                Some(Member::Reverse(at)) => {
+                    let target = self.model.at(resource.reverse[at].from);
+                    is_after_one || self.repeats(target, &expand.options, false)
+                }
+                _ => false,
+            }
+        })
+    }
+
+    /// The rows `r`, in the order of `n`, as one array.
+    fn gathered(&self, rows: SelectStatement) -> SelectStatement {
         let together = match self.engine {
             Engine::Sqlite => "json_group_array(json(x.\"r\") ORDER BY x.\"n\")",
             Engine::Postgres => "COALESCE(json_agg(x.\"r\" ORDER BY x.\"n\"), '[]'::json)",
         };
         let mut all = Query::select();
         all.expr(Expr::cust(together)).from_subquery(rows, Alias::new("x"));
-        Ok((all, shape))
+        all
+    }
+
+    /// As [`Self::gathered`]; null, and never built, where the array would be too large.
+    fn gathered_within_limit(&self, rows: SelectStatement) -> SelectStatement {
+        let length = match self.engine {
+            Engine::Sqlite => "LENGTH(x.\"r\")",
+            Engine::Postgres => "OCTET_LENGTH(CAST(x.\"r\" AS TEXT))",
+        };
+        let columns =
+            format!("x.\"r\", x.\"n\", SUM({length}) OVER (ORDER BY x.\"n\") AS \"size\"");
+        let mut measured = Query::select();
+        measured.expr(Expr::cust(columns)).from_subquery(rows, Alias::new("x"));
+        let few = format!("FILTER (WHERE y.\"size\" <= {MAX_REPEATED})");
+        let together = match self.engine {
+            Engine::Sqlite => format!("json_group_array(json(y.\"r\") ORDER BY y.\"n\") {few}"),
+            Engine::Postgres => {
+                format!("COALESCE(json_agg(y.\"r\" ORDER BY y.\"n\") {few}, '[]'::json)")
+            }
+        };
+        let together =
+            format!("CASE WHEN MAX(y.\"size\") > {MAX_REPEATED} THEN NULL ELSE {together} END");
+        let mut all = Query::select();
+        all.expr(Expr::cust(together)).from_subquery(measured, Alias::new("y"));
+        all
     }
 
     /// The order of rows; the id decides where nothing else does. Nulls count as least.

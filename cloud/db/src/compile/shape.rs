@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::rows::MAX_REPEATED;
 use crate::cell::{print_time, version_parts};
 use crate::error::{Error, Result};
 use crate::model::Kind;
@@ -68,6 +69,11 @@ impl Cell {
             (Self::Rows(shape), Value::Array(rows)) => {
                 let rows = rows.into_iter().map(|row| shape.row(row)).collect::<Result<_>>();
                 return Some(rows.map(Value::Array));
+            }
+            (Self::Rows(_), Value::Null) => {
+                return Some(Err(Error::invalid(format!(
+                    "the rows of one expand have more than {MAX_REPEATED} bytes, the limit: ask for fewer rows or columns"
+                ))));
             }
             (Self::Rows(_), _) => return None,
             (Self::Count, count @ Value::Number(_)) => count,

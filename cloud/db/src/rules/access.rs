@@ -23,6 +23,17 @@ const CLOSURE: &str = "\
 const OF_USER: [&str; 3] =
     ["organization_membership", "user_application_membership", "team_membership"];
 
+/// Links by which a row gives access to the application that they lead to.
+const GIVING: [(&str, &str); 2] = [
+    ("user_application_membership", "is_member_of__application"),
+    ("team_application_access", "grants_access_to__application"),
+];
+
+/// Whether rows of `resource` give access to what this link of theirs leads to.
+pub(crate) fn gives_access(resource: &Resource, link: &str) -> bool {
+    GIVING.contains(&(resource.name.as_str(), link))
+}
+
 async fn refresh(session: &mut Session, column: &str, short: &str, ids: &[i64]) -> Result<()> {
     if ids.is_empty() {
         return Ok(());
@@ -119,6 +130,20 @@ pub(super) async fn before_delete(
 pub(super) async fn before_team_delete(session: &mut Session, ids: &[i64]) -> Result<Left> {
     let rest = format!("FROM \"team_membership\" WHERE \"is_member_of__team\" IN ({})", list(ids));
     let rows = session.rows("finding members of teams", "\"user\"", &rest, []).await?;
+    let users = rows.iter().filter_map(|row| row.first()?.as_i64()).collect();
+    Ok(Left { users, ..Left::default() })
+}
+
+/// An organization takes its memberships and its teams with it, and what both gave.
+pub(super) async fn before_organization_delete(session: &mut Session, ids: &[i64]) -> Result<Left> {
+    let ids = list(ids);
+    let rest = format!(
+        "FROM (SELECT \"user\" FROM \"organization_membership\" WHERE \
+         \"is_member_of__organization\" IN ({ids}) UNION SELECT m.\"user\" FROM \
+         \"team_membership\" m JOIN \"team\" t ON t.\"id\" = m.\"is_member_of__team\" WHERE \
+         t.\"belongs_to__organization\" IN ({ids})) u"
+    );
+    let rows = session.rows("finding members of organizations", "u.\"user\"", &rest, []).await?;
     let users = rows.iter().filter_map(|row| row.first()?.as_i64()).collect();
     Ok(Left { users, ..Left::default() })
 }

@@ -13,6 +13,7 @@ use crate::write::{Changes, delete_ids};
 
 /// Application type of a new fleet that names none.
 const DEFAULT_TYPE: &str = "microservices-starter";
+const FOREIGN_TARGET: &str = "the target release belongs to another fleet";
 
 pub(super) async fn before_insert(
     session: &mut Session,
@@ -22,6 +23,10 @@ pub(super) async fn before_insert(
     check_name(changes)?;
     changes.set_if_absent("uuid", || Uuid::new_v4().simple().to_string().into());
     check_uuid(changes)?;
+    if changes.integer("should_be_running__release").is_some() {
+        // It has no releases yet.
+        return Err(Error::invalid(FOREIGN_TARGET));
+    }
     if !changes.has("application_type") {
         let rest = "FROM \"application_type\" WHERE \"slug\" = $1";
         let values = [Cell::from(DEFAULT_TYPE)];
@@ -78,7 +83,7 @@ pub(super) async fn before_update(
         return Err(Error::invalid("only a successful release can be the target of a fleet"));
     }
     if ids.iter().any(|id| Some(*id) != owner) {
-        return Err(Error::invalid("the target release belongs to another fleet"));
+        return Err(Error::invalid(FOREIGN_TARGET));
     }
     Ok(())
 }

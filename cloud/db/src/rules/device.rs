@@ -3,7 +3,7 @@
 use minke_cloud_fleet::names;
 use uuid::Uuid;
 
-use super::{actor, service_install};
+use super::{actor, service_install, system_release};
 use crate::caller::Caller;
 use crate::cell::Cell;
 use crate::error::{Error, Result};
@@ -24,6 +24,11 @@ pub(super) async fn before_insert(
     }
     stamp(session.now, changes);
     actor::give(session, caller, changes).await
+}
+
+pub(super) async fn after_insert(session: &mut Session, id: i64, changes: &Changes) -> Result<()> {
+    system_release::check(session, &[id], changes).await?;
+    service_install::for_devices(session, &[id]).await
 }
 
 fn first_eight(bytes: &[u8; 16]) -> [u8; 8] {
@@ -120,6 +125,7 @@ pub(super) async fn after_update(
     ids: &[i64],
     changes: &Changes,
 ) -> Result<()> {
+    system_release::check(session, ids, changes).await?;
     if changes.has("belongs_to__application") {
         let sql = format!(
             "DELETE FROM \"service_install\" WHERE \"device\" IN ({}) AND NOT EXISTS (SELECT 1 \

@@ -10,9 +10,13 @@ mod device;
 mod image;
 mod invite;
 mod organization;
+mod ownership;
 mod release;
 mod service_install;
+mod system_release;
 mod variable;
+
+pub(crate) use access::gives_access;
 
 use crate::caller::Caller;
 use crate::error::Result;
@@ -27,6 +31,8 @@ pub(crate) struct Left {
     actors: Vec<i64>,
     /// Applications whose target release may be another one now.
     applications: Vec<i64>,
+    /// Images that were in a release which is gone.
+    images: Vec<i64>,
     /// Users whose access may be less now.
     users: Vec<i64>,
 }
@@ -65,9 +71,9 @@ pub(crate) async fn after_insert(
 ) -> Result<()> {
     match resource.name.as_str() {
         "application" => access::of_applications(session, &[id]).await,
-        "device" => service_install::for_devices(session, &[id]).await,
+        "device" => device::after_insert(session, id, changes).await,
         "release" => release::after_write(session, caller, &[id], changes).await,
-        "release_image" => release::after_image(session, changes).await,
+        "release_image" => release::after_image(session, id, changes).await,
         "organization" => organization::after_insert(session, caller, id).await,
         _ => access::after_write(session, resource, changes).await,
     }
@@ -85,8 +91,12 @@ pub(crate) async fn before_update(
     match resource.name.as_str() {
         "application" => application::before_update(session, ids, changes).await,
         "device" => device::before_update(session, ids, changes).await,
-        "release" => release::before_update(session, caller, ids, changes).await,
+        "release" => {
+            ownership::stays(session, resource, "belongs_to__application", ids, changes).await?;
+            release::before_update(session, caller, ids, changes).await
+        }
         "organization" => organization::before_update(changes),
+        "service" => ownership::stays(session, resource, "application", ids, changes).await,
         _ => access::before_write(session, resource, ids).await,
     }
 }
@@ -104,6 +114,8 @@ pub(crate) async fn after_update(
         "device" => device::after_update(session, ids, changes).await,
         "release" => release::after_write(session, caller, ids, changes).await,
         "organization" => organization::after_update(session, ids, changes).await,
+        "image" => ownership::of_images(session, ids, changes).await,
+        "release_image" => ownership::of_places(session, ids).await,
         _ => access::after_update(session, resource, ids).await,
     }
 }
@@ -120,6 +132,7 @@ pub(crate) async fn before_delete(
         "device" | "user" => actor::of_rows(session, resource, ids).await,
         "release" => release::before_delete(session, ids).await,
         "team" => access::before_team_delete(session, ids).await,
+        "organization" => access::before_organization_delete(session, ids).await,
         _ => access::before_delete(session, resource, ids).await,
     }
 }
@@ -133,5 +146,6 @@ pub(crate) async fn after_delete(
 ) -> Result<()> {
     actor::remove(session, &left.actors).await?;
     access::of_users(session, &left.users).await?;
+    image::remove_unused(session, caller, &left.images).await?;
     release::advance(session, caller, &left.applications).await
 }

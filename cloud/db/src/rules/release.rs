@@ -4,7 +4,7 @@ use minke_cloud_fleet::release_version::Semver;
 use minke_cloud_fleet::target_release::{Candidate, latest};
 use serde_json::Value;
 
-use super::{Left, actor, service_install};
+use super::{Left, actor, image, ownership, service_install};
 use crate::caller::Caller;
 use crate::cell::Cell;
 use crate::error::{Error, Result};
@@ -206,7 +206,8 @@ pub(super) async fn before_delete(session: &mut Session, ids: &[i64]) -> Result<
         .rows("finding the fleets of releases", "\"belongs_to__application\"", &rest, [])
         .await?;
     let applications = rows.iter().filter_map(|row| row.first()?.as_i64()).collect();
-    Ok(Left { applications, ..Left::default() })
+    let images = image::of_releases(session, ids).await?;
+    Ok(Left { applications, images, ..Left::default() })
 }
 
 /// A second image needs a fleet that runs several services.
@@ -227,7 +228,8 @@ pub(super) async fn before_image(session: &mut Session, changes: &mut Changes) -
     }
 }
 
-pub(super) async fn after_image(session: &mut Session, changes: &Changes) -> Result<()> {
+pub(super) async fn after_image(session: &mut Session, id: i64, changes: &Changes) -> Result<()> {
+    ownership::of_places(session, &[id]).await?;
     match changes.integer("is_part_of__release") {
         Some(release) => service_install::for_release(session, release).await,
         None => Ok(()),

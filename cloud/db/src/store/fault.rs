@@ -1,5 +1,7 @@
 //! What the database's own complaints mean, the same for both engines.
 
+use std::time::Duration;
+
 use crate::error::Error;
 use crate::model::Model;
 
@@ -22,7 +24,22 @@ const PARTIAL: [(&str, &str, &[&str]); 2] = [
     ),
 ];
 
-pub(super) fn explain(action: &'static str, error: sqlx::Error) -> Error {
+/// More texts came than are taken in.
+#[derive(Debug, thiserror::Error)]
+#[error("more than {0} bytes, the limit: ask for fewer rows or columns")]
+struct TooMuch(usize);
+
+pub(super) fn too_much(limit: usize) -> sqlx::Error {
+    sqlx::Error::Decode(Box::new(TooMuch(limit)))
+}
+
+/// `limit` is how long the statement might run.
+pub(super) fn explain(action: &'static str, limit: Duration, error: sqlx::Error) -> Error {
+    if let sqlx::Error::Decode(cause) = &error
+        && cause.is::<TooMuch>()
+    {
+        return Error::invalid(format!("{action} gave {cause}"));
+    }
     let Some(database) = error.as_database_error() else {
         return Error::Storage { action, source: error };
     };
@@ -40,6 +57,10 @@ pub(super) fn explain(action: &'static str, error: sqlx::Error) -> Error {
         || database.code().as_deref() == Some("23001");
     if restricted || database.is_foreign_key_violation() {
         return Error::invalid("other rows still need a row that this would remove");
+    }
+    // SQLite's "interrupted", and PostgreSQL's "canceled".
+    if matches!(database.code().as_deref(), Some("9" | "57014")) {
+        return Error::TooSlow { action, limit };
     }
     if database.code().as_deref() == Some("22003") {
         return Error::invalid("a number in the request is out of range");

@@ -3,9 +3,12 @@
 //! SQLite: one connection writes, several read (WAL, `synchronous=FULL`, `BEGIN IMMEDIATE`).
 //! PostgreSQL: one pool. Every statement is counted, so tests can state how many a request takes.
 
+mod deadline;
 mod fault;
 mod migrate;
 mod statement;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,11 +18,14 @@ use serde_json::Value;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{AssertSqlSafe, Connection, PgPool, Postgres, Row, Sqlite, SqlitePool, Transaction};
+use sqlx::{
+    AssertSqlSafe, Connection, Executor, PgPool, Postgres, Row, Sqlite, SqlitePool, Transaction,
+};
 use tokio::sync::broadcast;
 
 pub(crate) use statement::Statement;
 
+use self::deadline::Deadline;
 use crate::cell::Cell;
 use crate::compile::Rules;
 use crate::error::{Error, Result};
@@ -45,6 +51,8 @@ pub(crate) struct Store {
     shared: Arc<Shared>,
     /// The time that every session believes, in place of the clock's.
     time: Option<i64>,
+    /// Longest time of one statement.
+    limit: Duration,
 }
 
 /// What all sessions of a database share.
@@ -66,6 +74,11 @@ impl Shared {
     }
 }
 
+/// Most bytes of all texts that one statement gives.
+const MAX_TEXTS: usize = 128 * 1024 * 1024;
+/// Rows of a read that SQLite is ahead of us; each may be large.
+const AHEAD: usize = 16;
+
 const READERS: u32 = 8;
 const POSTGRES_CONNECTIONS: u32 = 16;
 /// How long a server that does not answer, or a pool without a free connection, is waited for.
@@ -75,9 +88,14 @@ const BUSY: Duration = Duration::from_secs(30);
 impl Store {
     /// Opens the database that `url` names and brings its tables up to date.
     pub async fn open(url: &str) -> Result<Self> {
-        let store =
-            Self { pools: Pools::open(url).await?, shared: Arc::new(Shared::new()), time: None };
+        Self::open_limited(url, deadline::LIMIT).await
+    }
+
+    async fn open_limited(url: &str, limit: Duration) -> Result<Self> {
+        let pools = Pools::open(url, limit).await?;
+        let store = Self { pools, shared: Arc::new(Shared::new()), time: None, limit };
         let mut session = store.write().await?;
+        session.lift_limit().await?;
         migrate::run(&mut session).await?;
         session.commit().await?;
         Ok(store)
@@ -90,29 +108,39 @@ impl Store {
 
     /// A session that only reads; each statement sees one state of the database.
     pub async fn read(&self) -> Result<Session> {
-        let failed = Error::storage("taking a connection to read");
-        let link = match &self.pools {
-            Pools::Sqlite { readers, .. } => Link::Sqlite(readers.acquire().await.map_err(failed)?),
-            Pools::Postgres(pool) => Link::Postgres(pool.acquire().await.map_err(failed)?),
-        };
-        Ok(self.session(link))
+        let failed = || Error::storage("taking a connection to read");
+        match &self.pools {
+            Pools::Sqlite { readers, .. } => {
+                let mut reader = readers.acquire().await.map_err(failed())?;
+                let deadline = Deadline::watch(&mut reader).await.map_err(failed())?;
+                Ok(self.session(Link::Sqlite(reader), Some(deadline)))
+            }
+            Pools::Postgres(pool) => {
+                Ok(self.session(Link::Postgres(pool.acquire().await.map_err(failed())?), None))
+            }
+        }
     }
 
     /// A session inside a new transaction.
     pub async fn write(&self) -> Result<Session> {
-        let failed = Error::storage("beginning a transaction");
-        let link = match &self.pools {
+        let failed = || Error::storage("beginning a transaction");
+        match &self.pools {
             Pools::Sqlite { writer, .. } => {
-                Link::SqliteTx(writer.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?)
+                let mut tx = writer.begin_with("BEGIN IMMEDIATE").await.map_err(failed())?;
+                let deadline = Deadline::watch(&mut tx).await.map_err(failed())?;
+                Ok(self.session(Link::SqliteTx(tx), Some(deadline)))
             }
-            Pools::Postgres(pool) => Link::PostgresTx(pool.begin().await.map_err(failed)?),
-        };
-        Ok(self.session(link))
+            Pools::Postgres(pool) => {
+                Ok(self.session(Link::PostgresTx(pool.begin().await.map_err(failed())?), None))
+            }
+        }
     }
 
-    fn session(&self, link: Link) -> Session {
+    fn session(&self, link: Link, deadline: Option<Deadline>) -> Session {
         Session {
             link,
+            deadline,
+            limit: self.limit,
             shared: Arc::clone(&self.shared),
             now: self.time.unwrap_or_else(crate::cell::now),
             pending: Pending::default(),
@@ -143,19 +171,35 @@ impl Store {
 }
 
 impl Pools {
-    async fn open(url: &str) -> Result<Self> {
-        let failed = Error::storage("opening the database");
+    async fn open(url: &str, limit: Duration) -> Result<Self> {
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            let options: PgConnectOptions = url.parse().map_err(failed)?;
-            let pool = PgPoolOptions::new()
-                .max_connections(POSTGRES_CONNECTIONS)
-                .acquire_timeout(CONNECT)
-                .connect_with(options)
-                .await
-                .map_err(Error::storage("connecting to PostgreSQL"))?;
-            return Ok(Self::Postgres(pool));
+            Self::open_postgres(url, limit).await
+        } else {
+            Self::open_sqlite(url).await
         }
-        let options: SqliteConnectOptions = url.parse().map_err(failed)?;
+    }
+
+    async fn open_postgres(url: &str, limit: Duration) -> Result<Self> {
+        let options: PgConnectOptions =
+            url.parse().map_err(Error::storage("opening the database"))?;
+        let pool = PgPoolOptions::new()
+            .max_connections(POSTGRES_CONNECTIONS)
+            .acquire_timeout(CONNECT)
+            .after_connect(move |connection, _| {
+                Box::pin(async move {
+                    let limited = format!("SET statement_timeout = {}", limit.as_millis());
+                    connection.execute(AssertSqlSafe(limited)).await.map(drop)
+                })
+            })
+            .connect_with(options)
+            .await
+            .map_err(Error::storage("connecting to PostgreSQL"))?;
+        Ok(Self::Postgres(pool))
+    }
+
+    async fn open_sqlite(url: &str) -> Result<Self> {
+        let options: SqliteConnectOptions =
+            url.parse().map_err(Error::storage("opening the database"))?;
         let options = options
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
@@ -169,6 +213,7 @@ impl Pools {
             .max_connections(1)
             .after_release(|connection, _| {
                 Box::pin(async move {
+                    deadline::release(connection).await?;
                     connection.ping().await?;
                     Ok(!connection.is_in_transaction())
                 })
@@ -178,7 +223,12 @@ impl Pools {
             .map_err(failed())?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
-            .connect_with(options.create_if_missing(false).pragma("query_only", "1"))
+            .after_release(|connection, _| {
+                Box::pin(async move { deadline::release(connection).await.map(|()| true) })
+            })
+            .connect_with(
+                options.create_if_missing(false).row_buffer_size(AHEAD).pragma("query_only", "1"),
+            )
             .await
             .map_err(failed())?;
         Ok(Self::Sqlite { writer, readers })
@@ -206,6 +256,10 @@ pub(crate) struct Pending {
 #[derive(Debug)]
 pub(crate) struct Session {
     link: Link,
+    /// Of the statement that runs, where the engine does not keep the time itself.
+    deadline: Option<Deadline>,
+    /// Longest time of one statement.
+    limit: Duration,
     pub(crate) shared: Arc<Shared>,
     /// Milliseconds since the epoch, the same for the whole session.
     pub(crate) now: i64,
@@ -223,12 +277,19 @@ macro_rules! on_link {
         $session.shared.statements.fetch_add(1, Ordering::Relaxed);
         tracing::trace!(sql, "statement");
         let sql = AssertSqlSafe(sql);
-        match &mut $session.link {
-            Link::Sqlite(c) => $run!(sqlx::query_with(sql, values), &mut **c),
-            Link::SqliteTx(c) => $run!(sqlx::query_with(sql, values), &mut **c),
-            Link::Postgres(c) => $run!(sqlx::query_with(sql, values), &mut **c),
-            Link::PostgresTx(c) => $run!(sqlx::query_with(sql, values), &mut **c),
+        if let Some(deadline) = &$session.deadline {
+            deadline.begin($session.limit);
         }
+        let done = match &mut $session.link {
+            Link::Sqlite(c) => $run!(sqlx::query_with::<Sqlite, _>(sql, values), &mut **c),
+            Link::SqliteTx(c) => $run!(sqlx::query_with::<Sqlite, _>(sql, values), &mut **c),
+            Link::Postgres(c) => $run!(sqlx::query_with::<Postgres, _>(sql, values), &mut **c),
+            Link::PostgresTx(c) => $run!(sqlx::query_with::<Postgres, _>(sql, values), &mut **c),
+        };
+        if let Some(deadline) = &$session.deadline {
+            deadline.end();
+        }
+        done
     }};
 }
 
@@ -239,11 +300,16 @@ macro_rules! run_execute {
 }
 
 macro_rules! run_texts {
-    ($query:expr, $connection:expr) => {
-        $query.fetch_all($connection).await.and_then(|rows| {
-            rows.iter().map(|row| row.try_get::<Option<String>, _>(0)).collect::<sqlx::Result<_>>()
-        })
-    };
+    ($query:expr, $connection:expr) => {{
+        let mut left = MAX_TEXTS;
+        let texts = $query.try_map(|row| {
+            let text = row.try_get::<Option<String>, _>(0)?;
+            let length = text.as_ref().map_or(0, String::len);
+            left = left.checked_sub(length).ok_or_else(|| fault::too_much(MAX_TEXTS))?;
+            Ok(text)
+        });
+        texts.fetch_all($connection).await
+    }};
 }
 
 macro_rules! run_integers {
@@ -262,6 +328,16 @@ impl Session {
         }
     }
 
+    /// Lets the statements of this transaction run for as long as they need.
+    async fn lift_limit(&mut self) -> Result<()> {
+        self.deadline = None;
+        if self.engine() == Engine::Postgres {
+            let lift = "SET LOCAL statement_timeout = 0";
+            self.run("lifting the limit of statements", lift, []).await?;
+        }
+        Ok(())
+    }
+
     /// Runs a statement; gives the number of rows it touched.
     pub async fn execute(
         &mut self,
@@ -269,7 +345,7 @@ impl Session {
         statement: impl Into<Statement>,
     ) -> Result<u64> {
         let done: sqlx::Result<u64> = on_link!(self, statement, run_execute);
-        done.map_err(|error| fault::explain(action, error))
+        done.map_err(|error| fault::explain(action, self.limit, error))
     }
 
     /// Runs a statement; gives the texts of its first column.
@@ -279,7 +355,7 @@ impl Session {
         statement: impl Into<Statement>,
     ) -> Result<Vec<Option<String>>> {
         let rows: sqlx::Result<Vec<Option<String>>> = on_link!(self, statement, run_texts);
-        rows.map_err(|error| fault::explain(action, error))
+        rows.map_err(|error| fault::explain(action, self.limit, error))
     }
 
     /// Runs a statement; gives the whole numbers of its first column.
@@ -289,7 +365,7 @@ impl Session {
         statement: impl Into<Statement>,
     ) -> Result<Vec<i64>> {
         let rows: sqlx::Result<Vec<i64>> = on_link!(self, statement, run_integers);
-        rows.map_err(|error| fault::explain(action, error))
+        rows.map_err(|error| fault::explain(action, self.limit, error))
     }
 
     /// Ends the transaction, keeping what it did.

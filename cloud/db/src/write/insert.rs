@@ -24,7 +24,7 @@ pub(crate) async fn insert(
 ) -> Result<Created> {
     let resource = writable(caller, name, Verb::Create)?;
     let changes = Changes::read(resource, body, caller)?;
-    check_links(session, caller, resource, &changes).await?;
+    check_links(session, caller, resource, &changes, Verb::Create).await?;
     let id = insert_row(session, caller, resource, changes).await?;
     if !all_permitted(session, caller, resource, &[id], Verb::Create).await? {
         return Err(denied(resource, Verb::Create));

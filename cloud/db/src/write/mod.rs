@@ -5,6 +5,8 @@
 //!   a new or changed row after it as well;
 //! * a link that a caller gives must lead to a row that the caller may read; one that is hidden and
 //!   one that is not there are refused in the same words;
+//! * a link by which a row gives access to an application must lead to one that the caller may change
+//!   before the write;
 //! * the state generation of every device that a write can show on moves in the same transaction.
 
 mod changes;
@@ -25,6 +27,7 @@ use crate::caller::Caller;
 use crate::compile::Compiler;
 use crate::error::{Error, Result};
 use crate::model::{Model, Resource};
+use crate::rules;
 use crate::store::Session;
 
 /// Rows that one statement, and one transaction of a bulk write, touches at most.
@@ -91,12 +94,14 @@ async fn all_permitted(
     Ok(true)
 }
 
-/// Sees that each given link leads to a row that the caller may read.
+/// Sees that each given link leads to a row that the caller may read, and one that gives access to a
+/// row which is the caller's to give.
 async fn check_links(
     session: &mut Session,
     caller: &Caller,
     resource: &'static Resource,
     changes: &Changes,
+    verb: Verb,
 ) -> Result<()> {
     for link in resource.links.iter().filter(|link| link.computed.is_none()) {
         let Some(id) = changes.integer(&link.name) else { continue };
@@ -109,6 +114,11 @@ async fn check_links(
             let message =
                 format!("{}.{}: there is no {} {id}", resource.name, link.name, target.name);
             return Err(Error::invalid(message));
+        }
+        // Once such a row is there, whoever it names passes the filter that is asked after the write.
+        let gives = rules::gives_access(resource, &link.name);
+        if gives && !all_permitted(session, caller, target, &[id], Verb::Update).await? {
+            return Err(denied(resource, verb));
         }
     }
     Ok(())

@@ -23,7 +23,7 @@ pub(crate) async fn update(
 ) -> Result<u64> {
     let resource = writable(caller, &request.resource, Verb::Update)?;
     let changes = Changes::read(resource, body, caller)?;
-    check_links(session, caller, resource, &changes).await?;
+    check_links(session, caller, resource, &changes, Verb::Update).await?;
     let ids = addressed(session, caller, request, Verb::Update).await?;
     if ids.is_empty() || changes.is_empty() {
         return Ok(ids.len() as u64);

@@ -4,6 +4,7 @@
 #![allow(dead_code, unused_imports, reason = "each test uses a part")]
 
 mod fixture;
+pub mod owner;
 mod postgres;
 
 use std::path::PathBuf;

@@ -65,7 +65,7 @@ impl Server {
                 ended.is_none() && Instant::now() < deadline,
                 "PostgreSQL did not start: {said}"
             );
-            std::thread::yield_now();
+            std::thread::sleep(Duration::from_millis(2));
         }
     }
 

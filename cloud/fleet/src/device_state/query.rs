@@ -3,6 +3,9 @@
 const RELEASE: &str = "$select=id,commit,composition;$expand=release_image($select=id;$orderby=id asc;$expand=image($select=id,is_stored_at__image_location,content_hash,contract;$expand=is_a_build_of__service($select=id,service_name;$expand=service_label($select=label_name,value),service_environment_variable($select=name,value))),image_label($select=label_name,value),image_environment_variable($select=name,value))";
 const APPLICATION: &str = "$select=id,uuid,app_name,is_of__class,is_host;$expand=application_environment_variable($select=name,value),application_config_variable($select=name,value)";
 
+/// What a query for a device's row expands to hold a [`super::PollingRow`] too.
+pub const POLLING: &str = "$expand=device_config_variable($select=name,value;$filter=name in ('BALENA_SUPERVISOR_POLL_INTERVAL','RESIN_SUPERVISOR_POLL_INTERVAL')),belongs_to__application($select=id;$expand=application_config_variable($select=name,value;$filter=name in ('BALENA_SUPERVISOR_POLL_INTERVAL','RESIN_SUPERVISOR_POLL_INTERVAL')))";
+
 fn with_application(release: &str) -> String {
     format!("{release},belongs_to__application({APPLICATION})")
 }

@@ -32,6 +32,22 @@ pub struct DeviceRow {
     pub should_be_operated_by__release: Vec<ReleaseRow>,
 }
 
+/// What says how often a device polls.
+#[derive(Debug, Clone, Deserialize)]
+pub struct PollingRow {
+    #[serde(default, deserialize_with = "list")]
+    pub device_config_variable: Vec<NamedValue>,
+    #[serde(default, deserialize_with = "list")]
+    pub belongs_to__application: Vec<PollingFleetRow>,
+}
+
+/// The fleet's part in how often a device polls.
+#[derive(Debug, Clone, Deserialize)]
+pub struct PollingFleetRow {
+    #[serde(default, deserialize_with = "list")]
+    pub application_config_variable: Vec<NamedValue>,
+}
+
 /// An application with the releases that were asked for.
 #[derive(Debug, Clone, Deserialize)]
 pub struct FleetRow {

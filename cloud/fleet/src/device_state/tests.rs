@@ -75,6 +75,27 @@ fn configuration_keeps_the_servers_shortest_interval() {
 }
 
 #[test]
+fn a_device_is_believed_to_poll_as_it_is_told() {
+    let interval = |fleet: &[(&str, &str)], device: &[(&str, &str)]| {
+        let row = json!({
+            "device_config_variable": variables(device),
+            "belongs_to__application": [{"application_config_variable": variables(fleet)}],
+        });
+        poll_interval(&read_row(&row).unwrap(), &options())
+    };
+    let (old, new) = ("RESIN_SUPERVISOR_POLL_INTERVAL", "BALENA_SUPERVISOR_POLL_INTERVAL");
+    assert_eq!(interval(&[], &[]), 900_000);
+    assert_eq!(interval(&[(old, "120000")], &[]), 120_000);
+    assert_eq!(interval(&[(old, "120000")], &[(old, "3600000")]), 3_600_000);
+    assert_eq!(interval(&[(new, "120000")], &[(old, "3600000")]), 120_000);
+    assert_eq!(interval(&[], &[(new, "1")]), 60_000, "the server's shortest");
+    assert_eq!(interval(&[], &[(new, "soon")]), 900_000);
+    assert_eq!(interval(&[], &[(new, "18446744073709551615")]), 2_419_200_000, "four weeks");
+    let none = json!({"belongs_to__application": []});
+    assert_eq!(poll_interval(&read_row(&none).unwrap(), &options()), 900_000);
+}
+
+#[test]
 fn a_device_reads_what_is_written() {
     use minke_common_model::target_state::DeviceTarget;
     let body = serde_json::to_vec(&document(&device())).unwrap();
@@ -114,6 +135,7 @@ fn the_queries_are_odata_and_take_no_quotes() {
         device_query("aabb").unwrap(),
         fleet_query("aabb", None).unwrap(),
         fleet_query("aabb", Some("c0ffee")).unwrap(),
+        format!("device(uuid='aabb')?$select=id&{POLLING}"),
     ] {
         if let Err(error) = minke_common_odata::parse(&query) {
             panic!("{query}: {error}");

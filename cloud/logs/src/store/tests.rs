@@ -82,12 +82,39 @@ async fn a_followed_log_stays_open_when_many_others_are_used() {
     let directory = tempfile::tempdir().unwrap();
     let logs = small(directory.path());
     let (_, mut follow) = logs.follow(&key(), 0, None).unwrap();
-    for id in 100..120 {
-        logs.append(&DeviceKey { id, uuid: "cc".to_owned() }, entries(0..1)).unwrap();
-    }
+    use_many_others(&logs);
     assert!(lock(&logs.shared.devices).len() <= 4);
     logs.append(&key(), entries(0..1)).unwrap();
     assert!(matches!(follow.next().await, Some(Followed::Entry(_))));
+}
+
+/// Opens the logs of more devices than may be open.
+fn use_many_others(logs: &Logs) {
+    for id in 100..120 {
+        let other = DeviceKey { id, uuid: "cc".to_owned() };
+        logs.append(&other, entries(0..1)).unwrap();
+        logs.sync(&other).unwrap();
+    }
+}
+
+#[test]
+fn a_log_stays_open_until_what_was_appended_is_durable() {
+    let directory = tempfile::tempdir().unwrap();
+    let logs = small(directory.path());
+    let is_open = |device: &DeviceKey| lock(&logs.shared.devices).contains_key(device);
+    let broken_off = DeviceKey { id: 8, uuid: "bb".to_owned() };
+    for device in [&key(), &broken_off] {
+        logs.append(device, entries(0..3)).unwrap();
+    }
+    use_many_others(&logs);
+    assert!(is_open(&key()) && is_open(&broken_off), "a sync would find nothing to do");
+    logs.sync(&key()).unwrap();
+    use_many_others(&logs);
+    assert!(!is_open(&key()) && is_open(&broken_off));
+    // Of a stream that broke off nobody asks again.
+    logs.sweep(SystemTime::now()).unwrap();
+    use_many_others(&logs);
+    assert!(!is_open(&broken_off));
 }
 
 #[test]

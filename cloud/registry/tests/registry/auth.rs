@@ -141,3 +141,26 @@ async fn a_second_name_can_be_read_and_not_written() {
     assert_eq!((read.status, read.text().as_str()), (200, "layer"));
     assert_eq!(push(&server, "org/app", &alias, b"other").await.status, 401);
 }
+
+#[tokio::test]
+async fn one_pusher_cannot_take_the_uploads_of_all() {
+    let (server, signer) = guarded().await;
+    let signed = |subject: &str, repo: &str| {
+        let access = vec![Access::repository(repo, &["pull", "push"])];
+        signer.sign(subject, SERVICE, access, LIFETIME).unwrap()
+    };
+    let begin = async |token: &str, repo: &str| {
+        let path = format!("/v2/{repo}/blobs/uploads/");
+        request("POST", &path).bearer(Some(token)).send(server.address).await
+    };
+    let (one, elsewhere) = (signed("u_1", "a"), signed("u_1", "b"));
+    for _ in 0..256 {
+        assert_eq!(begin(&one, "a").await.status, 202);
+    }
+    // In another repository too: anybody can make as many as they like.
+    for (token, repo) in [(&one, "a"), (&elsewhere, "b")] {
+        let refused = begin(token, repo).await;
+        assert_eq!((refused.status, refused.code().as_str()), (429, "TOOMANYREQUESTS"));
+    }
+    assert_eq!(begin(&signed("u_2", "b"), "b").await.status, 202);
+}
