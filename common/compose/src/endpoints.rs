@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value as Json, json};
 
+use crate::MAX_PORTS;
 use crate::error::ComposeError;
 use crate::shapes::{self, Notes, wrong};
 use crate::yaml::{Node, Value};
@@ -12,14 +13,18 @@ const PORT: &str = "[ip:][host:]container[/tcp|udp], such as \"80:8080\"";
 
 /// `ports:`, each in the short form.
 pub(crate) fn ports(node: &Node) -> Result<Json, ComposeError> {
-    let mut out = Vec::new();
+    let (mut out, mut count) = (Vec::new(), 0);
     for item in shapes::list(node, "ports")? {
         let text = match &item.value {
             Value::Scalar(text, _) => text.clone(),
             Value::Map(_) => long_port(item)?,
             _ => return Err(wrong(item, "ports", PORT)),
         };
-        check_port(item, &text)?;
+        count += check_port(item, &text)?;
+        if count > MAX_PORTS {
+            let message = format!("this is more than {MAX_PORTS} ports, which is the limit");
+            return Err(item.error(message));
+        }
         out.push(Json::String(text));
     }
     Ok(Json::Array(out))
@@ -47,7 +52,8 @@ fn long_port(node: &Node) -> Result<String, ComposeError> {
     Ok(text)
 }
 
-fn check_port(node: &Node, text: &str) -> Result<(), ComposeError> {
+/// How many ports the entry publishes.
+fn check_port(node: &Node, text: &str) -> Result<usize, ComposeError> {
     let bad = || wrong(node, "ports", PORT);
     let (rest, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
     if !["tcp", "udp", "sctp"].contains(&protocol) {
@@ -58,7 +64,8 @@ fn check_port(node: &Node, text: &str) -> Result<(), ComposeError> {
         None => (None, rest),
     };
     let container = range(container).ok_or_else(bad)?;
-    let Some(before) = before else { return Ok(()) };
+    let count = usize::from(container.1 - container.0) + 1;
+    let Some(before) = before else { return Ok(count) };
     let host = match before.rsplit_once(':') {
         Some((ip, host)) => {
             let ip = ip.trim_start_matches('[').trim_end_matches(']');
@@ -68,14 +75,14 @@ fn check_port(node: &Node, text: &str) -> Result<(), ComposeError> {
         None => before,
     };
     if host.is_empty() {
-        return Ok(());
+        return Ok(count);
     }
     let host = range(host).ok_or_else(bad)?;
     if host != container && host.1 - host.0 != container.1 - container.0 {
         let message = format!("the port ranges of `{text}` differ in length; expected equal ones");
         return Err(node.error(message));
     }
-    Ok(())
+    Ok(count)
 }
 
 fn range(text: &str) -> Option<(u16, u16)> {

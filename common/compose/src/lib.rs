@@ -37,5 +37,7 @@ pub const MAX_NODES: usize = 20_000;
 pub const MAX_DEPTH: usize = 32;
 /// Most services, networks or volumes.
 pub const MAX_PARTS: usize = 100;
+/// Most ports that a service publishes, those in ranges counted each.
+pub const MAX_PORTS: usize = 4096;
 /// Longest name of a service, network or volume.
 pub const MAX_NAME: usize = 255;

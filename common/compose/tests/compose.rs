@@ -144,6 +144,12 @@ fn errors_name_line_column_and_expectation() {
         ("services:\n  a:\n    build: { args: {} }", 3, 12, "expected `context: path`"),
         ("services:\n  a:\n    image: x\n    ports: ['99999']", 4, 13, "such as \"80:8080\""),
         ("services:\n  a:\n    image: x\n    ports: ['1-3:1-2']", 4, 13, "differ in length"),
+        (
+            "services:\n  a:\n    image: x\n    ports: ['1-4096', '1:1/udp']",
+            4,
+            23,
+            "more than 4096 ports",
+        ),
         ("services:\n  a:\n    image: x\n    volumes: ['v:/x']", 4, 15, "`v` is not defined"),
         ("services:\n  a:\n    image: x\n    networks: [n]", 4, 16, "`n` is not defined"),
         ("services:\n  a:\n    image: x\n    privileged: maybe", 4, 17, "true or false"),
@@ -205,4 +211,10 @@ fn restart_policies_fall_back_to_always() {
         assert_eq!(composition.services[0].fields["restart"], json!(kept), "{given}");
         assert_eq!(!composition.warnings.is_empty(), warned, "{given}");
     }
+}
+
+#[test]
+fn as_many_ports_as_the_limit_says_may_be_published() {
+    let text = "services:\n  a:\n    image: x\n    ports: ['1-4095', '1:1/udp']";
+    assert!(parse(text).is_ok());
 }

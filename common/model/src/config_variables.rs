@@ -70,6 +70,13 @@ pub struct BadValue {
 
 /// Shortest poll interval that is obeyed.
 pub const MIN_POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// Longest poll interval that is obeyed: a typing error must not silence a device for a year.
+pub const MAX_POLL_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
+/// Shortest request timeout that is obeyed: under one that no answer can meet, a device would never
+/// hear that it was changed.
+pub const MIN_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest request timeout that is obeyed: a server that hangs must not hold a device up for days.
+pub const MAX_REQUEST_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
 impl DeviceConfig {
     /// Reads the variables of a target; what cannot be read keeps its default and is told.
@@ -79,7 +86,7 @@ impl DeviceConfig {
         let config = DeviceConfig {
             poll_interval: reader
                 .milliseconds("SUPERVISOR_POLL_INTERVAL", defaults.poll_interval)
-                .max(MIN_POLL_INTERVAL),
+                .clamp(MIN_POLL_INTERVAL, MAX_POLL_INTERVAL),
             instant_updates: reader
                 .truth("SUPERVISOR_INSTANT_UPDATE_TRIGGER", defaults.instant_updates),
             local_mode: reader.truth("SUPERVISOR_LOCAL_MODE", defaults.local_mode),
@@ -87,7 +94,8 @@ impl DeviceConfig {
                 .truth("SUPERVISOR_CONNECTIVITY_CHECK", defaults.connectivity_check),
             log_control: reader.truth("SUPERVISOR_LOG_CONTROL", defaults.log_control),
             api_request_timeout: reader
-                .milliseconds("SUPERVISOR_API_REQUEST_TIMEOUT", defaults.api_request_timeout),
+                .milliseconds("SUPERVISOR_API_REQUEST_TIMEOUT", defaults.api_request_timeout)
+                .clamp(MIN_REQUEST_TIMEOUT, MAX_REQUEST_TIMEOUT),
             delta: reader.truth("SUPERVISOR_DELTA", defaults.delta),
             override_lock: reader.truth("SUPERVISOR_OVERRIDE_LOCK", false)
                 || reader.truth("OVERRIDE_LOCK", false),
@@ -183,5 +191,23 @@ mod tests {
         assert_eq!(config, expected);
         assert_eq!(bad.len(), 1);
         assert_eq!(bad[0].name, "SUPERVISOR_LOG_CONTROL");
+    }
+
+    #[test]
+    fn no_variable_can_keep_a_device_from_hearing_its_server() {
+        let of = |interval: &str, timeout: &str| {
+            let variables = [
+                ("BALENA_SUPERVISOR_POLL_INTERVAL", interval),
+                ("BALENA_SUPERVISOR_API_REQUEST_TIMEOUT", timeout),
+            ]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()));
+            let (config, _) = DeviceConfig::from_variables(&BTreeMap::from(variables));
+            (config.poll_interval, config.api_request_timeout)
+        };
+        assert_eq!(of("0", "0"), (MIN_POLL_INTERVAL, MIN_REQUEST_TIMEOUT));
+        assert_eq!(of("60000", "59"), (Duration::from_secs(60), MIN_REQUEST_TIMEOUT));
+        assert_eq!(of("60000", "20000"), (Duration::from_secs(60), Duration::from_secs(20)));
+        let most = u64::MAX.to_string();
+        assert_eq!(of(&most, &most), (MAX_POLL_INTERVAL, MAX_REQUEST_TIMEOUT));
     }
 }

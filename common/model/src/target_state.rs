@@ -149,13 +149,13 @@ pub struct Parsed {
     pub rejected: BTreeMap<String, TargetError>,
 }
 
+/// Every field must be there: a body without `apps` would otherwise be one that wants no apps, and
+/// all of them would be removed with their volumes.
 #[derive(Deserialize)]
 struct RawDevice {
-    #[serde(default)]
     name: String,
-    #[serde(default, deserialize_with = "lenient::text_map")]
+    #[serde(deserialize_with = "lenient::text_map")]
     config: BTreeMap<String, String>,
-    #[serde(default)]
     apps: BTreeMap<String, Value>,
 }
 
@@ -330,6 +330,22 @@ mod tests {
         let parsed = DeviceTarget::parse(body.as_bytes(), &uuid()).unwrap();
         assert_eq!(parsed.device.apps.len(), 1);
         assert_eq!(parsed.rejected.keys().collect::<Vec<_>>(), ["bad", "env", "two"]);
+    }
+
+    #[test]
+    fn a_target_that_leaves_something_out_is_no_target_at_all() {
+        for body in [
+            r#"{"aabb":{}}"#,
+            r#"{"aabb":{"name":"d","config":{}}}"#,
+            r#"{"aabb":{"name":"d","apps":{}}}"#,
+            r#"{"aabb":{"config":{},"apps":{}}}"#,
+            r#"{"aabb":{"name":"d","config":{},"apps":null}}"#,
+        ] {
+            let error = DeviceTarget::parse(body.as_bytes(), &uuid()).unwrap_err();
+            assert!(matches!(error, TargetError::Malformed(_)), "{body}: {error}");
+        }
+        let empty = br#"{"aabb":{"name":"d","config":{},"apps":{}}}"#;
+        assert!(DeviceTarget::parse(empty, &uuid()).unwrap().device.apps.is_empty());
     }
 
     #[test]

@@ -1,12 +1,18 @@
 //! Requests to the server, wherever config.json says it is now.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use minke_common_model::config_json::ConfigJson;
 use reqwest::header::RETRY_AFTER;
-use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use reqwest::{Certificate, Client, Method, RequestBuilder, Response, StatusCode};
 
 use crate::config_file::ConfigFile;
+
+#[cfg(test)]
+mod tests;
 
 /// Longest text of a refusal that is kept for the log, in characters.
 const MAX_REASON: usize = 300;
@@ -19,6 +25,8 @@ pub enum HttpError {
     NoServer,
     #[error("making the HTTP client")]
     Client(#[source] reqwest::Error),
+    #[error("balenaRootCA in config.json holds no certificates in base64 that can be used")]
+    RootCa,
     #[error("{doing}")]
     Transport { doing: &'static str, source: reqwest::Error },
     #[error("{doing}: the server answered {status}: {reason}")]
@@ -66,31 +74,42 @@ pub struct SoftwareVersions {
 /// A client for one device; clones share its connections.
 #[derive(Debug, Clone)]
 pub struct CloudHttp {
-    client: reqwest::Client,
+    client: Arc<Mutex<Trusting>>,
     config: ConfigFile,
     versions: SoftwareVersions,
 }
 
+/// A client that believes those whom the operating system believes, and this authority.
+#[derive(Debug)]
+struct Trusting {
+    /// `balenaRootCA` as it stands in config.json.
+    root_ca: Option<String>,
+    client: Client,
+}
+
 impl CloudHttp {
-    /// A client that asks `config` for the server and the key at each request.
+    /// A client that asks `config` for the server, its authority and the key at each request.
     pub fn new(config: ConfigFile, versions: SoftwareVersions) -> Result<CloudHttp, HttpError> {
         // A second installation by another part of the same process is no error.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let agent = format!(
-            "Supervisor/{} (Linux; {}; {})",
-            versions.supervisor, versions.os_version, versions.os_variant
-        );
-        let client = reqwest::Client::builder()
-            .user_agent(agent)
-            .connect_timeout(Duration::from_secs(30))
-            .pool_idle_timeout(Duration::from_secs(60))
-            .pool_max_idle_per_host(2)
-            // A connection that waits is not worth a packet: one that has died is made anew.
-            .tcp_keepalive(None)
-            .redirect(reqwest::redirect::Policy::limited(3))
-            .build()
-            .map_err(HttpError::Client)?;
+        // An authority that cannot be used is an error of each request, not of this start: config.json
+        // may be mended while the process runs.
+        let client = client(&versions, None)?;
+        let client = Arc::new(Mutex::new(Trusting { root_ca: None, client }));
         Ok(CloudHttp { client, config, versions })
+    }
+
+    /// The client for what config.json says now. It is made anew, without the connections of the old
+    /// one, when another authority stands there.
+    fn client(&self, config: &ConfigJson) -> Result<Client, HttpError> {
+        let root_ca = config.other.get("balenaRootCA").and_then(|value| value.as_str());
+        let root_ca = root_ca.filter(|text| !text.is_empty());
+        let mut trusting = self.client.lock().expect("no panic while it is held");
+        if trusting.root_ca.as_deref() != root_ca {
+            let client = client(&self.versions, root_ca)?;
+            *trusting = Trusting { root_ca: root_ca.map(str::to_owned), client };
+        }
+        Ok(trusting.client.clone())
     }
 
     /// The file that says where the server is.
@@ -111,22 +130,47 @@ impl CloudHttp {
         key: Option<&str>,
     ) -> Result<RequestBuilder, HttpError> {
         let endpoint = config.endpoint().ok_or(HttpError::NoServer)?;
-        Ok(self.request_at(endpoint, method, path, key))
+        self.request_at(endpoint, config, method, path, key)
     }
 
     pub(crate) fn request_at(
         &self,
         endpoint: &str,
+        config: &ConfigJson,
         method: Method,
         path: &str,
         key: Option<&str>,
-    ) -> RequestBuilder {
-        let request = self.client.request(method, format!("{endpoint}{path}"));
-        match key {
+    ) -> Result<RequestBuilder, HttpError> {
+        let request = self.client(config)?.request(method, format!("{endpoint}{path}"));
+        Ok(match key {
             Some(key) => request.bearer_auth(key),
             None => request,
-        }
+        })
     }
+}
+
+fn client(versions: &SoftwareVersions, root_ca: Option<&str>) -> Result<Client, HttpError> {
+    let agent = format!(
+        "Supervisor/{} (Linux; {}; {})",
+        versions.supervisor, versions.os_version, versions.os_variant
+    );
+    Client::builder()
+        .user_agent(agent)
+        .tls_certs_merge(root_ca.map(certificates).transpose()?.unwrap_or_default())
+        .connect_timeout(Duration::from_secs(30))
+        .pool_idle_timeout(Duration::from_secs(60))
+        .pool_max_idle_per_host(2)
+        // A connection that waits is not worth a packet: one that has died is made anew.
+        .tcp_keepalive(None)
+        .redirect(reqwest::redirect::Policy::limited(3))
+        .build()
+        .map_err(HttpError::Client)
+}
+
+fn certificates(root_ca: &str) -> Result<Vec<Certificate>, HttpError> {
+    let pem = STANDARD.decode(root_ca).map_err(|_| HttpError::RootCa)?;
+    let certificates = Certificate::from_pem_bundle(&pem).map_err(|_| HttpError::RootCa)?;
+    Some(certificates).filter(|found| !found.is_empty()).ok_or(HttpError::RootCa)
 }
 
 /// Sends, and turns every answer that is neither 2xx nor 304 into an error.

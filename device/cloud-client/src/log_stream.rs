@@ -233,7 +233,7 @@ impl Request {
         let (chunks, mut receiver) = mpsc::channel::<Result<Bytes, io::Error>>(4);
         let body = futures_util::stream::poll_fn(move |context| receiver.poll_recv(context));
         let request = http
-            .request_at(endpoint, Method::POST, &path, config.device_api_key.as_deref())
+            .request_at(endpoint, &config, Method::POST, &path, config.device_api_key.as_deref())?
             .header(CONTENT_TYPE, "application/x-ndjson")
             .header(CONTENT_ENCODING, "gzip")
             .body(reqwest::Body::wrap_stream(body));

@@ -100,8 +100,17 @@ impl Spool {
         Ok(spool)
     }
 
-    /// Adds one line, which has no line break in it.
+    /// Adds one line, which has no line break in it. One that cannot be written is counted as dropped:
+    /// who said it is not asked for it again.
     pub(crate) fn append(&mut self, line: &[u8]) -> io::Result<()> {
+        if let Err(error) = self.write(line) {
+            self.dropped += 1;
+            return Err(error);
+        }
+        self.enforce_total()
+    }
+
+    fn write(&mut self, line: &[u8]) -> io::Result<()> {
         let needed = line.len() as u64 + 1;
         let is_full = self.segments.back().is_none_or(|s| s.bytes + needed > self.limits.segment);
         if self.writer.is_none() || is_full {
@@ -124,7 +133,7 @@ impl Spool {
         if let Some(last) = self.segments.back_mut() {
             last.bytes += needed;
         }
-        self.enforce_total()
+        Ok(())
     }
 
     fn start_segment(&mut self) -> io::Result<()> {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use minke_common_model::config_variables::DeviceConfig;
+use minke_common_model::config_variables::{DeviceConfig, MAX_POLL_INTERVAL, MIN_POLL_INTERVAL};
 use minke_common_model::ids::DeviceUuid;
 use minke_common_model::target_state::{self, DeviceTarget};
 use minke_device_store::{Document, Loaded};
@@ -39,6 +39,10 @@ pub struct Target {
 
 /// Between two looks while the server says through the tunnel when there is something new.
 const CONNECTED_INTERVAL: Duration = Duration::from_secs(6 * 60 * 60);
+
+/// After so many failed looks a short request timeout that the target sets is not obeyed: the look
+/// that would change it may be what it cuts off.
+const OBEYED_LOOKS: u32 = 3;
 
 /// On disk; version 1.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -82,6 +86,8 @@ pub struct TargetFollower {
     document: Document<Saved>,
     /// Where the last answer came from and its ETag.
     seen: Option<(String, String)>,
+    /// Looks that failed since the last good one.
+    failed_looks: u32,
     health: Arc<PollHealth>,
     latest: watch::Sender<Option<Arc<Target>>>,
 }
@@ -106,7 +112,9 @@ impl TargetFollower {
         let document = Document::new(dir, "target");
         let (latest, _) = watch::channel(None);
         let health = Arc::new(PollHealth::new());
-        let mut follower = TargetFollower { http, uuid, document, seen: None, health, latest };
+        let (seen, failed_looks) = (None, 0);
+        let mut follower =
+            TargetFollower { http, uuid, document, seen, failed_looks, health, latest };
         follower.recall();
         follower
     }
@@ -159,14 +167,20 @@ impl TargetFollower {
         self.latest.send_replace(Some(Arc::new(target)));
     }
 
-    /// One request. A new target is given out first and stored after: a crash between only
-    /// fetches it again.
+    /// One request, counted.
     pub(crate) async fn look(&mut self) -> Result<Looked, LookError> {
+        let looked = self.ask().await;
+        self.failed_looks = if looked.is_ok() { 0 } else { self.failed_looks.saturating_add(1) };
+        looked
+    }
+
+    /// A new target is given out first and stored after: a crash between only fetches it again.
+    async fn ask(&mut self) -> Result<Looked, LookError> {
         const DOING: &str = "asking for the target state";
         let config = self.http.config_file().get();
         let endpoint = config.endpoint().unwrap_or_default().to_owned();
         let path = format!("/device/v3/{}/state", self.uuid);
-        let timeout = self.config().api_request_timeout;
+        let timeout = request_timeout(self.config().api_request_timeout, self.failed_looks);
         let mut request = self
             .http
             .request(&config, Method::GET, &path, config.device_api_key.as_deref())?
@@ -199,7 +213,7 @@ impl TargetFollower {
         let (mut config, _) = DeviceConfig::from_variables(&variables);
         let says_interval = variables.keys().any(|name| name.ends_with("SUPERVISOR_POLL_INTERVAL"));
         if !says_interval && let Some(interval) = self.http.config_file().get().poll_interval() {
-            config.poll_interval = interval;
+            config.poll_interval = interval.clamp(MIN_POLL_INTERVAL, MAX_POLL_INTERVAL);
         }
         config
     }
@@ -252,5 +266,13 @@ impl TargetFollower {
         let alone = jittered(config.poll_interval);
         let connected = if config.instant_updates { jittered(CONNECTED_INTERVAL) } else { alone };
         Intervals { alone, connected }
+    }
+}
+
+/// How long a look may take.
+fn request_timeout(configured: Duration, failed_looks: u32) -> Duration {
+    match failed_looks < OBEYED_LOOKS {
+        true => configured,
+        false => configured.max(DeviceConfig::default().api_request_timeout),
     }
 }

@@ -143,7 +143,7 @@ pub struct Supervisor {
     /// The engine's socket, as unix:///run/engine.sock.
     #[arg(long, value_name = "unix:///PATH")]
     engine: String,
-    /// Where the device API listens; by default on every address, port 48484.
+    /// Where the device API listens; by default on every address and config.json's port.
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Option<SocketAddr>,
     /// Where services find and leave their update locks.
@@ -178,7 +178,7 @@ pub struct Tunnel {
     /// The device's config.json; by default the one in the data directory.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The supervisor's device API.
+    /// The supervisor's device API; by default on this host and config.json's port.
     #[arg(long, value_name = "ADDR:PORT")]
     supervisor: Option<SocketAddr>,
     /// Where ports other than the supervisor's are looked for.

@@ -34,6 +34,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use minke_common_model::config_json::ConfigJson;
 use rustix::process::{Signal, set_parent_process_death_signal};
 use serde_json::{Value, json};
 
@@ -165,14 +166,15 @@ impl Booted {
     }
 
     fn is_ready(&self, options: &Virtual) -> bool {
-        let supervisor: Option<SocketAddr> = self.supervisor().parse().ok();
+        let supervisor: Option<SocketAddr> =
+            self.supervisor(&options.data).ok().and_then(|address| address.parse().ok());
         UnixStream::connect(engine_socket(&options.data)).is_ok()
             && supervisor.is_some_and(|it| TcpStream::connect_timeout(&it, LOOK_AGAIN * 10).is_ok())
             && uuid(&options.data).is_ok()
     }
 
-    fn supervisor(&self) -> String {
-        format!("{}:48484", self.address)
+    fn supervisor(&self, data: &Path) -> anyhow::Result<String> {
+        Ok(format!("{}:{}", self.address, own_config(data)?.port()))
     }
 
     fn announcement(&self, options: &Virtual) -> anyhow::Result<Value> {
@@ -180,7 +182,7 @@ impl Booted {
             "uuid": uuid(&options.data)?,
             "address": self.address,
             "engine_socket": engine_socket(&options.data),
-            "supervisor": format!("http://{}", self.supervisor()),
+            "supervisor": format!("http://{}", self.supervisor(&options.data)?),
         }))
     }
 
@@ -211,7 +213,10 @@ fn engine_socket(data: &Path) -> std::path::PathBuf {
 }
 
 fn uuid(data: &Path) -> anyhow::Result<String> {
-    let text = std::fs::read(data.join("config.json")).context("cannot read config.json")?;
-    let config: Value = serde_json::from_slice(&text).context("cannot understand config.json")?;
-    config["uuid"].as_str().map(str::to_owned).context("config.json has no uuid yet")
+    let uuid = own_config(data)?.uuid.context("config.json has no uuid yet")?;
+    Ok(uuid.to_string())
+}
+
+fn own_config(data: &Path) -> anyhow::Result<ConfigJson> {
+    config::read(&data.join("config.json"))
 }

@@ -1,11 +1,13 @@
 //! What the keeper can do to its host.
 
+use std::error::Error;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use minke_device_store::{Document, StoreError};
 use rustix::process::{Pid, Signal, kill_process};
+use tracing::warn;
 
 /// How the host is restarted and turned off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,14 +44,20 @@ pub struct Host {
 
 impl Host {
     /// A host whose keeper has the directory `data`, and whose boot id is in the file `boot_id`.
-    /// The name that was set last is set again.
-    pub fn open(data: &Path, boot_id: &Path, power: Power) -> Result<Host, HostError> {
+    /// The name that was set last is set again; that it cannot be is said and no more, for a host
+    /// that nobody can restart is worse off than one without its name.
+    pub fn open(data: &Path, boot_id: &Path, power: Power) -> Host {
         let hostname = Document::new(data, "hostname");
         let host = Host { hostname, boot_id: boot_id.to_owned(), power };
-        if let Some(name) = host.hostname.load()?.value() {
-            set(&name)?;
+        if let Err(error) = host.recall_name() {
+            let cause = error.source().map(ToString::to_string);
+            warn!(%error, cause, "the host keeps the name that it has");
         }
-        Ok(host)
+        host
+    }
+
+    fn recall_name(&self) -> Result<(), HostError> {
+        self.hostname.load()?.value().map_or(Ok(()), |name| set(&name))
     }
 
     /// Changes with every boot.

@@ -31,7 +31,7 @@ pub struct KeeperOptions {
 /// Serves until the process is ended.
 pub fn run(options: KeeperOptions) -> anyhow::Result<()> {
     fs::create_dir_all(&options.data).context("cannot make the keeper's directory")?;
-    let host = Host::open(&options.data, &options.boot_id, options.power)?;
+    let host = Host::open(&options.data, &options.boot_id, options.power);
     let listener = listen(&options.socket)?;
     info!(socket = %options.socket.display(), "the keeper listens");
     serve(&listener, &host);
@@ -116,7 +116,7 @@ mod tests {
     fn keeper(dir: &std::path::Path) -> Client {
         let boot_id = dir.join("boot-id");
         fs::write(&boot_id, "1234\n").unwrap();
-        let host = Host::open(dir, &boot_id, Power::Refuse).unwrap();
+        let host = Host::open(dir, &boot_id, Power::Refuse);
         let socket = dir.join("keeper.sock");
         let listener = listen(&socket).unwrap();
         std::thread::spawn(move || serve(&listener, &host));
@@ -157,16 +157,26 @@ mod tests {
     }
 
     #[test]
+    fn a_damaged_hostname_does_not_keep_the_keeper_from_its_work() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("hostname"), b"\0\0\0").unwrap();
+        let client = keeper(dir.path());
+        assert_eq!(client.call(&Request::BootId).unwrap().as_deref(), Some("1234"));
+        let error = client.call(&Request::Reboot).unwrap_err();
+        assert!(error.to_string().contains("may not be restarted"), "{error}");
+    }
+
+    #[test]
     fn a_hostname_is_set_again_after_a_restart() {
         let dir = tempfile::tempdir().unwrap();
         // SAFETY: this thread gets a host name of its own and nothing else.
         unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWUTS) }.unwrap();
         let boot_id = dir.path().join("boot-id");
-        let host = Host::open(dir.path(), &boot_id, Power::Refuse).unwrap();
+        let host = Host::open(dir.path(), &boot_id, Power::Refuse);
         host.set_hostname("quiet-dawn").unwrap();
         assert_eq!(host.hostname(), "quiet-dawn");
         rustix::system::sethostname(b"other").unwrap();
-        let again = Host::open(dir.path(), &boot_id, Power::Refuse).unwrap();
+        let again = Host::open(dir.path(), &boot_id, Power::Refuse);
         assert_eq!(again.hostname(), "quiet-dawn");
     }
 }

@@ -134,22 +134,33 @@ impl Api {
     ) -> Result<(), ApiError> {
         let (id, uuid) = app;
         let mut status = self.status.clone();
-        let before = status.borrow().round;
         let change = self.memory.wish(wish);
+        let wished = status.borrow().round;
         self.wake.notify_one();
         let is_locked =
             |status: &Status| status.plan.waits.contains(&Wait::UpdateLock(uuid.clone()));
-        // The round after the next was planned with the wish for certain.
-        let ended = status
-            .wait_for(|status| status.round > before + 1 && (is_done(status) || is_locked(status)));
+        let ended = async {
+            // That round may have begun before the wish was made; the one after it has not, but
+            // comes only if it is asked for when there is nothing to do.
+            status.wait_for(|status| status.round > wished).await?;
+            self.wake.notify_one();
+            let is_seen = |status: &Status| status.engine_error.is_none();
+            let ended = status.wait_for(|status| {
+                status.round > wished + 1
+                    && is_seen(status)
+                    && (is_done(status) || is_locked(status))
+            });
+            ended.await.map(|status| is_locked(&status))
+        };
         let failed = match tokio::time::timeout(PATIENCE, ended).await {
-            Ok(Ok(status)) if !is_locked(&status) => return Ok(()),
-            Ok(Ok(_)) => ApiError::Locked(id),
+            Ok(Ok(false)) => return Ok(()),
+            Ok(Ok(true)) => ApiError::Locked(id),
             Ok(Err(_)) => ApiError::NotDone("the supervisor is ending".to_owned()),
             Err(_) => {
                 let status = self.status.borrow();
                 let failure = status.failures.values().next();
-                let reason = failure.map(|failure| failure.reason.clone());
+                let reason = status.engine_error.clone();
+                let reason = reason.or_else(|| failure.map(|failure| failure.reason.clone()));
                 ApiError::NotDone(reason.unwrap_or_else(|| "it takes too long".to_owned()))
             }
         };

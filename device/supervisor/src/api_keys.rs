@@ -1,4 +1,7 @@
-//! Keys of the device API: one for the whole device, one for each service, derived from it.
+//! Keys of the device API: one for the whole device, and one for each service.
+//!
+//! Those of the services are derived from a secret of their own, which stays when the device's key is
+//! made anew: they stand in containers that run, and nobody would tell them another.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -12,6 +15,8 @@ use minke_device_store::write_atomic;
 pub(crate) struct ApiKeys {
     path: Arc<Path>,
     global: Arc<Mutex<String>>,
+    /// What the keys of services are derived from.
+    secret: Arc<str>,
 }
 
 /// What a key allows.
@@ -22,14 +27,23 @@ pub(crate) enum Scope {
 }
 
 impl ApiKeys {
-    /// Reads the device's key from the file at `path`, or makes it.
+    /// Reads the device's key from the file at `path` and the services' secret from the one beside it,
+    /// or makes them.
     pub fn open(path: &Path) -> anyhow::Result<ApiKeys> {
-        let known = std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
-        let global = match known.filter(|key| key.len() == 32) {
-            Some(key) => key,
-            None => make(path)?,
+        let beside = path.with_file_name("service-secret");
+        let (known, secret) = (read(path), read(&beside));
+        let secret = match (secret, &known) {
+            (Some(secret), _) => secret,
+            // Before there was a secret they were derived from the device's key, and are in use.
+            (None, Some(key)) => keep(&beside, key.clone())?,
+            (None, None) => keep(&beside, random_hex(16)?)?,
         };
-        Ok(ApiKeys { path: path.into(), global: Arc::new(Mutex::new(global)) })
+        let global = match known {
+            Some(key) => key,
+            None => keep(path, random_hex(16)?)?,
+        };
+        let global = Arc::new(Mutex::new(global));
+        Ok(ApiKeys { path: path.into(), global, secret: secret.into() })
     }
 
     /// The key for everything.
@@ -37,16 +51,16 @@ impl ApiKeys {
         self.global.lock().expect("no panic while it is held").clone()
     }
 
-    /// A new key for everything; those of the services change with it.
+    /// A new key for everything; those of the services stay.
     pub fn regenerate(&self) -> anyhow::Result<String> {
-        let key = make(&self.path)?;
+        let key = keep(&self.path, random_hex(16)?)?;
         *self.global.lock().expect("no panic while it is held") = key.clone();
         Ok(key)
     }
 
     /// The key of one service, good for its app only.
     pub fn for_service(&self, app: AppId, service: &ServiceName) -> String {
-        let secret = *blake3::hash(self.global().as_bytes()).as_bytes();
+        let secret = *blake3::hash(self.secret.as_bytes()).as_bytes();
         let name = format!("{app}/{service}");
         // The app is in front, so that the key says which one to check against.
         let digest = blake3::keyed_hash(&secret, name.as_bytes()).to_hex();
@@ -65,8 +79,14 @@ impl ApiKeys {
     }
 }
 
-fn make(path: &Path) -> anyhow::Result<String> {
-    let key = random_hex(16)?;
+/// The key in a file, if there is a whole one. A file that cannot be read must not keep the supervisor
+/// from starting.
+fn read(path: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(path).ok()?;
+    Some(text.trim().to_owned()).filter(|key| key.len() == 32)
+}
+
+fn keep(path: &Path, key: String) -> anyhow::Result<String> {
     write_atomic(path, key.as_bytes(), 0o600)?;
     Ok(key)
 }
@@ -91,7 +111,37 @@ mod tests {
         assert_eq!(keys.scope(&key), Some(Scope::App(AppId::new(7))));
         assert_eq!(keys.scope(&key.replacen('7', "8", 1)), None);
         assert_eq!(keys.scope(""), None);
+    }
+
+    #[test]
+    fn a_new_key_for_the_device_leaves_those_of_services_in_force() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("api-key");
+        let keys = ApiKeys::open(&path).unwrap();
+        let (old, web) = (keys.global(), "web".parse().unwrap());
+        let of_service = keys.for_service(AppId::new(7), &web);
+        let new = keys.regenerate().unwrap();
+        for keys in [keys, ApiKeys::open(&path).unwrap()] {
+            assert_eq!(keys.scope(&of_service), Some(Scope::App(AppId::new(7))));
+            assert_eq!(keys.for_service(AppId::new(7), &web), of_service);
+            assert_eq!((keys.scope(&new), keys.scope(&old)), (Some(Scope::Device), None));
+        }
+    }
+
+    #[test]
+    fn keys_of_a_supervisor_that_had_no_secret_stay_good() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("api-key");
+        let global = "00112233445566778899aabbccddeeff";
+        std::fs::write(&path, global).unwrap();
+        // As they were made from the device's key.
+        let secret = *blake3::hash(global.as_bytes()).as_bytes();
+        let digest = blake3::keyed_hash(&secret, b"7/web").to_hex();
+        let old = format!("7_web_{}", &digest[..32]);
+        let keys = ApiKeys::open(&path).unwrap();
+        assert_eq!(keys.scope(&old), Some(Scope::App(AppId::new(7))));
         keys.regenerate().unwrap();
-        assert_eq!(keys.scope(&key), None);
+        let keys = ApiKeys::open(&path).unwrap();
+        assert_eq!(keys.scope(&old), Some(Scope::App(AppId::new(7))), "for good");
     }
 }

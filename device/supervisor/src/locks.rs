@@ -4,13 +4,17 @@
 //! mounted into its container; existence is all that counts. This supervisor takes a lock by making
 //! the same file, marked by its content, so that a crash leaves nothing that could be taken for a
 //! service's own.
+//!
+//! What is in a service's directory is the service's to make: a link or a pipe as well as a file.
+//! Nothing there is written to, no link there is followed, and no open waits.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use minke_common_model::ids::{AppId, ServiceName};
+use rustix::fs::{Mode, OFlags};
 
 use crate::state::Locks;
 
@@ -18,6 +22,11 @@ const NAMES: [&str; 2] = ["updates.lock", "resin-updates.lock"];
 const MARK: &str = "minke-supervisor\n";
 /// balena's supervisor owns its locks by this user, and services may check that.
 const OWNER: u32 = 65534;
+/// Where a lock is made before it is linked into a service's directory: no service sees it here, and
+/// none has this name.
+const IN_MAKING: &str = ".updates.lock";
+/// Any user may make files in it, and remove only their own.
+const OPEN_TO_ALL: u32 = 0o1777;
 
 /// The directory that a service sees as `/tmp/balena`.
 pub(crate) fn service_dir(root: &Path, app: AppId, service: &ServiceName) -> PathBuf {
@@ -28,11 +37,16 @@ fn app_dir(root: &Path, app: AppId) -> PathBuf {
     root.join("services").join(app.to_string())
 }
 
-/// Makes a service's directory, writable for any user of its container.
+/// Makes a service's directory, writable for any user of its container, if it is not like that.
 pub(crate) fn prepare(root: &Path, app: AppId, service: &ServiceName) -> io::Result<()> {
     let dir = service_dir(root, app, service);
+    let is_ready = fs::symlink_metadata(&dir)
+        .is_ok_and(|found| found.is_dir() && found.permissions().mode() & 0o7777 == OPEN_TO_ALL);
+    if is_ready {
+        return Ok(());
+    }
     fs::create_dir_all(&dir)?;
-    fs::set_permissions(&dir, fs::Permissions::from_mode(0o1777))
+    fs::set_permissions(&dir, fs::Permissions::from_mode(OPEN_TO_ALL))
 }
 
 /// Who holds the locks of an app.
@@ -58,29 +72,42 @@ fn directories(dir: &Path) -> Vec<PathBuf> {
 fn owner(path: &Path) -> Locks {
     match fs::symlink_metadata(path) {
         Err(_) => Locks::Free,
-        Ok(metadata) if metadata.is_file() && metadata.len() == MARK.len() as u64 => {
-            match fs::read(path) {
-                Ok(content) if content == MARK.as_bytes() => Locks::Ours,
-                _ => Locks::Theirs,
-            }
-        }
+        // Anything else is not even opened: that alone can have an effect.
+        Ok(found) if found.is_file() && found.len() == MARK.len() as u64 => match is_marked(path) {
+            Ok(true) => Locks::Ours,
+            _ => Locks::Theirs,
+        },
         Ok(_) => Locks::Theirs,
     }
 }
 
+/// Whether a file has the mark. By now it may be something else than what was looked at.
+fn is_marked(path: &Path) -> io::Result<bool> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    if !file.metadata()?.is_file() {
+        return Ok(false);
+    }
+    let mut content = Vec::new();
+    file.take(MARK.len() as u64 + 1).read_to_end(&mut content)?;
+    Ok(content == MARK.as_bytes())
+}
+
 /// Takes every lock of an app, or none: `false` when a service holds one and `force` is not set.
-pub(crate) fn take(
+/// After a reboot the directories of `services` may not be here: they are made.
+pub(crate) fn take<'a>(
     root: &Path,
     app: AppId,
-    services: &[ServiceName],
+    services: impl IntoIterator<Item = &'a ServiceName>,
     force: bool,
 ) -> io::Result<bool> {
     for service in services {
         prepare(root, app, service)?;
     }
-    for dir in directories(&app_dir(root, app)) {
+    let of_app = app_dir(root, app);
+    for dir in directories(&of_app) {
         for name in NAMES {
-            if !take_one(&dir.join(name), force)? {
+            if !take_one(&of_app, &dir.join(name), force)? {
                 release(root, app)?;
                 return Ok(false);
             }
@@ -89,27 +116,39 @@ pub(crate) fn take(
     Ok(true)
 }
 
-fn take_one(path: &Path, force: bool) -> io::Result<bool> {
+fn take_one(of_app: &Path, path: &Path, force: bool) -> io::Result<bool> {
     match owner(path) {
         Locks::Ours => return Ok(true),
         Locks::Theirs if force => fs::remove_file(path)?,
         Locks::Theirs => return Ok(false),
         Locks::Free => {}
     }
-    // Made whole under another name first: a torn file would be taken for a service's own.
-    let beside = path.with_extension("minke");
-    let mut file = OpenOptions::new().create(true).write(true).truncate(true).open(&beside)?;
-    file.write_all(MARK.as_bytes())?;
-    // A supervisor without the right to give files away still locks.
-    let _ = std::os::unix::fs::chown(&beside, Some(OWNER), Some(OWNER));
-    let linked = fs::hard_link(&beside, path);
-    fs::remove_file(&beside)?;
+    // Made whole elsewhere first: a torn file would be taken for a service's own.
+    let made = make(of_app)?;
+    let linked = fs::hard_link(&made, path);
+    fs::remove_file(&made)?;
     match linked {
         Ok(()) => Ok(true),
         // The service was faster.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Makes a marked file where no service can reach it.
+fn make(of_app: &Path) -> io::Result<PathBuf> {
+    let path = of_app.join(IN_MAKING);
+    match fs::remove_file(&path) {
+        // A crash left one, which may also be a lock by now.
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).open(&path)?;
+    file.write_all(MARK.as_bytes())?;
+    // A supervisor without the right to give files away still locks.
+    let _ = fchown(&file, Some(OWNER), Some(OWNER));
+    Ok(path)
 }
 
 /// Removes this supervisor's locks of an app; a service's own stay.
@@ -131,45 +170,4 @@ pub(crate) fn handover_complete(root: &Path, app: AppId, service: &ServiceName) 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn names() -> Vec<ServiceName> {
-        ["api", "web"].map(|name| name.parse().unwrap()).to_vec()
-    }
-
-    #[test]
-    fn all_locks_or_none() {
-        let dir = tempfile::tempdir().unwrap();
-        let (root, app) = (dir.path(), AppId::new(7));
-        assert!(take(root, app, &names(), false).unwrap());
-        assert_eq!(state(root, app), Locks::Ours);
-        assert!(take(root, app, &names(), false).unwrap(), "taking twice is taking once");
-        release(root, app).unwrap();
-        assert_eq!(state(root, app), Locks::Free);
-
-        let theirs = service_dir(root, app, &names()[1]).join("updates.lock");
-        fs::write(&theirs, "").unwrap();
-        assert!(!take(root, app, &names(), false).unwrap());
-        assert_eq!(state(root, app), Locks::Theirs);
-        fs::remove_file(&theirs).unwrap();
-        assert_eq!(state(root, app), Locks::Free, "the other service's lock was given back");
-    }
-
-    #[test]
-    fn force_removes_a_services_lock() {
-        let dir = tempfile::tempdir().unwrap();
-        let (root, app) = (dir.path(), AppId::new(7));
-        prepare(root, app, &names()[0]).unwrap();
-        fs::write(service_dir(root, app, &names()[0]).join("resin-updates.lock"), "").unwrap();
-        assert!(take(root, app, &names(), true).unwrap());
-        assert_eq!(state(root, app), Locks::Ours);
-    }
-
-    #[test]
-    fn another_app_is_not_concerned() {
-        let dir = tempfile::tempdir().unwrap();
-        assert!(take(dir.path(), AppId::new(7), &names(), false).unwrap());
-        assert_eq!(state(dir.path(), AppId::new(8)), Locks::Free);
-    }
-}
+mod tests;

@@ -2,7 +2,9 @@
 //!
 //! A container's lines are kept by the engine; a cursor for each says how far they have been taken.
 //! Taken means "in the spool", so a crash of this process, whenever it comes, repeats some lines and
-//! loses none.
+//! loses none; neither does a clock that goes back ([`resume`]).
+
+mod resume;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -20,6 +22,7 @@ use tracing::{debug, warn};
 
 use crate::reconcile::Status;
 use crate::state::{ContainerId, ContainerStatus};
+use resume::{Clock, Resume};
 
 #[cfg(test)]
 mod tests;
@@ -43,6 +46,9 @@ pub(crate) struct LogCollector<E> {
     followed: watch::Sender<BTreeSet<ContainerId>>,
     /// Nanoseconds since 1970 of the last line taken, by container.
     cursors: Arc<Mutex<Cursors>>,
+    clock: Clock,
+    /// No line that is still to be taken was written before, in nanoseconds since 1970.
+    floor: i128,
 }
 
 impl<E: Engine> LogCollector<E> {
@@ -58,7 +64,11 @@ impl<E: Engine> LogCollector<E> {
         let saved = std::fs::read(&path).ok();
         let cursors = saved.and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let cursors = Arc::new(Mutex::new(cursors.unwrap_or_default()));
-        LogCollector { engine, sink, status, is_wanted, path, followed, cursors }
+        let now = now();
+        // A clock goes back while a device is off: nothing new was written before it was switched on.
+        let uptime = i128::from(rustix::system::sysinfo().uptime);
+        let (clock, floor) = (Clock::new(now), now - (uptime + 1) * 1_000_000_000);
+        LogCollector { engine, sink, status, is_wanted, path, followed, cursors, clock, floor }
     }
 
     /// Follows until the status has no sender any more.
@@ -81,9 +91,30 @@ impl<E: Engine> LogCollector<E> {
                         }
                     }
                 }
-                _ = save.tick() => self.save(&mut saved),
+                _ = save.tick() => {
+                    self.look_at_the_clock(&mut followers);
+                    self.save(&mut saved);
+                }
             }
         }
+    }
+
+    /// The engine leaves out what is older than where a follower began, so after a clock that went
+    /// back they all begin anew.
+    fn look_at_the_clock(&mut self, followers: &mut JoinSet<(ContainerId, bool)>) {
+        let now = now();
+        if !self.clock.went_back(now) {
+            return;
+        }
+        warn!("the clock went back; the logs are taken up again");
+        self.floor = now - 2 * SAVE_INTERVAL.as_nanos() as i128;
+        // They share this thread: none takes another line once it is aborted.
+        *followers = JoinSet::new();
+        self.followed.send_if_modified(|followed| {
+            followed.clear();
+            // Nobody is told: all are followed again before anybody can look.
+            false
+        });
     }
 
     fn follow_new(
@@ -113,6 +144,7 @@ impl<E: Engine> LogCollector<E> {
                 sink: self.sink.clone(),
                 is_wanted: self.is_wanted.clone(),
                 cursors: self.cursors.clone(),
+                floor: self.floor,
                 id: id.clone(),
                 service_id: container.service_id,
             };
@@ -142,6 +174,7 @@ struct Follower<E> {
     sink: LogSink,
     is_wanted: Arc<AtomicBool>,
     cursors: Arc<Mutex<Cursors>>,
+    floor: i128,
     id: ContainerId,
     service_id: Option<ServiceId>,
 }
@@ -160,11 +193,12 @@ impl<E: Engine> Follower<E> {
     async fn follow(&self) -> bool {
         let cursor =
             self.cursors.lock().expect("no panic while it is held").get(&self.id.0).copied();
+        let resume = Resume::new(cursor, now(), self.floor);
         let options = LogOptions {
             follow: true,
             stdout: true,
             stderr: true,
-            since: cursor.map(after).unwrap_or_default(),
+            since: resume.since(),
             timestamps: true,
             tail: None,
         };
@@ -182,22 +216,23 @@ impl<E: Engine> Follower<E> {
                     Ok(chunk) => lines.feed(&chunk),
                     Err(error) => {
                         debug!(%error, "a container's log broke");
-                        self.take(lines.whole(), cursor);
+                        self.take(lines.whole(), resume);
                         return false;
                     }
                 }
             }
-            self.take(lines.whole(), cursor);
+            self.take(lines.whole(), resume);
         }
-        self.take(lines.rest(), cursor);
+        self.take(lines.rest(), resume);
         true
     }
 
-    fn take(&self, lines: Vec<Line>, cursor: Option<i128>) {
+    fn take(&self, mut lines: Vec<Line>, resume: Resume) {
+        let now = now();
+        lines.retain(|line| resume.is_new(line.nanoseconds, now));
         let Some(last) = lines.iter().map(|line| line.nanoseconds).max() else { return };
         if self.is_wanted.load(Ordering::Relaxed) {
-            let fresh = lines.into_iter().filter(|line| Some(line.nanoseconds) > cursor);
-            self.sink.push(fresh.map(|line| LogLine {
+            self.sink.push(lines.into_iter().map(|line| LogLine {
                 message: line.message,
                 timestamp: (line.nanoseconds / 1_000_000).max(0) as u64,
                 is_system: false,
@@ -209,10 +244,9 @@ impl<E: Engine> Follower<E> {
     }
 }
 
-/// `since` for what comes after a line, in seconds with nine digits behind the point.
-fn after(nanoseconds: i128) -> String {
-    let next = nanoseconds + 1;
-    format!("{}.{:09}", next / 1_000_000_000, next % 1_000_000_000)
+/// Nanoseconds since 1970.
+fn now() -> i128 {
+    jiff::Timestamp::now().as_nanosecond()
 }
 
 #[derive(Debug, PartialEq)]

@@ -3,12 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use minke_common_model::ids::{AppId, AppUuid, ServiceName};
 use minke_device_store::{Document, StoreError};
+use tokio::time::Instant;
 use tracing::warn;
 
 use crate::state::{ContainerId, Target};
+
+#[cfg(test)]
+mod tests;
+
+/// How long an update that was asked for by force may take to be heard of. Longer than a request for
+/// it may take, and its repetition.
+pub(crate) const FORCE_HELD: Duration = Duration::from_secs(120);
 
 /// Shared by the loop, its steps and the device API.
 #[derive(Debug, Clone)]
@@ -23,6 +32,8 @@ struct Inner {
     /// taken for one of these after a crash, nor the other way round.
     stopped: BTreeSet<ContainerId>,
     wishes: Wishes,
+    /// Until when the locks of apps that have settled do not count either.
+    force_held: Option<Instant>,
 }
 
 /// What people asked for through the device API. Not on disk: a request that a crash cuts off was
@@ -53,7 +64,7 @@ impl Memory {
             }
         };
         let stopped = stopped.into_iter().map(ContainerId).collect();
-        let inner = Inner { stopped, wishes: Wishes::default() };
+        let inner = Inner { stopped, ..Inner::default() };
         Memory { inner: Arc::new(Mutex::new(inner)), stopped: document }
     }
 
@@ -72,6 +83,14 @@ impl Memory {
         let before = wishes.clone();
         change(wishes);
         (before, wishes.clone())
+    }
+
+    /// The locks of `apps` do not count in the update that is being asked for. Its target is not here
+    /// yet, so for a while it is no sign of the end that the apps are as the last target wants them.
+    pub fn force_update(&self, apps: impl IntoIterator<Item = AppUuid>) {
+        let mut inner = self.lock();
+        inner.wishes.force.extend(apps);
+        inner.force_held = Some(Instant::now() + FORCE_HELD);
     }
 
     /// Takes back what one change did, and nothing that others did since.
@@ -102,10 +121,13 @@ impl Memory {
         change: impl FnOnce(&mut BTreeSet<ContainerId>) -> bool,
     ) -> Result<(), StoreError> {
         let mut inner = self.lock();
-        if !change(&mut inner.stopped) {
-            return Ok(());
+        // What could not be saved is not remembered either, or the next try would not save it.
+        let mut stopped = inner.stopped.clone();
+        if change(&mut stopped) {
+            self.stopped.save(&stopped.iter().map(|id| id.0.clone()).collect())?;
+            inner.stopped = stopped;
         }
-        self.stopped.save(&inner.stopped.iter().map(|id| id.0.clone()).collect())
+        Ok(())
     }
 
     /// Takes back wishes that are fulfilled: of containers that are gone, of apps that have settled.
@@ -114,7 +136,9 @@ impl Memory {
         let mut inner = self.lock();
         let purges = inner.wishes.purge.len();
         inner.wishes.must_go.retain(|id| here.contains(id));
-        inner.wishes.force.retain(|app| !settled.contains(app));
+        if inner.force_held.is_none_or(|until| until <= Instant::now()) {
+            inner.wishes.force.retain(|app| !settled.contains(app));
+        }
         inner.wishes.purge.retain(|app| !settled.contains(app));
         inner.wishes.purge.len() < purges
     }
@@ -129,6 +153,8 @@ impl Wishes {
     /// The target as it is with these wishes.
     pub fn apply(&self, target: &Target) -> Target {
         let mut target = target.clone();
+        target.override_locks = self.override_locks;
+        target.forced.clone_from(&self.force);
         for (uuid, app) in &mut target.apps {
             app.purge = self.purge.contains(uuid);
             app.force = self.override_locks || self.force.contains(uuid);

@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use minke_common_model::ids::{AppId, AppUuid};
 use minke_common_model::labels;
 use minke_common_model::update_strategy::UpdateStrategy;
 use minke_engine_client::wire::{ContainerSummary, ImageSummary, Network, Volume};
 use minke_engine_client::{Engine, Error};
+use tokio::time::Instant;
+use tracing::warn;
 
 use crate::compose::HASH_LABEL;
 use crate::locks;
@@ -26,11 +28,18 @@ pub(crate) struct Observer {
     pub memory: Memory,
     /// Apps that were seen: a lock has a number, a plan has a uuid.
     app_ids: Arc<Mutex<BTreeMap<AppUuid, AppId>>>,
+    /// When each container was first seen started, by a clock that nobody sets.
+    started: Arc<Mutex<BTreeMap<ContainerId, Instant>>>,
 }
 
 impl Observer {
     pub fn new(lock_root: &Path, memory: Memory) -> Observer {
-        Observer { lock_root: lock_root.to_owned(), memory, app_ids: Arc::default() }
+        Observer {
+            lock_root: lock_root.to_owned(),
+            memory,
+            app_ids: Arc::default(),
+            started: Arc::default(),
+        }
     }
 
     /// The number of an app that was seen or is wanted.
@@ -57,10 +66,11 @@ impl Observer {
             let Some((id, mut container)) = container(summary) else { continue };
             container.must_go = self.memory.wishes().must_go.contains(&id);
             container.was_stopped = self.memory.was_stopped(&id);
-            container.has_taken_over = self.has_taken_over(&container, target);
+            container.has_taken_over = self.has_taken_over(&id, &container, target);
             observed.containers.insert(id, container);
         }
         self.learn(&observed, target);
+        self.open_lock_directories(&observed);
         let app_ids = self.app_ids.lock().expect("no panic while it is held").clone();
         observed.locks = app_ids
             .into_iter()
@@ -73,23 +83,46 @@ impl Observer {
         let mut app_ids = self.app_ids.lock().expect("no panic while it is held");
         app_ids.extend(target.apps.iter().map(|(uuid, app)| (uuid.clone(), app.id)));
         app_ids.extend(observed.containers.values().map(|c| (c.app.clone(), c.app_id)));
+        let mut started = self.started.lock().expect("no panic while it is held");
+        started.retain(|id, _| observed.containers.contains_key(id));
     }
 
-    fn has_taken_over(&self, container: &ObservedContainer, target: &Target) -> bool {
+    /// After a reboot the engine starts containers before this supervisor runs, and makes what they
+    /// mount for root alone: a service of another user could not lock.
+    fn open_lock_directories(&self, observed: &Observed) {
+        for container in observed.containers.values() {
+            let service = &container.service;
+            if let Err(error) = locks::prepare(&self.lock_root, container.app_id, service) {
+                warn!(%service, %error, "its lock directory cannot be made writable");
+            }
+        }
+    }
+
+    /// How long this process has known that a container was started; `None` for one that was not.
+    fn started_for(&self, id: &ContainerId, container: &ObservedContainer) -> Option<Duration> {
+        if container.status == ContainerStatus::Created {
+            return None;
+        }
+        let mut started = self.started.lock().expect("no panic while it is held");
+        Some(started.entry(id.clone()).or_insert_with(Instant::now).elapsed())
+    }
+
+    fn has_taken_over(
+        &self,
+        id: &ContainerId,
+        container: &ObservedContainer,
+        target: &Target,
+    ) -> bool {
+        let started_for = self.started_for(id, container);
         let service =
             target.apps.get(&container.app).and_then(|a| a.services.get(&container.service));
         let Some(service) = service.filter(|s| s.strategy == UpdateStrategy::HandOver) else {
             return false;
         };
-        let age = now_seconds().saturating_sub(container.created).max(0) as u64;
         let said = locks::handover_complete(&self.lock_root, container.app_id, &container.service);
-        Duration::from_secs(age) >= service.handover_timeout
-            || said.iter().any(|path| path.exists())
+        started_for.is_some_and(|time| time >= service.handover_timeout)
+            || said.iter().any(|path| path.symlink_metadata().is_ok())
     }
-}
-
-fn now_seconds() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() as i64
 }
 
 fn image(summary: &ImageSummary) -> (LocalImage, ObservedImage) {

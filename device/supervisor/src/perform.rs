@@ -77,7 +77,7 @@ impl<E: Engine> Performer<E> {
                 Ok(())
             }
             Step::RemoveVolume(key) => absent_is_fine(engine.remove_volume(key, false).await),
-            Step::TakeLocks { app, force } => self.take_locks(app, *force, target),
+            Step::TakeLocks { app, services, force } => self.take_locks(app, services, *force),
             Step::ReleaseLocks(app) => match self.observer.app_id(app) {
                 None => Ok(()),
                 Some(id) => locks::release(&self.lock_root, id)
@@ -140,15 +140,15 @@ impl<E: Engine> Performer<E> {
         absent_is_fine(self.engine.remove_image(&image.0, false).await)
     }
 
-    fn take_locks(&self, app: &AppUuid, force: bool, target: &Target) -> Result<(), PerformError> {
+    fn take_locks(
+        &self,
+        app: &AppUuid,
+        services: &BTreeSet<ServiceName>,
+        force: bool,
+    ) -> Result<(), PerformError> {
         let Some(id) = self.observer.app_id(app) else { return Ok(()) };
-        let services: Vec<ServiceName> = target
-            .apps
-            .get(app)
-            .map(|app| app.services.keys().cloned().collect())
-            .unwrap_or_default();
         // "No" is not a failure: the next look sees whose the locks are.
-        locks::take(&self.lock_root, id, &services, force)
+        locks::take(&self.lock_root, id, services, force)
             .map(drop)
             .map_err(|source| PerformError::Locks { app: app.clone(), source })
     }

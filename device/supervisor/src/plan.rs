@@ -8,7 +8,8 @@
 //! ```
 //!
 //! A kill-first strategy retires its service before the pull; hand-over retires it after the start.
-//! Images nobody wants go when every app has arrived.
+//! Images that nobody uses or wants go at once, whatever else is held up: a disk that is full of them
+//! would never take the pull that everything waits for.
 
 mod app;
 
@@ -66,11 +67,11 @@ pub fn plan(observed: &Observed, target: &Target) -> Plan {
         plan.merge(part);
     }
     for uuid in abandoned(observed, target) {
-        plan.merge(app::remove(observed, &uuid));
+        let mut part = app::remove(observed, target, &uuid);
+        part.unsettled.insert(uuid);
+        plan.merge(part);
     }
-    if plan.is_converged() {
-        plan.merge(reclaim(observed, target));
-    }
+    plan.merge(reclaim(observed, target));
     plan
 }
 

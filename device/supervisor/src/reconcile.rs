@@ -134,7 +134,9 @@ impl<E: Engine> Reconciler<E> {
             let observed = self.observer.observe(&self.engine, &wished).await?;
             let plan = plan(&observed, &wished);
             let here: BTreeSet<ContainerId> = observed.containers.keys().cloned().collect();
-            let settled = wished.apps.keys().filter(|app| !plan.unsettled.contains(*app)).cloned();
+            // One that was forced and is to go has settled when nothing of it is left.
+            let asked_for = wished.apps.keys().chain(&wished.forced);
+            let settled = asked_for.filter(|app| !plan.unsettled.contains(*app)).cloned();
             // A purge that is done is the beginning of the way back: that is what is published.
             if !self.performer.memory.tidy(&here, &settled.collect()) {
                 return Ok((Arc::new(wished), observed, plan));

@@ -122,6 +122,10 @@ pub struct Target {
     pub untouched: BTreeSet<AppUuid>,
     /// Networks of the supervisor's own.
     pub system_networks: BTreeMap<NetworkKey, TargetNetwork>,
+    /// No app's locks count, also those of apps that are to go.
+    pub override_locks: bool,
+    /// Apps that people forced; of those that are to go the locks do not count either.
+    pub forced: BTreeSet<AppUuid>,
 }
 
 /// Where a container is in its life.
@@ -166,7 +170,8 @@ pub struct ObservedContainer {
     pub must_go: bool,
     /// It ended because this supervisor stopped it, so it may be started again.
     pub was_stopped: bool,
-    /// It runs beside the one it replaces and that one may go now.
+    /// The one that it replaces may go: it said so, or has had its time. Of one that was never started
+    /// this says nothing.
     pub has_taken_over: bool,
 }
 
@@ -235,6 +240,12 @@ impl Observed {
 }
 
 impl Target {
+    /// Whether the services' own locks of an app are removed, not waited for.
+    pub fn breaks_locks(&self, app: &AppUuid) -> bool {
+        let is_forced = self.override_locks || self.forced.contains(app);
+        self.apps.get(app).map_or(is_forced, |app| app.force)
+    }
+
     /// Whether some service should run this image.
     pub fn wants_image(&self, image: &ObservedImage) -> bool {
         self.apps

@@ -1,5 +1,6 @@
 //! One thing that can be done, and one reason to wait.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use minke_common_model::ids::{AppUuid, ServiceName};
@@ -23,6 +24,8 @@ pub enum Step {
     RemoveVolume(VolumeKey),
     TakeLocks {
         app: AppUuid,
+        /// All that have a lock: those that are wanted and those that are here.
+        services: BTreeSet<ServiceName>,
         force: bool,
     },
     ReleaseLocks(AppUuid),

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use minke_common_model::config_json::DEFAULT_LISTEN_PORT;
+use minke_common_model::config_json::ConfigJson;
 use minke_common_tunnel::HEARTBEAT_MS;
 
 /// Where things are and how long to wait. [`TunnelOptions::new`] is right for a device.
@@ -14,7 +14,7 @@ pub struct TunnelOptions {
     pub config: PathBuf,
     /// Where the supervisor keeps the key of its API.
     pub api_key_file: PathBuf,
-    /// The supervisor's API; port 48484 in the tunnel.
+    /// The supervisor's API; port 48484 in the tunnel. Port 0 stands for the one in `config.json`.
     pub supervisor: SocketAddr,
     /// Where every other port is looked for.
     pub local: IpAddr,
@@ -37,7 +37,7 @@ impl TunnelOptions {
         Self {
             config: data.join("config.json"),
             api_key_file: data.join("supervisor/api-key"),
-            supervisor: SocketAddr::new(local, DEFAULT_LISTEN_PORT),
+            supervisor: SocketAddr::new(local, 0),
             local,
             heartbeat: Duration::from_millis(HEARTBEAT_MS),
             lease: Duration::from_secs(600),
@@ -45,5 +45,14 @@ impl TunnelOptions {
             backoff: (Duration::from_secs(1), Duration::from_secs(300)),
             timeout: Duration::from_secs(20),
         }
+    }
+
+    /// As they are with this `config.json`.
+    pub(crate) fn with(&self, config: &ConfigJson) -> Self {
+        let mut options = self.clone();
+        if options.supervisor.port() == 0 {
+            options.supervisor.set_port(config.port());
+        }
+        options
     }
 }

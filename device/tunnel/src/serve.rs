@@ -71,7 +71,8 @@ async fn once(
     };
     tracing::info!(server = endpoint.server.authority(), "the tunnel is up");
     let begun = Instant::now();
-    let end = session::run(socket, endpoint, config, options, stop).await;
+    let options = Arc::new(options.with(&config.get()));
+    let end = session::run(socket, endpoint, config, &options, stop).await;
     tracing::info!(reason = chain(&end), "the tunnel is down");
     if begun.elapsed() >= GOOD_SESSION {
         backoff.succeeded();

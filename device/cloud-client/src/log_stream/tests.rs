@@ -77,6 +77,23 @@ async fn lines_of_the_time_offline_and_of_a_process_before_arrive() {
     task.abort();
 }
 
+#[tokio::test]
+async fn lines_that_the_disk_did_not_take_are_counted_and_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let (cloud, http, uuid) = ready(dir.path()).await;
+    let spool = dir.path().join("spool");
+    let (stream, sink) = LogStream::new(http, uuid, &spool).unwrap();
+    std::fs::remove_dir_all(&spool).unwrap();
+    sink.push([line("lost 1"), line("lost 2")]);
+    std::fs::create_dir(&spool).unwrap();
+    sink.push([line("kept")]);
+    let task = tokio::spawn(stream.run());
+    drop(sink);
+    task.await.unwrap();
+    let expected = ["Warning: Suppressed 2 message(s) due to high load", "kept"];
+    assert_eq!(messages(&cloud), expected);
+}
+
 #[test]
 fn a_long_message_is_cut_and_says_so() {
     let bytes = encode(line(&"ä".repeat(20_000)));

@@ -87,3 +87,41 @@ async fn a_damaged_target_on_disk_is_no_target() {
     assert!(follower.latest().borrow().is_none());
     assert_eq!(follower.look().await.unwrap(), Looked::New);
 }
+
+#[tokio::test]
+async fn a_request_timeout_of_nothing_does_not_cut_the_device_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let cloud = FakeCloud::start().await;
+    let timeout = "BALENA_SUPERVISOR_API_REQUEST_TIMEOUT";
+    let hasty = json!({"name": "hasty", "config": {timeout: "0"}, "apps": {}});
+    cloud.with(|cloud| cloud.target = Some(("\"1\"".into(), hasty)));
+    let (http, uuid) = provisioned(dir.path(), &cloud).await;
+    TargetFollower::new(http.clone(), uuid.clone(), dir.path()).look().await.unwrap();
+    // The next process begins with that timeout, and must hear that it is gone.
+    let mut follower = TargetFollower::new(http, uuid, dir.path());
+    cloud.with(|cloud| cloud.target = Some(("\"2\"".into(), target("calm"))));
+    assert_eq!(follower.look().await.unwrap(), Looked::New);
+    assert_eq!(follower.latest().borrow().as_ref().unwrap().device.name, "calm");
+}
+
+#[test]
+fn a_short_timeout_is_not_obeyed_for_ever() {
+    let (short, long) = (Duration::from_secs(10), Duration::from_secs(300));
+    let default = DeviceConfig::default().api_request_timeout;
+    assert_eq!(request_timeout(short, OBEYED_LOOKS - 1), short);
+    assert_eq!(request_timeout(short, OBEYED_LOOKS), default);
+    assert_eq!(request_timeout(long, OBEYED_LOOKS), long);
+}
+
+#[tokio::test]
+async fn a_target_without_apps_is_refused_and_the_last_one_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let cloud = FakeCloud::start().await;
+    cloud.with(|cloud| cloud.target = Some(("\"1\"".into(), target("whole"))));
+    let (http, uuid) = provisioned(dir.path(), &cloud).await;
+    let mut follower = TargetFollower::new(http, uuid, dir.path());
+    follower.look().await.unwrap();
+    cloud.with(|cloud| cloud.target = Some(("\"2\"".into(), json!({}))));
+    assert!(matches!(follower.look().await, Err(LookError::Target(_))));
+    assert_eq!(follower.latest().borrow().as_ref().unwrap().device.name, "whole");
+}

@@ -51,7 +51,8 @@ fn differences(known: &ConfigJson, given: &ConfigJson) -> Vec<String> {
     differences
 }
 
-fn read(path: &Path) -> anyhow::Result<ConfigJson> {
+/// Reads a `config.json`.
+pub(super) fn read(path: &Path) -> anyhow::Result<ConfigJson> {
     let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     ConfigJson::parse(&text).with_context(|| format!("{} is not a config.json", path.display()))
 }

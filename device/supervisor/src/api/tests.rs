@@ -210,6 +210,51 @@ async fn a_service_is_stopped_and_started_by_name_or_image() {
 }
 
 #[tokio::test]
+async fn a_request_with_nothing_to_do_is_answered_at_once() {
+    let device = Device::running().await;
+    let web = device.world.id_of("web").await;
+    let ask = async |what: &str| {
+        let path = format!("/v2/applications/7/{what}");
+        let asked = device.post(&path, json!({"serviceName": "web"}));
+        // Far less than the loop's own next look, which would answer it too.
+        let answer = tokio::time::timeout(PATIENCE / 10, asked).await;
+        let (status, text) = answer.unwrap_or_else(|_| panic!("{what} is not answered"));
+        assert_eq!(status, StatusCode::OK, "{what}: {text}");
+    };
+    ask("start-service").await;
+    ask("stop-service").await;
+    ask("stop-service").await;
+    ask("start-service").await;
+    assert_eq!(device.world.id_of("web").await, web);
+}
+
+#[tokio::test]
+async fn an_app_that_has_no_containers_is_restarted_at_once() {
+    let device = Device::running().await;
+    device.world.want("c2", json!({}));
+    device.world.settled().await;
+    let asked = device.post("/v1/restart", json!({"appId": 7}));
+    let (status, text) = tokio::time::timeout(PATIENCE / 10, asked).await.expect("an answer");
+    assert_eq!(status, StatusCode::OK, "{text}");
+}
+
+#[tokio::test]
+async fn a_forced_update_is_forced_when_its_target_comes_later() {
+    let device = Device::running().await;
+    let lock = device.world.path().join("locks/services/7/db/updates.lock");
+    std::fs::write(&lock, "").unwrap();
+    let round = device.world.status.borrow().round;
+    let (status, _) = device.post("/v1/update", json!({"force": true})).await;
+    assert_eq!(status, StatusCode::NO_CONTENT);
+    // The loop looks before the new target is here, and finds all as it should be.
+    device.world.status.subscribe().wait_for(|status| status.round > round).await.unwrap();
+    device.world.want("c2", weather("web2"));
+    let settled = device.world.settled();
+    tokio::time::timeout(PATIENCE / 10, settled).await.expect("the lock does not count");
+    assert!(device.world.containers().await.iter().all(|(name, _)| name.ends_with("c2")));
+}
+
+#[tokio::test]
 async fn purge_answers_when_the_app_is_back_with_empty_volumes() {
     let device = Device::running().await;
     let (status, text) = device.post("/v1/purge", json!({"appId": 7})).await;

@@ -15,6 +15,7 @@ use super::Api;
 use super::body::Fields;
 use super::error::ApiError;
 use crate::api_keys::Scope;
+use crate::memory::FORCE_HELD;
 use crate::state::{ContainerId, ObservedContainer};
 
 type Answer = Result<Response, ApiError>;
@@ -70,7 +71,13 @@ pub(super) async fn update(
     if force {
         let target = api.status.borrow().target.clone();
         let apps = target.iter().flat_map(|target| target.apps.keys().cloned());
-        api.memory.wish(|wishes| wishes.force.extend(apps));
+        api.memory.force_update(apps);
+        let wake = api.wake.clone();
+        tokio::spawn(async move {
+            // The loop finds it over, and not the next target.
+            tokio::time::sleep(FORCE_HELD).await;
+            wake.notify_one();
+        });
     }
     api.look.notify_one();
     api.wake.notify_one();

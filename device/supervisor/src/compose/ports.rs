@@ -13,32 +13,47 @@ pub(super) type Bindings = BTreeMap<String, Option<Vec<PortBinding>>>;
 
 /// Longest range of ports.
 const MAX_RANGE: u16 = 1024;
+/// Most ports that a service publishes; each may be a rule of the firewall.
+const MAX_PORTS: usize = 4096;
+
+/// What one entry publishes.
+struct Published {
+    address: String,
+    host: (u16, u16),
+    container: (u16, u16),
+    protocol: String,
+}
 
 /// Reads `ports` of a service.
 pub(super) fn bindings(fields: Fields, warnings: &mut Warnings) -> Bindings {
     let mut bindings = Bindings::new();
     let Some(Value::Array(ports)) = fields.get("ports") else { return bindings };
+    let mut left = MAX_PORTS;
     for port in ports {
-        if add(port, &mut bindings).is_none() {
-            warnings.push(format!("the port {port} is not understood and not published"));
+        let published = read(port);
+        let Some(rest) = left.checked_sub(published.as_ref().map_or(1, Published::count)) else {
+            warnings.push(format!(
+                "the port {port} and those after it are not published: the limit is {MAX_PORTS}"
+            ));
+            break;
+        };
+        left = rest;
+        match published {
+            Some(published) => published.add_to(&mut bindings),
+            None => warnings.push(format!("the port {port} is not understood and not published")),
         }
     }
     bindings
 }
 
-fn add(port: &Value, bindings: &mut Bindings) -> Option<()> {
+fn read(port: &Value) -> Option<Published> {
     if let Value::Object(long) = port {
         let fields = Fields(long);
         let target = range(&fields.text("target")?)?;
         let published = fields.text("published").map_or(Some(target), |text| range(&text))?;
         let protocol = fields.text("protocol").unwrap_or_else(|| "tcp".to_owned());
-        return publish(
-            bindings,
-            &fields.text("host_ip").unwrap_or_default(),
-            published,
-            target,
-            &protocol,
-        );
+        let address = fields.text("host_ip").unwrap_or_default();
+        return Published::new(&address, published, target, &protocol);
     }
     let text = scalar(port)?;
     let (rest, protocol) = text.rsplit_once('/').unwrap_or((&text, "tcp"));
@@ -50,7 +65,7 @@ fn add(port: &Value, bindings: &mut Bindings) -> Option<()> {
         None => ("", rest),
     };
     let published = if published.is_empty() { target } else { range(published)? };
-    publish(bindings, address, published, target, protocol)
+    Published::new(address, published, target, protocol)
 }
 
 fn range(text: &str) -> Option<(u16, u16)> {
@@ -59,26 +74,35 @@ fn range(text: &str) -> Option<(u16, u16)> {
     (first > 0 && first <= last && last - first < MAX_RANGE).then_some((first, last))
 }
 
-fn publish(
-    bindings: &mut Bindings,
-    address: &str,
-    published: (u16, u16),
-    target: (u16, u16),
-    protocol: &str,
-) -> Option<()> {
-    let protocol = protocol.to_ascii_lowercase();
-    let is_address = address.is_empty() || address.parse::<IpAddr>().is_ok();
-    let is_even = published.1 - published.0 == target.1 - target.0;
-    if !is_even || !is_address || !matches!(protocol.as_str(), "tcp" | "udp" | "sctp") {
-        return None;
+impl Published {
+    fn new(
+        address: &str,
+        host: (u16, u16),
+        container: (u16, u16),
+        protocol: &str,
+    ) -> Option<Published> {
+        let protocol = protocol.to_ascii_lowercase();
+        let is_address = address.is_empty() || address.parse::<IpAddr>().is_ok();
+        let is_even = host.1 - host.0 == container.1 - container.0;
+        let is_good = is_even && is_address && matches!(protocol.as_str(), "tcp" | "udp" | "sctp");
+        is_good.then(|| Published { address: address.to_owned(), host, container, protocol })
     }
-    for (host, container) in (published.0..=published.1).zip(target.0..=target.1) {
-        let binding = PortBinding { host_ip: address.to_owned(), host_port: host.to_string() };
-        bindings
-            .entry(format!("{container}/{protocol}"))
-            .or_default()
-            .get_or_insert_default()
-            .push(binding);
+
+    fn count(&self) -> usize {
+        usize::from(self.container.1 - self.container.0) + 1
     }
-    Some(())
+
+    fn add_to(&self, bindings: &mut Bindings) {
+        for (host, container) in
+            (self.host.0..=self.host.1).zip(self.container.0..=self.container.1)
+        {
+            let binding =
+                PortBinding { host_ip: self.address.clone(), host_port: host.to_string() };
+            bindings
+                .entry(format!("{container}/{}", self.protocol))
+                .or_default()
+                .get_or_insert_default()
+                .push(binding);
+        }
+    }
 }

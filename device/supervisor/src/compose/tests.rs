@@ -152,6 +152,23 @@ fn nonsense_is_left_out_with_a_warning_and_the_rest_runs() {
 }
 
 #[test]
+fn ports_beyond_the_limit_are_left_out_with_one_warning() {
+    let range = |number: u16| format!("127.0.0.{number}:1-1024:1-1024");
+    let (service, built) = web(json!({"ports": (1..=4).map(range).collect::<Vec<_>>()}));
+    assert!(built.warnings.is_empty(), "{:?}", built.warnings);
+    let count = |service: &TargetService| -> usize {
+        service.body.host_config.port_bindings.values().flatten().map(Vec::len).sum()
+    };
+    assert_eq!(count(&service), 4096);
+    let (service, built) = web(json!({"ports": (1..=200).map(range).collect::<Vec<_>>()}));
+    assert_eq!(count(&service), 4096);
+    assert_eq!(built.warnings.len(), 1, "{:?}", built.warnings);
+    assert!(built.warnings[0].contains("4096"), "{:?}", built.warnings);
+    let (_, built) = web(json!({"ports": vec!["x"; 10_000]}));
+    assert_eq!(built.warnings.len(), 4097);
+}
+
+#[test]
 fn labels_open_parts_of_the_host_that_exist() {
     let (service, built) = web(json!({"labels": {"io.balena.features.kernel-modules": "1",
         "io.resin.features.dbus": "1", "io.balena.features.supervisor-api": "1", "io.balena.features.balena-socket": "1"}}));

@@ -36,7 +36,7 @@ pub(super) fn advance(
     let missing: Vec<_> =
         wanted_services(app).filter(|(name, _)| !images.contains_key(name)).collect();
     if !missing.is_empty() {
-        return fetch(observed, target, uuid, app, &sorted, &missing);
+        return fetch(observed, target, uuid, &sorted, &missing);
     }
 
     let mut guarded = Plan::default();
@@ -63,7 +63,7 @@ pub(super) fn advance(
             }
         }
     }
-    let mut plan = guard(observed, uuid, app.force, guarded);
+    let mut plan = guard(observed, target, uuid, guarded);
     plan.merge(free);
     if plan.is_converged() {
         plan.merge(release(observed, uuid));
@@ -72,10 +72,10 @@ pub(super) fn advance(
 }
 
 /// Plans the next phase of an app that should not be here: its data goes with it.
-pub(super) fn remove(observed: &Observed, uuid: &AppUuid) -> Plan {
+pub(super) fn remove(observed: &Observed, target: &Target, uuid: &AppUuid) -> Plan {
     let containers: Containers = observed.containers_of(uuid).collect();
     if !containers.is_empty() {
-        return guard(observed, uuid, false, retire(&containers));
+        return guard(observed, target, uuid, retire(&containers));
     }
     let mut plan = Plan::default();
     for (network, of) in &observed.networks {
@@ -144,7 +144,6 @@ fn fetch(
     observed: &Observed,
     target: &Target,
     uuid: &AppUuid,
-    app: &TargetApp,
     sorted: &Sorted,
     missing: &[(&ServiceName, &TargetService)],
 ) -> Plan {
@@ -153,7 +152,7 @@ fn fetch(
         let old = sorted.unwanted.get(name);
         let part = match (service.strategy, old) {
             (UpdateStrategy::KillThenDownload | UpdateStrategy::DeleteThenDownload, Some(old)) => {
-                guard(observed, uuid, app.force, retire(old))
+                guard(observed, target, uuid, retire(old))
             }
             (UpdateStrategy::DeleteThenDownload, None) => reclaim(observed, target),
             _ => Plan::default(),
@@ -201,10 +200,11 @@ fn hands_over(observed: &Observed, app: &TargetApp, sorted: &Sorted, name: &Serv
 /// new one's name.
 fn make_way(app: &TargetApp, sorted: &Sorted, name: &ServiceName, old: &Containers) -> Plan {
     match sorted.wanted.get(name) {
-        Some((_, new)) if new.has_taken_over => retire(old),
-        Some((_, new)) if new.status != ContainerStatus::Created => {
-            Plan::waiting(Wait::HandOver(name.clone()))
-        }
+        // One that still waits for its start has taken nothing over, whatever a file or a clock says.
+        Some((_, new)) if new.status != ContainerStatus::Created => match new.has_taken_over {
+            true => retire(old),
+            false => Plan::waiting(Wait::HandOver(name.clone())),
+        },
         _ => {
             let taken = &app.services[name].container_name;
             let in_the_way = old.iter().filter(|(_, container)| &container.name == taken);
@@ -375,14 +375,20 @@ fn is_met(app: &TargetApp, sorted: &Sorted, on: &ServiceName, condition: Conditi
 }
 
 /// Lets disruptive steps through when the app's locks are held by this supervisor.
-fn guard(observed: &Observed, uuid: &AppUuid, force: bool, plan: Plan) -> Plan {
+fn guard(observed: &Observed, target: &Target, uuid: &AppUuid, plan: Plan) -> Plan {
     if plan.steps.is_empty() {
         return plan;
     }
+    let force = target.breaks_locks(uuid);
     match observed.locks_of(uuid) {
         Locks::Ours => plan,
         Locks::Theirs if !force => Plan::waiting(Wait::UpdateLock(uuid.clone())),
-        Locks::Free | Locks::Theirs => Plan::of(Step::TakeLocks { app: uuid.clone(), force }),
+        Locks::Free | Locks::Theirs => {
+            let here = observed.containers_of(uuid).map(|(_, container)| &container.service);
+            let wanted = target.apps.get(uuid).into_iter().flat_map(|app| app.services.keys());
+            let services = here.chain(wanted).cloned().collect();
+            Plan::of(Step::TakeLocks { app: uuid.clone(), services, force })
+        }
     }
 }
 

@@ -158,13 +158,14 @@ prop_compose! {
 
 prop_compose! {
     /// What is left of up to three targets that were worked on and given up, somewhere in the
-    /// middle of a round, plus containers that ended by themselves.
+    /// middle of a round, plus containers that ended by themselves, perhaps after a reboot.
     pub(crate) fn any_device()(
         targets in prop::collection::vec((any_target(), 0..30usize), 0..4),
         done in prop::collection::vec(any::<bool>(), 64),
         ended in prop::collection::vec(any::<bool>(), 16),
         spare in prop::collection::vec(prop::sample::select(vec!["v1", "v9"]), 0..2),
         foreign in any::<bool>(),
+        reboots in any::<bool>(),
     ) -> Device {
         let mut device = Device::default();
         let mut done = done.into_iter().cycle();
@@ -188,6 +189,9 @@ prop_compose! {
         }
         if foreign {
             device.pull(&ImageKey("foreign".to_owned()), false);
+        }
+        if reboots {
+            device.reboot();
         }
         device
     }

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::locks;
 use crate::state::ContainerStatus;
-use world::{HOST, World, device, image, weather};
+use world::{HOST, World, bare_device, device, image, weather};
 
 #[tokio::test(start_paused = true)]
 async fn a_release_is_installed_in_order_and_updated() {
@@ -149,6 +149,89 @@ async fn a_step_that_fails_is_tried_again_and_holds_nothing_else_up() {
     assert_eq!(pulled, 2, "the other images came");
     world.engine.offer_image(&image("web1"), Default::default(), &[1]);
     world.settled().await;
+}
+
+fn handing_over(web: &str) -> serde_json::Value {
+    let mut services = weather(web);
+    services["web"]["composition"] = serde_json::json!({});
+    services["web"]["labels"] = serde_json::json!({
+        "io.balena.update.strategy": "hand-over",
+        "io.balena.update.handover-timeout": "60000",
+    });
+    services
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hand_over_lasts_its_time_from_the_start_of_the_new_container() {
+    let world = World::new();
+    world.want("c1", handing_over("web1"));
+    world.settled().await;
+    let old = world.id_of("web").await;
+    // By the engine's clock every container is years old, as on a device whose clock is set late.
+    let before = Instant::now();
+    world.want("c2", handing_over("web2"));
+    let waits = |status: &Status| status.plan.waits.iter().any(|w| matches!(w, Wait::HandOver(_)));
+    let mut status = world.status.subscribe();
+    status.wait_for(|status| waits(status) || status.is_settled()).await.unwrap();
+    let here = status.borrow().observed.containers.get(&ContainerId(old.clone())).cloned();
+    assert!(here.is_some_and(|old| old.status.is_running()), "the old one runs beside the new");
+    world.settled().await;
+    assert!(before.elapsed() >= Duration::from_secs(60), "{:?}", before.elapsed());
+    assert_ne!(world.id_of("web").await, old);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_reboot_every_service_may_take_its_lock_again() {
+    use std::os::unix::fs::PermissionsExt;
+    let mut world = World::new();
+    world.want("c1", weather("web1"));
+    world.settled().await;
+    let id = world.id_of("once").await;
+    world.engine.exit(&id, 0);
+    world.crash().await;
+    world.lose_locks().await;
+    world.boot();
+    world.settled().await;
+    for service in ["web", "db", "once"] {
+        let dir = world.path().join("locks/services/7").join(service);
+        let mode = std::fs::metadata(&dir).unwrap().permissions().mode() & 0o7777;
+        assert_eq!(mode, 0o1777, "{service}: {mode:o}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_app_whose_containers_ended_before_a_reboot_can_go() {
+    let mut world = World::new();
+    // The one that the engine does not start again.
+    world.want("c1", serde_json::json!({"once": weather("web1")["once"]}));
+    world.settled().await;
+    let id = world.id_of("once").await;
+    world.engine.exit(&id, 0);
+    world.crash().await;
+    world.lose_locks().await;
+    world.want_device(&bare_device());
+    world.boot();
+    let is_over = |status: &Status| status.is_settled() || status.round > 500;
+    world.status.subscribe().wait_for(is_over).await.unwrap();
+    assert_eq!(world.containers().await, [], "{:?}", world.status.borrow().plan);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_override_counts_for_an_app_that_is_to_go() {
+    for is_forced in [false, true] {
+        let world = World::new();
+        world.want("c1", weather("web1"));
+        world.settled().await;
+        std::fs::write(world.path().join("locks/services/7/db/updates.lock"), "").unwrap();
+        world.memory.wish(|wishes| match is_forced {
+            true => assert!(wishes.force.insert("app1".parse().unwrap())),
+            false => wishes.override_locks = true,
+        });
+        world.want_device(&bare_device());
+        world.settled().await;
+        assert_eq!(world.containers().await, []);
+        assert!(world.memory.wishes().force.is_empty(), "the wish ends with the app");
+    }
 }
 
 /// What goes wrong, and when.

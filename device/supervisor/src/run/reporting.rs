@@ -7,6 +7,7 @@ use std::time::Duration;
 use minke_common_model::reported_state::DeviceReport;
 use minke_device_cloud_client::{ConfigFile, SoftwareVersions};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use crate::api_keys::ApiKeys;
 use crate::device_view::DeviceView;
@@ -36,7 +37,9 @@ impl Reporting {
     pub async fn run(mut self) {
         let mut applied = Applied::new();
         let mut metrics = Metrics::default();
-        let mut base = self.base(&mut metrics);
+        let mut base = self.base(&mut metrics, None);
+        // One at a time: a name server that is silent holds up this address and nothing else.
+        let mut lookups = JoinSet::from_iter([find_address(self.config.clone())]);
         let mut tick = tokio::time::interval(METRICS_INTERVAL);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         tick.tick().await;
@@ -47,14 +50,21 @@ impl Reporting {
                 changed = self.status.changed() => if changed.is_err() { return },
                 changed = self.progress.changed() => if changed.is_err() { return },
                 changed = self.view.changed() => if changed.is_err() { return },
-                _ = tick.tick() => base = self.base(&mut metrics),
+                Some(found) = lookups.join_next(), if !lookups.is_empty() => {
+                    base.ip_address = found.ok().flatten();
+                }
+                _ = tick.tick() => {
+                    base = self.base(&mut metrics, base.ip_address.take());
+                    if lookups.is_empty() {
+                        lookups.spawn(find_address(self.config.clone()));
+                    }
+                }
             }
         }
     }
 
     /// What the device is, apart from its apps.
-    fn base(&self, metrics: &mut Metrics) -> DeviceReport {
-        let endpoint = self.config.get().endpoint().map(str::to_owned);
+    fn base(&self, metrics: &mut Metrics, ip_address: Option<String>) -> DeviceReport {
         let mut other = serde_json::Map::new();
         if self.view.borrow().config.hardware_metrics {
             other = metrics.sample(&self.data);
@@ -67,7 +77,7 @@ impl Reporting {
             supervisor_version: Some(self.versions.supervisor.clone()),
             api_port: Some(self.listen_port),
             api_secret: Some(self.keys.global()),
-            ip_address: endpoint.and_then(|endpoint| host::address_towards(&endpoint)),
+            ip_address,
             mac_address: Some(host::mac_addresses()),
             other,
             ..DeviceReport::default()
@@ -98,4 +108,8 @@ impl Reporting {
             is_new
         });
     }
+}
+
+async fn find_address(config: ConfigFile) -> Option<String> {
+    host::address_towards(config.get().endpoint()?).await
 }

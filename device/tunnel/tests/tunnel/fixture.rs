@@ -26,7 +26,7 @@ pub const UUID: &str = "0123456789abcdef0123456789abcdef";
 pub const KEY: &str = "device-key";
 pub const SUPERVISOR_KEY: &str = "supervisor-key";
 /// Nothing here takes this long; what does has failed.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits for `future`; a test never hangs.
 pub async fn soon<T>(future: impl Future<Output = T>) -> T {

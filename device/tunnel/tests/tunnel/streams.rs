@@ -3,7 +3,7 @@
 use minke_cloud_tunnel::OpenError;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::fixture::{Device, Server, UUID, exchange, reverse, service, soon};
+use crate::fixture::{Device, KEY, Server, UUID, exchange, reverse, service, soon};
 
 #[tokio::test]
 async fn look_reaches_the_supervisor_with_its_key() {
@@ -49,6 +49,32 @@ async fn port_48484_is_the_supervisor_wherever_it_listens() {
     let mut answer = Vec::new();
     soon(stream.read_to_end(&mut answer)).await.unwrap();
     assert!(answer.starts_with(b"HTTP/1.1 401"), "{}", String::from_utf8_lossy(&answer));
+    device.stop().await;
+}
+
+#[tokio::test]
+async fn a_supervisor_is_found_on_the_port_that_config_json_names() {
+    let server = Server::start().await;
+    let mut port = 0;
+    let nobody = ([127, 0, 0, 1], 1).into();
+    let mut device = Device::start_with(nobody, KEY, |options| {
+        port = options.supervisor.port();
+        options.supervisor.set_port(0);
+    })
+    .await;
+    device.write_config(&serde_json::json!({
+        "apiEndpoint": format!("http://{}", server.address), "uuid": UUID, "deviceApiKey": KEY,
+        "deviceId": 1, "registered_at": 1, "listenPort": port,
+    }));
+    device.until_looked(1).await;
+    let mut stream = soon(server.hub.open_tcp(UUID, 48484)).await.unwrap();
+    stream
+        .write_all(b"GET /nothing HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        .await
+        .unwrap();
+    let mut answer = Vec::new();
+    soon(stream.read_to_end(&mut answer)).await.unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 404"), "{}", String::from_utf8_lossy(&answer));
     device.stop().await;
 }
 

@@ -173,6 +173,46 @@ proptest! {
     }
 
     #[test]
+    fn a_lock_that_does_not_count_holds_up_nothing(
+        mut device in any_device(),
+        mut target in any_target(),
+    ) {
+        let apps = device.observed.containers.values().map(|container| container.app.clone());
+        device.observed.locks = apps.map(|app| (app, Locks::Theirs)).collect();
+        target.override_locks = true;
+        target.apps.values_mut().for_each(|app| app.force = true);
+        work(&mut device, &target, |_, _| Ok(()))?;
+        // An app that was as it should be was not touched, nor its locks.
+        device.observed.locks.retain(|_, locks| *locks != Locks::Theirs);
+        assert_reached(&device, &target)?;
+    }
+
+    #[test]
+    fn images_that_nobody_wants_go_also_when_nothing_else_can_be_done(
+        mut device in any_device(),
+        target in any_target(),
+        is_locked in any::<bool>(),
+    ) {
+        if is_locked {
+            let apps = device.observed.containers.values().map(|container| container.app.clone());
+            device.observed.locks = apps.map(|app| (app, Locks::Theirs)).collect();
+        }
+        for _ in 0..ROUNDS {
+            for step in plan(&device.observed, &target).steps {
+                // The disk is full: no pull ends.
+                if !matches!(step, Step::PullImage { .. }) {
+                    device.apply(&step, &target);
+                }
+            }
+            device.time_passes();
+        }
+        for (id, image) in device.observed.images.iter().filter(|(_, image)| image.is_ours) {
+            let is_needed = device.observed.uses_image(id) || target.wants_image(image);
+            prop_assert!(is_needed, "garbage: {image:?}");
+        }
+    }
+
+    #[test]
     fn what_ended_by_itself_stays_ended(mut device in any_device(), target in any_target()) {
         work(&mut device, &target, |device, plan| {
             for step in &plan.steps {

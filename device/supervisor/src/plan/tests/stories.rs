@@ -63,10 +63,9 @@ fn download_then_kill_keeps_the_old_container_until_the_image_is_here() {
          take the update locks of app app1\n\
          stop service web\n\
          remove service web\n\
-         create service web\n\
+         remove image local v1 | create service web\n\
          start service web\n\
-         release the update locks of app app1\n\
-         remove image local v1"
+         release the update locks of app app1"
     );
 }
 
@@ -78,11 +77,10 @@ fn kill_then_download_and_delete_then_download_free_memory_and_disk_first() {
         "take the update locks of app app1\n\
          stop service web\n\
          remove service web\n\
-         pull image host/v2:1\n\
+         pull image host/v2:1 | remove image local v1\n\
          create service web\n\
          start service web\n\
-         release the update locks of app app1\n\
-         remove image local v1"
+         release the update locks of app app1"
     );
     assert_eq!(
         story(&mut device, &one(UpdateStrategy::DeleteThenDownload, 3, "v3")),
@@ -108,9 +106,63 @@ fn hand_over_starts_the_new_container_before_it_stops_the_old() {
          start service web\n\
          stop service web\n\
          remove service web\n\
-         release the update locks of app app1\n\
-         remove image local v1"
+         remove image local v1 | release the update locks of app app1"
     );
+}
+
+#[test]
+fn hand_over_does_not_end_while_the_new_container_waits_for_its_start() {
+    let of = |version, image| {
+        let mut web = TargetService { strategy: UpdateStrategy::HandOver, ..service(image, 1) };
+        web.depends_on.insert(service_name("db"), Condition::Healthy);
+        target(vec![target_app(1, version, vec![("web", web), ("db", service("db", 1))])])
+    };
+    let mut device = running(&of(1, "v1"));
+    let containers = device.observed.containers.values_mut();
+    for db in containers.filter(|c| c.service == service_name("db")) {
+        db.status = ContainerStatus::Running { is_healthy: false };
+    }
+    let target = of(2, "v2");
+    story(&mut device, &target);
+    let mut web: Vec<_> = device
+        .observed
+        .containers
+        .values()
+        .filter(|c| c.service == service_name("web"))
+        .map(|c| (c.image.0.as_str(), c.status))
+        .collect();
+    web.sort_unstable();
+    let running = ContainerStatus::Running { is_healthy: true };
+    assert_eq!(web, [("local v1", running), ("local v2", ContainerStatus::Created)]);
+    let wait = Wait::Dependency { service: service_name("web"), on: service_name("db") };
+    assert!(plan(&device.observed, &target).waits.contains(&wait));
+}
+
+#[test]
+fn a_release_that_never_ran_makes_room_for_the_next() {
+    let strategy = UpdateStrategy::DownloadThenKill;
+    let mut device = running(&one(strategy, 1, "v1"));
+    device.observed.locks.insert(app_uuid(1), Locks::Theirs);
+    assert_eq!(story(&mut device, &one(strategy, 2, "v2")), "pull image host/v2:1");
+    assert_eq!(
+        story(&mut device, &one(strategy, 3, "v3")),
+        "pull image host/v3:1 | remove image local v2"
+    );
+}
+
+#[test]
+fn an_app_that_is_to_go_is_locked_by_the_services_that_are_here() {
+    let mut device = running(&one(UpdateStrategy::DownloadThenKill, 1, "v1"));
+    for container in device.observed.containers.values_mut() {
+        container.status = ContainerStatus::Exited { code: 0 };
+    }
+    device.reboot();
+    let taken = Step::TakeLocks {
+        app: app_uuid(1),
+        services: BTreeSet::from([service_name("web")]),
+        force: false,
+    };
+    assert_eq!(plan(&device.observed, &Target::default()).steps, BTreeSet::from([taken]));
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! A device in memory: the planner's only contact with cause and effect.
 
+use std::collections::BTreeSet;
+
 use minke_common_model::ids::{AppUuid, ServiceName};
 
 use crate::state::*;
@@ -17,6 +19,8 @@ pub(crate) fn service_name(name: &str) -> ServiceName {
 pub(crate) struct Device {
     pub observed: Observed,
     pub clock: i64,
+    /// The directories of locks: without one nothing can be locked.
+    pub lock_directories: BTreeSet<(AppUuid, ServiceName)>,
 }
 
 impl Device {
@@ -26,13 +30,28 @@ impl Device {
         image.is_ours = is_ours;
     }
 
-    /// New containers that run beside old ones get to take over.
+    /// Every container has had the time of a hand-over, also one that still waits for its start.
     pub fn time_passes(&mut self) {
         self.clock += 1;
         for container in self.observed.containers.values_mut() {
-            if container.status != ContainerStatus::Created {
-                container.has_taken_over = true;
-            }
+            container.has_taken_over = true;
+        }
+    }
+
+    /// Locks are forgotten, and their directories: the engine makes those of what it starts.
+    pub fn reboot(&mut self) {
+        self.observed.locks.clear();
+        let containers = self.observed.containers.values();
+        let running = containers.filter(|container| container.status.is_running());
+        self.lock_directories = running.map(|c| (c.app.clone(), c.service.clone())).collect();
+    }
+
+    fn take_locks(&mut self, app: &AppUuid, services: &BTreeSet<ServiceName>, force: bool) {
+        let directories = services.iter().map(|service| (app.clone(), service.clone()));
+        self.lock_directories.extend(directories);
+        let has_directory = self.lock_directories.iter().any(|(of, _)| of == app);
+        if has_directory && (self.observed.locks_of(app) != Locks::Theirs || force) {
+            self.observed.locks.insert(app.clone(), Locks::Ours);
         }
     }
 
@@ -67,11 +86,7 @@ impl Device {
             Step::RemoveVolume(key) => {
                 observed.volumes.remove(key);
             }
-            Step::TakeLocks { app, force } => {
-                if observed.locks_of(app) != Locks::Theirs || *force {
-                    observed.locks.insert(app.clone(), Locks::Ours);
-                }
-            }
+            Step::TakeLocks { app, services, force } => self.take_locks(app, services, *force),
             Step::ReleaseLocks(app) => {
                 observed.locks.remove(app);
             }
@@ -137,5 +152,6 @@ impl Device {
             has_taken_over: false,
         };
         observed.containers.insert(ContainerId(id), container);
+        self.lock_directories.insert((app.clone(), service.clone()));
     }
 }

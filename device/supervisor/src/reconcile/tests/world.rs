@@ -1,6 +1,7 @@
 //! A device in memory: an engine, a directory, and a supervisor that can die and come back.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,6 +53,12 @@ pub(crate) fn device(commit: &str, services: Value) -> DeviceTarget {
     let body = json!({"aabb": {"name": "d", "config": {}, "apps": {"app1": {"id": 7, "name": "weather",
         "releases": {commit: {"id": 9, "services": services, "networks": {}, "volumes": {"data": {}}}}}}}});
     DeviceTarget::parse(body.to_string().as_bytes(), &"aabb".parse().unwrap()).unwrap().device
+}
+
+/// A device that should run nothing.
+pub(crate) fn bare_device() -> DeviceTarget {
+    let body = json!({"aabb": {"name": "d", "config": {}, "apps": {}}}).to_string();
+    DeviceTarget::parse(body.as_bytes(), &"aabb".parse().unwrap()).unwrap().device
 }
 
 impl World {
@@ -112,6 +119,21 @@ impl World {
         if let Some(task) = self.task.take() {
             task.abort();
             let _ = task.await;
+        }
+    }
+
+    /// What a reboot does to the directory of the locks: it comes back empty, and the engine makes
+    /// what running containers mount, for root alone.
+    pub async fn lose_locks(&self) {
+        let root = self.path().join("locks");
+        std::fs::remove_dir_all(&root).unwrap();
+        for container in self.engine.containers(&[]).await.unwrap() {
+            if container.state == "running" {
+                let service = &container.labels["io.balena.service-name"];
+                let dir = root.join("services/7").join(service);
+                std::fs::create_dir_all(&dir).unwrap();
+                std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o755)).unwrap();
+            }
         }
     }
 
