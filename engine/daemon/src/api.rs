@@ -24,11 +24,11 @@ mod verify;
 pub(crate) mod versions;
 mod volumes;
 
-use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use axum::response::IntoResponse;
 use axum::routing::{delete, get, post};
+use axum::{Extension, Router};
 use hyper::body::Incoming;
 use tower_service::Service;
 
@@ -81,12 +81,13 @@ pub(crate) async fn answer(request: Request<Incoming>, gate: Gate) -> Response<B
 
 /// Every path, without the version.
 pub(crate) async fn router(daemon: &Daemon) -> Result<Router> {
+    let builder = build::open(daemon).await?;
     let router = Router::new()
         .route("/version", get(system::version))
         .route("/info", get(system::info))
         .route("/events", get(events::events))
         .route("/auth", post(auth::auth))
-        .route("/system/df", get(system::disk_usage))
+        .route("/system/df", get(system::disk_usage).layer(Extension(builder.clone())))
         .route("/commit", post(commit::commit))
         .route("/distribution/{*rest}", get(auth::distribution))
         .merge(refused::routes())
@@ -103,7 +104,7 @@ pub(crate) async fn router(daemon: &Daemon) -> Result<Router> {
         .route("/volumes/prune", post(volumes::prune))
         .route("/volumes/{name}", get(volumes::inspect).delete(volumes::remove).put(refused::swarm))
         .with_state(daemon.clone())
-        .merge(build::router(daemon).await?)
+        .merge(crate::build::router(builder))
         .fallback(no_such_page)
         .method_not_allowed_fallback(no_such_page);
     Ok(router)

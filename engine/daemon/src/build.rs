@@ -24,6 +24,7 @@ mod cancel;
 mod changes;
 mod commit;
 mod config;
+mod confine;
 mod container;
 mod content;
 mod context;
@@ -36,6 +37,7 @@ mod http;
 mod mounts;
 mod output;
 mod owners;
+mod program;
 mod request;
 mod run;
 mod runner;
@@ -45,12 +47,14 @@ mod stages;
 mod state;
 mod steps;
 mod tree;
+mod usage;
 mod walk;
 mod work;
 
 #[cfg(test)]
 mod tests;
 
+pub(crate) use archive::{ForStore, plain};
 pub(crate) use changes::with_changes;
 pub(crate) use container::StepContainers;
 pub(crate) use fetch::client as http_client;

@@ -106,27 +106,49 @@ fn mount_by_text(
     settings: &[Setting],
     volatile: bool,
 ) -> std::result::Result<(), Errno> {
-    let options = options(overlay, settings, volatile, rustix::param::page_size())?;
-    rustix::mount::mount(
+    let page = rustix::param::page_size();
+    let mut open = Vec::new();
+    let options = match options(overlay, overlay.lower, settings, volatile, page) {
+        Err(Errno::TOOBIG) => {
+            open = open_layers(overlay.lower)?;
+            options(overlay, &names_of(&open), settings, volatile, page)?
+        }
+        options => options?,
+    };
+    let mounted = rustix::mount::mount(
         "overlay",
         overlay.target,
         "overlay",
         rustix::mount::MountFlags::empty(),
         Some(options.as_c_str()),
-    )
+    );
+    // The names of the layers were good for as long as they were open.
+    drop(open);
+    mounted
+}
+
+fn open_layers(layers: &[PathBuf]) -> std::result::Result<Vec<OwnedFd>, Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    layers.iter().map(|layer| rustix::fs::open(layer, flags, Mode::empty())).collect()
+}
+
+/// What the kernel finds open layers by. Layers' own paths are about a hundred bytes each, of which a page
+/// holds forty; of these it holds two hundred.
+fn names_of(open: &[OwnedFd]) -> Vec<PathBuf> {
+    open.iter().map(|layer| format!("/proc/self/fd/{}", layer.as_raw_fd()).into()).collect()
 }
 
 /// The options as text. The kernel takes a page of it and drops the rest, which might be the upper
-/// directory: too many layers are an error. Where there is no room for the settings alone, an overlay
-/// with the kernel's defaults is better than none.
+/// directory: too much is an error.
 fn options(
     overlay: &Overlay<'_>,
+    lower: &[PathBuf],
     settings: &[Setting],
     volatile: bool,
     page: usize,
 ) -> std::result::Result<CString, Errno> {
     let mut options = b"lowerdir=".to_vec();
-    for (index, layer) in overlay.lower.iter().enumerate() {
+    for (index, layer) in lower.iter().enumerate() {
         if index > 0 {
             options.push(b':');
         }
@@ -139,10 +161,8 @@ fn options(
     if volatile {
         options.extend_from_slice(b",volatile");
     }
-    let settings: String =
-        settings.iter().map(|(name, value)| format!(",{name}={value}")).collect();
-    if options.len() + settings.len() < page {
-        options.extend_from_slice(settings.as_bytes());
+    for (name, value) in settings {
+        options.extend_from_slice(format!(",{name}={value}").as_bytes());
     }
     if options.len() >= page {
         return Err(Errno::TOOBIG);
@@ -276,18 +296,32 @@ mod tests {
     #[test]
     fn text_that_the_kernel_would_cut_off_is_not_given_to_it() {
         let place = Place::new();
-        let text = |settings: &[Setting], page| {
-            let text = place.with(|overlay| options(overlay, settings, true, page));
-            text.map(|text| text.into_string().unwrap())
-        };
-        let long = text(&OFF, 4096).unwrap();
-        assert!(long.ends_with("/work,volatile,redirect_dir=off,metacopy=off,index=off"), "{long}");
-        assert_eq!(text(&OFF, long.len() + 1), Ok(long.clone()));
-        let short = text(&[], 4096).unwrap();
-        assert!(short.ends_with("/work,volatile"), "{short}");
-        assert_eq!(text(&OFF, long.len()), Ok(short.clone()));
-        assert_eq!(text(&OFF, short.len() + 1), Ok(short.clone()));
-        assert_eq!(text(&OFF, short.len()), Err(Errno::TOOBIG));
+        let text = |page| place.with(|overlay| options(overlay, overlay.lower, &OFF, true, page));
+        let whole = text(4096).unwrap().into_string().unwrap();
+        let end = "/work,volatile,redirect_dir=off,metacopy=off,index=off";
+        assert!(whole.ends_with(end), "{whole}");
+        assert!(text(whole.len() + 1).is_ok());
+        assert_eq!(text(whole.len()), Err(Errno::TOOBIG));
+    }
+
+    /// The names that layers have in a store, and as many as an image may have.
+    #[test]
+    fn kernels_that_take_text_alone_take_as_many_layers() {
+        let place = Place::new();
+        let lower: Vec<PathBuf> = (0..125)
+            .map(|n| place.0.path().join(format!("images/layers/{n:064x}/fs")))
+            .inspect(|layer| std::fs::create_dir_all(layer).unwrap())
+            .collect();
+        std::fs::write(lower[0].join("top"), "").unwrap();
+        std::fs::write(lower[124].join("bottom"), "").unwrap();
+        let mounted = place.with(|overlay| {
+            let overlay = Overlay { lower: &lower, ..*overlay };
+            mount_by_text(&overlay, &OFF, false)
+        });
+        assert_eq!(mounted, Ok(()));
+        for name in ["top", "bottom"] {
+            assert!(place.0.path().join("target").join(name).exists(), "{name}");
+        }
     }
 
     #[test]

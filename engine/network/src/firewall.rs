@@ -176,6 +176,11 @@ fn table_script(
     uplinks: &[String],
 ) {
     let word = family.word();
+    // Where an answer to ::1 cannot come in, nothing is translated: who tries it is refused at once.
+    let own = match family == Family::Ip6 && sysctl::filters_bridges6() {
+        true => "ip6 daddr ::1 return\n",
+        false => "",
+    };
     // Who is on the same link can send to 127.0.0.1. The kernel drops that only after the translation,
     // and for IPv6 before it.
     let foreign =
@@ -196,7 +201,7 @@ type nat hook prerouting priority -100; policy accept;
 }}
 chain output {{
 type nat hook output priority -100; policy accept;
-fib daddr type local jump publish
+{own}fib daddr type local jump publish
 }}"
     );
     protection(script, family, networks);

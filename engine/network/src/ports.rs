@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 
-use crate::NetworkError;
 use crate::document::{Port, Protocol};
+use crate::{NetworkError, sysctl};
 
 /// Where a port is chosen if none is asked for: the kernel's range of ephemeral ports.
 const FIRST: u16 = 32768;
@@ -34,6 +34,11 @@ pub(crate) fn choose(wanted: &[Port], taken: &mut Taken) -> Result<Vec<Port>, Ne
     for port in wanted {
         if port.container_port == 0 {
             return Err(NetworkError::Invalid { what: "container port", value: "0".to_owned() });
+        }
+        if port.host_address == Some(Ipv6Addr::LOCALHOST.into()) && sysctl::filters_bridges6() {
+            let value = "::1 (this host passes what bridges carry to its packet filter; set \
+                         net.bridge.bridge-nf-call-ip6tables=0, or publish at 127.0.0.1)";
+            return Err(NetworkError::Invalid { what: "host address", value: value.to_owned() });
         }
         let host_port = choose_one(port, taken)?;
         let given = Port { host_port, host_port_end: None, ..port.clone() };

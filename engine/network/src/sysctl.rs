@@ -57,6 +57,13 @@ pub(crate) fn has_ipv6() -> bool {
     parameter6("all", "forwarding").exists()
 }
 
+/// Whether what passes a bridge also passes the packet filter. Translations are then undone on the way into
+/// the bridge, and the kernel refuses what it finds to come in for `::1`.
+pub(crate) fn filters_bridges6() -> bool {
+    fs::read_to_string("/proc/sys/net/bridge/bridge-nf-call-ip6tables")
+        .is_ok_and(|text| text.trim() == "1")
+}
+
 /// Whether the host forwards anyway.
 pub(crate) fn forwards_globally() -> bool {
     fs::read_to_string("/proc/sys/net/ipv4/ip_forward").is_ok_and(|text| text.trim() == "1")

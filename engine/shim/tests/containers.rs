@@ -44,9 +44,14 @@ fn output_goes_to_clients_and_log_and_the_exit_is_recorded() {
 
 #[test]
 fn nothing_is_left_behind() {
-    let mut container = Container::new("sleep 1000 & exit 0");
+    let mut container = Container::new("sleep 1000 & read go; exit 0");
+    container.config.stdin = true;
     container.run();
     let directories = cgroup::listed(&container.shim_dir());
+    assert!(!directories.is_empty() && directories.iter().all(|directory| directory.exists()));
+    let mut attached = container.client();
+    attached.attach("");
+    attached.send(&Request::Stdin(b"go\n".to_vec()));
     container.finish();
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
     assert!(!mounts.contains(container.dir.path().to_str().unwrap()), "{mounts}");

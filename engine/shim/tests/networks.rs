@@ -182,10 +182,10 @@ fn a_published_port_answers_everywhere_and_nothing_is_left() {
         for place in
             ways.into_iter().chain(["192.0.2.10:8080".into(), format!("{}:8080", record.gateway)])
         {
-            let (out, code) = inside(&other, &format!("timeout 3 wget -q -O - http://{place}/"));
+            let (out, code) = inside(&other, &format!("timeout 20 wget -q -O - http://{place}/"));
             assert_eq!((out.as_str(), code), ("hello-from-container\n", 0), "{place}");
         }
-        let (out, _) = inside(&server, "timeout 3 wget -q -O - http://192.0.2.10:8080/");
+        let (out, _) = inside(&server, "timeout 20 wget -q -O - http://192.0.2.10:8080/");
         assert_eq!(out, "hello-from-container\n", "hairpin");
         // The host's own 127.0.0.1 is not reachable from a container that routes there.
         let secret = TcpListener::bind("127.0.0.1:7777").unwrap();
@@ -271,7 +271,7 @@ fn networks_are_apart_unless_something_is_published() {
         fetch((at_a.address, 80));
         let direct = format!("timeout 1 wget -q -O - http://{}/", at_a.address);
         assert_ne!(inside(&b, &direct).1, 0, "another network's container is not reached");
-        assert_eq!(inside(&b, "timeout 5 wget -q -O - http://192.0.2.10:8081/").1, 0);
+        assert_eq!(inside(&b, "timeout 20 wget -q -O - http://192.0.2.10:8081/").1, 0);
         assert_ne!(inside(&b, "nslookup a 127.0.0.11").1, 0, "nor is its name known");
         // A second network joins it, while it runs.
         networks
@@ -283,7 +283,7 @@ fn networks_are_apart_unless_something_is_published() {
             })
             .await
             .unwrap();
-        assert_eq!(inside(&b, "timeout 5 wget -q -O - http://a/").1, 0);
+        assert_eq!(inside(&b, "timeout 20 wget -q -O - http://a/").1, 0);
         networks.detach(&b.config.id, "a").await.unwrap();
         assert_ne!(inside(&b, &direct).1, 0);
         let (inner, _) = join(&networks, "inner", "i", "exec sleep 1000", vec![], &[]).await;

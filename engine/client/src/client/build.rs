@@ -1,15 +1,17 @@
-//! `POST /build`.
+//! `POST /build`, and what builds leave.
 
 use std::collections::BTreeMap;
 use std::io;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 
 use super::Client;
+use super::containers::filter_text;
 use super::images::next_line;
 use crate::Error;
-use crate::wire::{ProgressLine, RegistryAuth};
+use crate::wire::{CacheRecord, DiskUsage, ProgressLine, Pruned, RegistryAuth};
 
 /// A build of an image from a context.
 #[derive(Debug, Clone, Default)]
@@ -114,5 +116,33 @@ impl Client {
             progress(&line);
         }
         Ok(id)
+    }
+
+    /// Everything that earlier builds left for later ones.
+    pub async fn build_cache(&self) -> Result<Vec<CacheRecord>, Error> {
+        let call = self.get("/system/df".to_owned()).query("type", "build-cache");
+        let usage: DiskUsage = call.send().await?.json().await?;
+        Ok(usage.build_cache)
+    }
+
+    /// Removes what earlier builds left and no build works on: of what was not used after a time
+    /// (`None`: of everything) as much as is more than `keep` bytes, what was not used for longest first.
+    pub async fn prune_builds(
+        &self,
+        not_after: Option<SystemTime>,
+        keep: u64,
+    ) -> Result<Pruned, Error> {
+        let mut call = self.post("/build/prune".to_owned()).flag("all", true);
+        if let Some(time) = not_after {
+            // A time of before 1970 is one at which nothing was used.
+            let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+            let text = format!("{}.{:09}", since.as_secs(), since.subsec_nanos());
+            let filters = BTreeMap::from([("until".to_owned(), vec![text])]);
+            call = call.query("filters", filter_text(&filters));
+        }
+        if keep > 0 {
+            call = call.query("keep-storage", keep.to_string());
+        }
+        call.send().await?.json().await
     }
 }

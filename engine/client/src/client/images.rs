@@ -17,6 +17,13 @@ impl Client {
         self.get("/images/json".to_owned()).send().await?.json().await
     }
 
+    /// Every image, also those without a name that builds have made on their way, each with what it shares
+    /// with others.
+    pub async fn list_all_images(&self) -> Result<Vec<ImageSummary>, Error> {
+        let call = self.get("/images/json".to_owned()).flag("all", true).flag("shared-size", true);
+        call.send().await?.json().await
+    }
+
     /// One image, by name or id.
     pub async fn inspect_image(&self, name: &str) -> Result<Option<ImageDetails>, Error> {
         let call = self.get(format!("/images/{}/json", segment(name)));

@@ -50,6 +50,10 @@ pub struct ImageDetails {
     #[serde(rename = "RootFS")]
     pub root_fs: RootFs,
     pub metadata: ImageMetadata,
+    /// Only its registry can say who may have it, or it was asked for by its id. Engines say this that
+    /// build for strangers.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub private: bool,
 }
 
 /// The layers of an image: DiffIDs, base first.

@@ -209,5 +209,31 @@ pub struct Pruned {
     pub networks_deleted: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub volumes_deleted: Option<Vec<String>>,
+    /// Ids of what builds left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub caches_deleted: Option<Vec<String>>,
     pub space_reclaimed: i64,
+}
+
+/// Answer of `GET /system/df`, of which only builds are read here.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct DiskUsage {
+    #[serde(deserialize_with = "nullable")]
+    pub build_cache: Vec<CacheRecord>,
+}
+
+/// Something that builds left for later ones.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct CacheRecord {
+    #[serde(rename = "ID")]
+    pub id: String,
+    /// `regular`: what a step made; `exec.cachemount`: a directory of `RUN --mount=type=cache`.
+    #[serde(rename = "Type")]
+    pub kind: String,
+    pub description: String,
+    pub in_use: bool,
+    pub shared: bool,
+    pub size: i64,
 }

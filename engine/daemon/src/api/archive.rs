@@ -6,7 +6,6 @@
 mod changes;
 pub(super) mod inside;
 mod pack;
-mod packed;
 mod unpack;
 mod view;
 
@@ -185,7 +184,7 @@ fn receive(body: Body) -> (mpsc::Receiver<io::Result<Bytes>>, JoinHandle<()>) {
 async fn unpack(place: &Place, body: ChannelReader, how: Unpacking) -> io::Result<()> {
     let inner = place.path.clone();
     place.run(move || unpack::check(&inner)).await?;
-    let plain = tokio::task::spawn_blocking(move || packed::open(body));
+    let plain = tokio::task::spawn_blocking(move || crate::build::plain(body));
     let plain = plain.await.map_err(io::Error::other)??;
     let inner = place.path.clone();
     place.run(move || unpack::unpack(&inner, plain, &how)).await

@@ -12,7 +12,7 @@ use futures_util::StreamExt;
 use minke_engine_client::wire::{ContainerConfig, CreatedId};
 use minke_engine_images::{History, ImageConfig, ImageId, Platform};
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::archive::{self, inside::Place};
 use super::images::tell;
@@ -112,18 +112,24 @@ pub(super) async fn import(daemon: Daemon, params: Params, body: Body) -> Result
         "-" => body,
         url => download(url).await?,
     };
-    let layer = daemon.images.import_layer(reader_of(body)).await?;
+    let (reader, presence) = reader_of(body);
+    let layer = daemon.images.import_layer(build::ForStore::new(reader)).await?;
+    drop(presence);
     let now = stamp::rfc3339(stamp::now());
     config.created = Some(now.clone());
     config.rootfs.diff_ids = vec![layer.diff_id];
     config.history =
         vec![History { created: Some(now), comment: Some(message), ..History::default() }];
-    let id: ImageId = daemon.images.create_image(&config, None).await?;
-    if let Some(name) = &name {
-        daemon.images.tag(&id, name).await?;
-        tell(&daemon, "tag", &id.to_string(), &name.familiar());
-    }
-    tell(&daemon, "import", &id.to_string(), &id.to_string());
+    let made = super::containers::detached(async move {
+        let id: ImageId = daemon.images.create_image(&config, None).await?;
+        if let Some(name) = &name {
+            daemon.images.tag(&id, name).await?;
+            tell(&daemon, "tag", &id.to_string(), &name.familiar());
+        }
+        tell(&daemon, "import", &id.to_string(), &id.to_string());
+        Ok(id)
+    });
+    let id = made.await?;
     let said = line(&json!({ "status": id.to_string() }));
     let pieces = Pieces::of(|sender| async move {
         // A client that has gone does not hear it; the image is there.
@@ -132,17 +138,27 @@ pub(super) async fn import(daemon: Daemon, params: Params, body: Body) -> Result
     Ok(pieces.answer("application/json"))
 }
 
-fn reader_of(body: Body) -> ChannelReader {
+/// A body for a thread to read, for as long as somebody is present: what is dropped with the request. An
+/// address that sends a little now and then would else be read for ever, for nobody.
+fn reader_of(body: Body) -> (ChannelReader, oneshot::Sender<()>) {
     let (sender, receiver) = mpsc::channel(8);
+    let (presence, mut absence) = oneshot::channel();
     tokio::spawn(async move {
         let mut pieces = body.into_data_stream();
-        while let Some(piece) = pieces.next().await {
-            if sender.send(piece.map_err(io::Error::other)).await.is_err() {
+        loop {
+            // Both are cancel-safe. An end without an error would pass for the end of the archive.
+            let piece = tokio::select! {
+                piece = pieces.next() => piece.map(|piece| piece.map_err(io::Error::other)),
+                _ = &mut absence => Some(Err(io::Error::other("whoever asked for it has gone"))),
+            };
+            let Some(piece) = piece else { return };
+            let broken = piece.is_err();
+            if sender.send(piece).await.is_err() || broken {
                 return;
             }
         }
     });
-    ChannelReader::new(receiver)
+    (ChannelReader::new(receiver), presence)
 }
 
 /// The body behind an address; `http://` goes without saying, as in Docker.

@@ -2,7 +2,7 @@
 
 pub(super) mod list;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -74,6 +74,7 @@ fn inspect(daemon: &Daemon, name: &str) -> Result<Response<Body>> {
         repo_digests: familiar(&image.digests),
         parent: image.parent.as_ref().map(ToString::to_string).unwrap_or_default(),
         created: image.created().unwrap_or(stamp::NEVER).to_owned(),
+        comment: config.history.last().and_then(|step| step.comment.clone()).unwrap_or_default(),
         author: config.author.clone().unwrap_or_default(),
         config: run,
         architecture: config.architecture.clone(),
@@ -93,6 +94,9 @@ fn inspect(daemon: &Daemon, name: &str) -> Result<Response<Body>> {
     // Of before 1.45; compose 1.29 makes no container anew without it, whatever version it asks for.
     let mut shown = serde_json::to_value(&details).map_err(Error::system("showing the image"))?;
     shown["ContainerConfig"] = shown["Config"].clone();
+    if daemon.options.build_worker && !is_public(daemon, name, &image) {
+        shown["Private"] = true.into();
+    }
     Ok(json(&shown))
 }
 
@@ -124,6 +128,12 @@ fn history(daemon: &Daemon, name: &str) -> Result<Response<Body>> {
     Ok(json(&rows))
 }
 
+/// Whether a stranger for whom something is built may have an image by this name.
+fn is_public(daemon: &Daemon, name: &str, image: &Image) -> bool {
+    let public = name.parse().ok().and_then(|name| daemon.images.public_image(&name));
+    public.is_some_and(|public| public.id == image.id)
+}
+
 async fn tag(daemon: &Daemon, name: &str, params: &Params) -> Result<Response<Body>> {
     let image = daemon.images.image(name)?;
     let repository = params.text("repo").unwrap_or_default();
@@ -145,13 +155,13 @@ pub(super) fn tell(daemon: &Daemon, action: &str, id: &str, name: &str) {
 /// are worth an event: the rest are stacks of layers.
 fn tell_removed(
     daemon: &Daemon,
-    image: &str,
+    owner: impl Fn(&str) -> String,
     removed: &[Removed],
     known: &HashSet<ImageId>,
 ) -> Vec<DeletedImage> {
     let rows = removed.iter().map(|one| match one {
         Removed::Untagged(name) => {
-            tell(daemon, "untag", image, name);
+            tell(daemon, "untag", &owner(name), name);
             DeletedImage { untagged: Some(name.clone()), deleted: None }
         }
         Removed::Deleted(id) => {
@@ -164,6 +174,12 @@ fn tell_removed(
     rows.collect()
 }
 
+/// Every name of an image, with the image's id.
+fn names(image: &Image) -> impl Iterator<Item = (String, String)> {
+    let names = image.tags.iter().chain(&image.digests);
+    names.map(|name| (name.familiar(), image.id.to_string()))
+}
+
 pub(super) async fn remove(
     State(daemon): State<Daemon>,
     Path(name): Path<String>,
@@ -174,7 +190,7 @@ pub(super) async fn remove(
     let options = RemoveOptions { force: params.flag("force"), no_prune: params.flag("noprune") };
     let known = daemon.images.ids();
     let removed = daemon.images.remove(&name, options).await?;
-    Ok(json(&tell_removed(&daemon, &id, &removed, &known)))
+    Ok(json(&tell_removed(&daemon, |_| id.clone(), &removed, &known)))
 }
 
 pub(super) async fn prune(State(daemon): State<Daemon>, params: Params) -> Result<Response<Body>> {
@@ -187,8 +203,10 @@ pub(super) async fn prune(State(daemon): State<Daemon>, params: Params) -> Resul
             && filters.labels_pass(&image.config.config.labels)
     };
     let known = daemon.images.ids();
+    let owners: HashMap<String, String> = daemon.images.images().iter().flat_map(names).collect();
     let pruned = daemon.images.prune(dangling, wanted).await?;
-    let rows = tell_removed(&daemon, "", &pruned.removed, &known);
+    let owner = |name: &str| owners.get(name).cloned().unwrap_or_default();
+    let rows = tell_removed(&daemon, owner, &pruned.removed, &known);
     Ok(json(&Pruned {
         images_deleted: Some(rows),
         space_reclaimed: pruned.space_reclaimed as i64,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, PRAGMA};
@@ -14,6 +15,7 @@ use serde_json::{Value, json};
 
 use super::params::Params;
 use super::reply::json as reply;
+use crate::build::Builder;
 use crate::containers::document::Status;
 use crate::containers::view;
 use crate::daemon::Daemon;
@@ -205,6 +207,7 @@ fn registry_config(daemon: &Daemon) -> RegistryConfig {
 /// What everything takes on the disk.
 pub(super) async fn disk_usage(
     State(daemon): State<Daemon>,
+    Extension(builder): Extension<Builder>,
     params: Params,
 ) -> Result<Response<Body>> {
     let kinds: Vec<String> = params.all("type").map(str::to_owned).collect();
@@ -230,7 +233,7 @@ pub(super) async fn disk_usage(
             answer["Volumes"] = json!(volume_rows(&daemon)?);
         }
         if wanted("build-cache") {
-            answer["BuildCache"] = json!([]);
+            answer["BuildCache"] = json!(builder.usage());
         }
         Ok(answer)
     });

@@ -343,7 +343,7 @@ pub(super) async fn load(
             }
         });
         let progress = lines.clone();
-        let reader = ChannelReader::new(receiver);
+        let reader = crate::build::ForStore::new(ChannelReader::new(receiver));
         let loaded = daemon.images.load(reader, move |event| progress.loading(&event, quiet)).await;
         if tokio::time::timeout(unread::LONGEST, &mut feed).await.is_err() {
             feed.abort();

@@ -1,37 +1,37 @@
 //! Unpacking a tar into a tree: a build's context, or an archive that `ADD` names.
 
-mod extended;
+mod packed;
 #[cfg(test)]
 mod tests;
 
-use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::fd::{AsFd, OwnedFd};
-use std::process::{Child, ChildStdout, Command, Stdio};
-use std::rc::Rc;
+use std::os::fd::{AsFd, BorrowedFd};
 
-use flate2::read::MultiGzDecoder;
+use minke_engine_images::layer::{Entry, Kind, LayerError, TarReader, timestamps};
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, Uid, XattrFlags, chmodat, chownat, fchmod, fchown, fsetxattr,
     futimens, linkat, makedev, mknodat, symlinkat, utimensat,
 };
-use tar::{Archive, Entry, EntryType, Header};
 
-use self::extended::Extended;
+pub(crate) use self::packed::{ForStore, Packing, open, packing, plain};
 use crate::build::cancel::Cancelled;
+use crate::build::copy::CAPABILITY;
+use crate::build::fetch;
 use crate::build::owners::Owner;
-use crate::build::tree::{self, Tree};
+use crate::build::tree::{self, MAX_DEPTH, Tree};
 
-/// Bytes of one extended header.
-const MAX_EXTENDED: u64 = 64 << 10;
+/// Bytes of headers and padding that an archive may have for each entry, one with another.
+const HEADERS: u64 = 4 << 10;
+/// Most bytes after the end of an archive that are read.
+const MAX_AFTER: u64 = 16 << 20;
 
 /// How much an archive may hold.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
     /// Bytes of all files.
     pub(crate) bytes: u64,
-    /// Files, directories and links.
+    /// Files, directories and links, with the directories that only paths name.
     pub(crate) entries: u64,
     /// Bytes of one path.
     pub(crate) path: usize,
@@ -54,7 +54,7 @@ pub(crate) enum Owners {
     One(Owner),
 }
 
-/// Unpacks `source` below the directory `base` of a tree.
+/// Unpacks `source` below the directory `base` of a tree. Blocking.
 pub(crate) fn unpack(
     source: impl Read,
     into: &Tree,
@@ -63,24 +63,43 @@ pub(crate) fn unpack(
     limits: &Limits,
     cancelled: &Cancelled,
 ) -> io::Result<()> {
-    let free = into.free()?;
-    let mut unpacker =
-        Unpacker { into, base, owners, limits, cancelled, bytes: 0, entries: 0, free };
-    let taken = Rc::new(Cell::new(0));
-    let counted = Counted { source, taken: taken.clone() };
-    unpacker.run(Archive::new(counted), &taken)
+    let most = limits.bytes.saturating_add(limits.entries.saturating_mul(HEADERS));
+    let counted = Counted { source, left: most, most, cancelled };
+    // What there is too much of is said here, in a build's words.
+    let unlimited = minke_engine_images::Limits {
+        entries: u64::MAX,
+        bytes: u64::MAX,
+        ..minke_engine_images::Limits::default()
+    };
+    let mut tar = TarReader::new(counted, unlimited);
+    let mut unpacker = Unpacker { into, base, owners, limits, bytes: 0, entries: 0 };
+    unpacker.run(&mut tar)?;
+    // Only at its end an archive turns out to be whole, and a client that is still writing what comes
+    // after it would meet a closed door.
+    let mut left = MAX_AFTER;
+    while left > 0 {
+        match tar.stream.piece(left).map_err(said)? {
+            [] => break,
+            piece => left -= piece.len() as u64,
+        }
+    }
+    Ok(())
 }
 
-/// A reader that tells how much was read.
-struct Counted<R> {
+/// A reader that ends with an error: after very much, and when nobody waits any more.
+struct Counted<'a, R> {
     source: R,
-    taken: Rc<Cell<u64>>,
+    left: u64,
+    most: u64,
+    cancelled: &'a Cancelled,
 }
 
-impl<R: Read> Read for Counted<R> {
+impl<R: Read> Read for Counted<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.cancelled.check()?;
         let got = self.source.read(buffer)?;
-        self.taken.set(self.taken.get() + got as u64);
+        let left = self.left.checked_sub(got as u64);
+        self.left = left.ok_or_else(|| over(self.most, "bytes with all headers"))?;
         Ok(got)
     }
 }
@@ -90,11 +109,16 @@ struct Unpacker<'a> {
     base: &'a str,
     owners: Owners,
     limits: &'a Limits,
-    cancelled: &'a Cancelled,
     bytes: u64,
     entries: u64,
-    /// Bytes that the file system had at the beginning.
-    free: u64,
+}
+
+/// Where an entry goes.
+struct Spot<'a> {
+    /// The clean path in the tree.
+    path: &'a str,
+    parent: BorrowedFd<'a>,
+    name: &'a str,
 }
 
 fn invalid(what: String) -> io::Error {
@@ -106,108 +130,132 @@ pub(crate) fn over(limit: u64, what: &str) -> io::Error {
     invalid(format!("more than {limit} {what}; that is the limit"))
 }
 
+/// What is wrong with an archive, or why no more of it came.
+fn said(error: LayerError) -> io::Error {
+    match error {
+        LayerError::Io { source, .. } | LayerError::Read(source) => source,
+        other => io::Error::new(io::ErrorKind::InvalidData, other),
+    }
+}
+
 impl Unpacker<'_> {
-    fn run<R: Read>(&mut self, mut archive: Archive<R>, taken: &Cell<u64>) -> io::Result<()> {
-        let mut extended = Extended::default();
-        let mut end = None;
-        for entry in archive.entries()?.raw(true) {
-            self.cancelled.check()?;
-            let mut entry = match entry {
+    fn run<R: Read>(&mut self, tar: &mut TarReader<R>) -> io::Result<()> {
+        let mut raw = Vec::new();
+        while let Some(entry) = tar.entry(&mut raw).map_err(said)? {
+            count(&mut self.entries, self.limits)?;
+            self.entry(&entry, tar)?;
+            let end = tar.stream.offset();
+            match tar.padding(entry.size, &mut raw) {
                 // The docker CLI leaves out what follows the last file, even the rest of its block.
-                Err(_) if end == Some(taken.get()) => return Ok(()),
-                entry => entry?,
-            };
-            end = Some(entry.raw_file_position() + entry.size());
-            self.entries += 1;
-            if self.entries > self.limits.entries {
-                return Err(over(self.limits.entries, "files"));
+                Err(LayerError::Truncated) if tar.stream.offset() == end => return Ok(()),
+                read => read.map_err(said)?,
             }
-            match entry.header().entry_type() {
-                EntryType::GNULongName => extended.path = Some(text(&mut entry)?),
-                EntryType::GNULongLink => extended.link = Some(text(&mut entry)?),
-                EntryType::XHeader => extended.add(&text(&mut entry)?)?,
-                EntryType::XGlobalHeader => {
-                    text(&mut entry)?;
-                }
-                kind => self.entry(kind, std::mem::take(&mut extended), entry)?,
-            }
+            raw.clear();
         }
         Ok(())
     }
 
-    fn entry<R: Read>(
-        &mut self,
-        kind: EntryType,
-        mut extended: Extended,
-        mut entry: Entry<'_, R>,
-    ) -> io::Result<()> {
-        let header = entry.header().clone();
-        let path = extended.path.take().unwrap_or_else(|| header.path_bytes().into_owned());
-        let path = self.place(&path)?;
+    fn entry<R: Read>(&mut self, entry: &Entry, tar: &mut TarReader<R>) -> io::Result<()> {
+        let path = self.place(&entry.name)?;
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", &path));
         if name.is_empty() {
-            return Ok(());
+            return skip(tar, entry.size);
         }
-        let parent = self.into.make_directory(parent, &mut |_| Ok(()))?;
-        extended.check_size(&path, entry.size())?;
-        let owner = self.owner(&header, &extended);
-        let times = extended.times(&header);
-        let mode = Mode::from_raw_mode(header.mode().unwrap_or(0o644) & 0o7777);
-        let (uid, gid) = (Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)));
-        match kind {
-            EntryType::Directory => {
-                let made = self.into.make_directory(&path, &mut |_| Ok(()))?;
-                fchown(&made, uid, gid)?;
-                fchmod(&made, mode)?;
-                futimens(&made, &times)?;
+        // Directories and links take room too.
+        self.room(0, 0)?;
+        let (into, limits) = (self.into, self.limits);
+        let parent = into.make_directory(parent, &mut |_| {
+            fetch::leave(into.top(), 0, limits.reserve)?;
+            count(&mut self.entries, limits)
+        })?;
+        let spot = Spot { path: &path, parent: parent.as_fd(), name };
+        match entry.kind {
+            Kind::File => return self.file(&spot, entry, tar),
+            Kind::Directory => self.directory(&spot, entry)?,
+            Kind::Symlink => {
+                if entry.link.is_empty() {
+                    return Err(invalid(format!("`{path}` is a link to nothing")));
+                }
+                tree::replace(spot.parent, name)?;
+                symlinkat(entry.link.as_slice(), spot.parent, name)?;
+                self.finish(&spot, entry)?;
             }
-            EntryType::Regular | EntryType::Continuous => {
-                tree::clear(parent.as_fd(), name)?;
-                let mut file = tree::create(parent.as_fd(), name)?;
-                self.copy(&mut entry, &mut file)?;
-                fchown(&file, uid, gid)?;
-                fchmod(&file, mode)?;
-                // A change of the owner would take it away.
-                self.capability(&file, &extended)?;
-                futimens(&file, &times)?;
-            }
-            EntryType::Symlink => {
-                let to = link_name(&header, extended.link.take())?;
-                tree::clear(parent.as_fd(), name)?;
-                symlinkat(to.as_slice(), &parent, name)?;
-                chownat(&parent, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
-                utimensat(&parent, name, &times, AtFlags::SYMLINK_NOFOLLOW)?;
-            }
-            EntryType::Link => {
-                self.hard_link(&link_name(&header, extended.link.take())?, &parent, name)?
+            Kind::Hardlink => self.hard_link(&spot, entry)?,
+            Kind::Fifo | Kind::Character | Kind::Block if self.owners == Owners::Archive => {
+                make_node(&spot, entry)
+                    .and_then(|()| self.finish(&spot, entry))
+                    .map_err(|e| io::Error::new(e.kind(), format!("making `{path}`: {e}")))?;
             }
             // In a context devices and pipes are of no use.
-            EntryType::Fifo | EntryType::Char | EntryType::Block
-                if self.owners == Owners::Archive =>
-            {
-                make_node(&header, &parent, name)
-                    .and_then(|()| Ok(chownat(&parent, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?))
-                    .map_err(|e| io::Error::new(e.kind(), format!("making `{path}`: {e}")))?;
-                utimensat(&parent, name, &times, AtFlags::SYMLINK_NOFOLLOW)?;
-            }
-            EntryType::Fifo | EntryType::Char | EntryType::Block => {}
-            other => return Err(invalid(format!("`{path}` is of the unknown kind {other:?}"))),
+            Kind::Fifo | Kind::Character | Kind::Block => {}
         }
-        Ok(())
+        // Of these only old directories have contents, and mean nothing by them.
+        skip(tar, entry.size)
     }
 
-    fn owner(&self, header: &Header, extended: &Extended) -> Owner {
-        match self.owners {
-            Owners::One(owner) => owner,
-            Owners::Archive => extended.owner(header),
+    fn file<R: Read>(
+        &mut self,
+        spot: &Spot<'_>,
+        entry: &Entry,
+        tar: &mut TarReader<R>,
+    ) -> io::Result<()> {
+        // What the header announces is looked at first: a small archive may hold a very large file.
+        let size = entry.sparse.as_ref().map_or(entry.size, |sparse| sparse.real_size);
+        self.room(size, entry.size)?;
+        let (uid, gid) = self.owner(entry)?;
+        tree::replace(spot.parent, spot.name)?;
+        let mut file = tree::create(spot.parent, spot.name)?;
+        self.copy(entry, tar, &mut file)?;
+        fchown(&file, Some(uid), Some(gid))?;
+        fchmod(&file, Mode::from_raw_mode(entry.mode))?;
+        // A change of the owner would take it away.
+        self.capability(&file, entry)?;
+        Ok(futimens(&file, &timestamps(entry.mtime))?)
+    }
+
+    /// Makes a directory, or gives the one that is there its looks. A link to one stays: in root file systems
+    /// `/lib` is one, and archives for it say that it is a directory.
+    fn directory(&self, spot: &Spot<'_>, entry: &Entry) -> io::Result<()> {
+        let (uid, gid) = self.owner(entry)?;
+        let there = self.into.stat(spot.path)?.map(|stat| FileType::from_raw_mode(stat.st_mode));
+        if there != Some(FileType::Directory) {
+            tree::replace(spot.parent, spot.name)?;
+        }
+        let made = self.into.make_directory(spot.path, &mut |_| Ok(()))?;
+        fchown(&made, Some(uid), Some(gid))?;
+        fchmod(&made, Mode::from_raw_mode(entry.mode))?;
+        Ok(futimens(&made, &timestamps(entry.mtime))?)
+    }
+
+    /// Owner and time of what has no descriptor.
+    fn finish(&self, spot: &Spot<'_>, entry: &Entry) -> io::Result<()> {
+        let (uid, gid) = self.owner(entry)?;
+        chownat(spot.parent, spot.name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+        let times = timestamps(entry.mtime);
+        Ok(utimensat(spot.parent, spot.name, &times, AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+
+    fn owner(&self, entry: &Entry) -> io::Result<(Uid, Gid)> {
+        if let Owners::One(owner) = self.owners {
+            return Ok((Uid::from_raw(owner.uid), Gid::from_raw(owner.gid)));
+        }
+        // The largest of all means that the owner stays as it is.
+        let number = |id: u64| u32::try_from(id).ok().filter(|id| *id != u32::MAX);
+        match (number(entry.uid), number(entry.gid)) {
+            (Some(uid), Some(gid)) => Ok((Uid::from_raw(uid), Gid::from_raw(gid))),
+            _ => {
+                let name = String::from_utf8_lossy(&entry.name);
+                Err(invalid(format!("`{name}` has an owner or group over {}", u32::MAX - 1)))
+            }
         }
     }
 
     /// Gives a program its capabilities; none to those whose owner is another than the archive's.
-    fn capability(&self, file: &File, extended: &Extended) -> io::Result<()> {
-        match &extended.capability {
-            Some(value) if self.owners == Owners::Archive => {
-                Ok(fsetxattr(file, "security.capability", value, XattrFlags::empty())?)
+    fn capability(&self, file: &File, entry: &Entry) -> io::Result<()> {
+        let found = entry.xattrs.iter().find(|(name, _)| name == CAPABILITY.as_bytes());
+        match found {
+            Some((_, value)) if self.owners == Owners::Archive => {
+                Ok(fsetxattr(file, CAPABILITY, value, XattrFlags::empty())?)
             }
             _ => Ok(()),
         }
@@ -222,200 +270,101 @@ impl Unpacker<'_> {
         }
         let path = std::str::from_utf8(path)
             .map_err(|_| invalid(format!("the path `{}` is no UTF-8", shown())))?;
-        let mut out = self.base.trim_matches('/').to_owned();
+        let mut parts = Vec::new();
         for part in path.split('/') {
             match part {
                 "" | "." => {}
-                ".." => return Err(invalid(format!("the path `{path}` leads outside"))),
-                part => {
-                    if !out.is_empty() {
-                        out.push('/');
-                    }
-                    out.push_str(part);
+                ".." => {
+                    let outside = || invalid(format!("the path `{path}` leads outside"));
+                    parts.pop().ok_or_else(outside)?;
                 }
+                part => parts.push(part),
             }
         }
-        Ok(out)
+        let base = self.base.split('/').filter(|part| !part.is_empty());
+        let whole: Vec<&str> = base.chain(parts).collect();
+        match whole.len() > MAX_DEPTH + 1 {
+            true => Err(tree::too_deep()),
+            false => Ok(whole.join("/")),
+        }
     }
 
-    fn hard_link(&self, to: &[u8], parent: &OwnedFd, name: &str) -> io::Result<()> {
-        let to = self.place(to)?;
+    fn hard_link(&self, spot: &Spot<'_>, entry: &Entry) -> io::Result<()> {
+        let to = self.place(&entry.link)?;
         let (directory, file) = to.rsplit_once('/').unwrap_or(("", &to));
         let from = self.into.directory(directory)?;
-        tree::clear(parent.as_fd(), name)?;
-        Ok(linkat(&from, file, parent, name, AtFlags::empty())?)
+        tree::replace(spot.parent, spot.name)?;
+        Ok(linkat(&from, file, spot.parent, spot.name, AtFlags::empty())?)
     }
 
-    fn copy<R: Read>(&mut self, from: &mut Entry<'_, R>, to: &mut File) -> io::Result<()> {
-        // What the header announces is looked at first: a small archive may hold a very large file.
-        self.room(from.size())?;
-        let mut left = from.size();
-        let mut buffer = vec![0u8; 128 << 10];
-        loop {
-            self.cancelled.check()?;
-            let got = from.read(&mut buffer)?;
-            if got == 0 && left > 0 {
-                let text = format!("the archive ends {left} bytes before the end of a file");
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
+    fn copy<R: Read>(
+        &self,
+        entry: &Entry,
+        tar: &mut TarReader<R>,
+        to: &mut File,
+    ) -> io::Result<()> {
+        let whole = [(0, entry.size)];
+        let segments = entry.sparse.as_ref().map_or(&whole[..], |sparse| &sparse.segments[..]);
+        for (offset, length) in segments {
+            to.seek(SeekFrom::Start(*offset))?;
+            let mut left = *length;
+            while left > 0 {
+                let piece = tar.stream.piece(left).map_err(said)?;
+                if piece.is_empty() {
+                    let text = format!("the archive ends {left} bytes before the end of a file");
+                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
+                }
+                left -= piece.len() as u64;
+                fetch::leave(&*to, piece.len() as u64, self.limits.reserve)?;
+                to.write_all(piece)?;
             }
-            if got == 0 {
-                return Ok(());
-            }
-            left = left.saturating_sub(got as u64);
-            self.room(got as u64)?;
-            self.bytes += got as u64;
-            to.write_all(&buffer[..got])?;
         }
-    }
-
-    /// Whether so many bytes more are within the limits.
-    fn room(&self, more: u64) -> io::Result<()> {
-        let bytes = self.bytes.saturating_add(more);
-        if bytes > self.limits.bytes {
-            return Err(over(self.limits.bytes, "bytes"));
-        }
-        if bytes > self.free.saturating_sub(self.limits.reserve) {
-            let (free, reserve) = (self.free / 1_000_000, self.limits.reserve / 1_000_000);
-            let text =
-                format!("the disk is full: {free} MB are free, and {reserve} MB are left so");
-            return Err(io::Error::new(io::ErrorKind::StorageFull, text));
+        if let Some(sparse) = &entry.sparse {
+            to.set_len(sparse.real_size)?;
         }
         Ok(())
     }
+
+    /// Takes a file of this size, of which so many bytes are written, if it is within the limits.
+    fn room(&mut self, size: u64, written: u64) -> io::Result<()> {
+        self.bytes = self.bytes.saturating_add(size);
+        if self.bytes > self.limits.bytes {
+            return Err(over(self.limits.bytes, "bytes"));
+        }
+        fetch::leave(self.into.top(), written, self.limits.reserve)
+    }
+}
+
+/// One more file, directory or link.
+fn count(entries: &mut u64, limits: &Limits) -> io::Result<()> {
+    *entries += 1;
+    match *entries > limits.entries {
+        true => Err(over(limits.entries, "files")),
+        false => Ok(()),
+    }
+}
+
+/// Reads over contents that nothing is made of.
+fn skip<R: Read>(tar: &mut TarReader<R>, size: u64) -> io::Result<()> {
+    let mut left = size;
+    while left > 0 {
+        match tar.stream.piece(left).map_err(said)? {
+            [] => return Err(said(LayerError::Truncated)),
+            piece => left -= piece.len() as u64,
+        }
+    }
+    Ok(())
 }
 
 /// Makes a device or a pipe.
-fn make_node(header: &Header, parent: &OwnedFd, name: &str) -> io::Result<()> {
-    let number = |part: io::Result<Option<u32>>| part.map(Option::unwrap_or_default);
-    let device = || {
-        Ok::<_, io::Error>(makedev(number(header.device_major())?, number(header.device_minor())?))
-    };
-    let (kind, device) = match header.entry_type() {
-        EntryType::Char => (FileType::CharacterDevice, device()?),
-        EntryType::Block => (FileType::BlockDevice, device()?),
+fn make_node(spot: &Spot<'_>, entry: &Entry) -> io::Result<()> {
+    let (kind, device) = match entry.kind {
+        Kind::Character => (FileType::CharacterDevice, makedev(entry.device.0, entry.device.1)),
+        Kind::Block => (FileType::BlockDevice, makedev(entry.device.0, entry.device.1)),
         _ => (FileType::Fifo, 0),
     };
-    tree::clear(parent.as_fd(), name)?;
-    mknodat(parent, name, kind, Mode::from_raw_mode(0o600), device)?;
+    tree::replace(spot.parent, spot.name)?;
+    mknodat(spot.parent, spot.name, kind, Mode::from_raw_mode(0o600), device)?;
     // The process's umask took bits away.
-    let mode = Mode::from_raw_mode(header.mode().unwrap_or(0o600) & 0o7777);
-    Ok(chmodat(parent, name, mode, AtFlags::empty())?)
-}
-
-fn link_name(header: &Header, long: Option<Vec<u8>>) -> io::Result<Vec<u8>> {
-    let found = long.or_else(|| header.link_name_bytes().map(|b| b.into_owned()));
-    found.filter(|name| !name.is_empty()).ok_or_else(|| invalid("a link to nothing".into()))
-}
-
-fn text(entry: &mut impl Read) -> io::Result<Vec<u8>> {
-    let mut out = Vec::new();
-    entry.take(MAX_EXTENDED + 1).read_to_end(&mut out)?;
-    if out.len() as u64 > MAX_EXTENDED {
-        return Err(invalid(format!("an extended header over {MAX_EXTENDED} bytes")));
-    }
-    while out.last() == Some(&0) {
-        out.pop();
-    }
-    Ok(out)
-}
-
-/// How a file is packed, by its first bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Packing {
-    Plain,
-    Gzip,
-    /// By the program of this name.
-    Program(&'static str),
-}
-
-impl Packing {
-    /// By the first six bytes or more.
-    pub(crate) fn of(head: &[u8]) -> Packing {
-        match head {
-            [0x1f, 0x8b, ..] => Packing::Gzip,
-            [b'B', b'Z', b'h', ..] => Packing::Program("bzip2"),
-            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Packing::Program("xz"),
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => Packing::Program("zstd"),
-            _ => Packing::Plain,
-        }
-    }
-}
-
-/// Says how `file` is packed if it is a tar, packed or not; `None` for anything else. The file is at
-/// its beginning afterwards.
-pub(crate) fn packing(file: &mut File) -> io::Result<Option<Packing>> {
-    let mut head = [0u8; 512];
-    let mut got = 0;
-    while got < head.len() {
-        match file.read(&mut head[got..])? {
-            0 => break,
-            n => got += n,
-        }
-    }
-    file.seek(SeekFrom::Start(0))?;
-    let packing = Packing::of(&head[..got]);
-    let mut reader = open(file.try_clone()?, packing)?;
-    let mut block = [0u8; 512];
-    let whole = read_all(&mut reader, &mut block).is_ok();
-    drop(reader);
-    file.seek(SeekFrom::Start(0))?;
-    let checked = Header::from_byte_slice(&block);
-    let sum = checksum(&block);
-    let named = block[0] != 0;
-    Ok((whole && named && checked.cksum().ok() == Some(sum)).then_some(packing))
-}
-
-fn read_all(reader: &mut impl Read, block: &mut [u8]) -> io::Result<()> {
-    reader.read_exact(block)
-}
-
-/// The sum of a header's bytes with its own field taken as spaces.
-fn checksum(block: &[u8; 512]) -> u32 {
-    let bytes = block.iter().enumerate();
-    bytes.map(|(i, b)| if (148..156).contains(&i) { 32 } else { u32::from(*b) }).sum()
-}
-
-/// The unpacked bytes of a file.
-pub(crate) fn open(file: File, packing: Packing) -> io::Result<Box<dyn Read + Send>> {
-    Ok(match packing {
-        Packing::Plain => Box::new(file),
-        Packing::Gzip => Box::new(MultiGzDecoder::new(file)),
-        Packing::Program(name) => Box::new(Filter::start(name, file)?),
-    })
-}
-
-/// A program that unpacks its standard input.
-struct Filter {
-    child: Child,
-    output: ChildStdout,
-}
-
-impl Filter {
-    fn start(name: &'static str, file: File) -> io::Result<Filter> {
-        let mut child = Command::new(name)
-            .arg("-dc")
-            .stdin(file)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .map_err(|e| {
-                io::Error::new(e.kind(), format!("this archive needs the program {name}: {e}"))
-            })?;
-        let output = child.stdout.take().ok_or_else(|| io::Error::other("no pipe"))?;
-        Ok(Filter { child, output })
-    }
-}
-
-impl Read for Filter {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.output.read(buffer)
-    }
-}
-
-impl Drop for Filter {
-    fn drop(&mut self) {
-        // It may have ended by itself; then only its status is taken.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+    Ok(chmodat(spot.parent, spot.name, Mode::from_raw_mode(entry.mode), AtFlags::empty())?)
 }

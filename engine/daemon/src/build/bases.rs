@@ -1,11 +1,17 @@
 //! Images that a build begins with or copies from: each found or pulled once in a build.
+//!
+//! Where strangers build side by side, an image that one of them has brought here with credentials is no
+//! other's: its registry is asked with the credentials of whoever builds, by a pull that fetches only what
+//! is not here. Ids, which no registry knows, lead to nothing there.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use minke_common_model::image_reference::ImageReference;
 use minke_engine_client::wire::RegistryAuth;
-use minke_engine_images::{Credentials, Error, Image, Platform, ProgressEvent, PullOptions};
+use minke_engine_images::{
+    Credentials, Error, ErrorKind, Image, ImageId, Platform, ProgressEvent, PullOptions, chain,
+};
 use tokio::sync::OnceCell;
 
 use crate::build::cache::{Imports, MAX_IMPORTS};
@@ -77,7 +83,7 @@ impl Build {
             platform.is_none_or(|wanted| own.is_empty() || own == wanted.architecture)
         };
         if !self.request.pull
-            && let Ok(image) = self.builder.store.image(name)
+            && let Some(image) = self.here(name)
             && fits(&image)
         {
             return Ok(image);
@@ -85,22 +91,45 @@ impl Build {
         let _slot = self.slot().await;
         let reference: ImageReference =
             name.parse().map_err(|e| Failure::text(format!("invalid image name `{name}`: {e}")))?;
+        let pulled = self.pull(&reference, platform, output).await;
+        let pulled = match pulled {
+            Err(error) if self.builder.shared => return Err(not_to_be_had(name, &error)),
+            pulled => pulled?,
+        };
+        Ok(self.builder.store.image_by_id(&pulled)?)
+    }
+
+    /// The image that is here, if this build may have it unasked.
+    fn here(&self, name: &str) -> Option<Image> {
+        let store = &self.builder.store;
+        match self.builder.shared {
+            true => store.public_image(&name.parse().ok()?),
+            false => store.image(name).ok(),
+        }
+    }
+
+    async fn pull(
+        &self,
+        reference: &ImageReference,
+        platform: Option<&Platform>,
+        output: &Output,
+    ) -> Result<ImageId, Error> {
         let options = PullOptions {
-            auth: self.credentials(&reference),
+            auth: self.credentials(reference),
             platform: Some(platform.cloned().unwrap_or_else(|| self.platform())),
             ..PullOptions::clone(&self.builder.pull)
         };
         let (sender, mut receiver) = tokio::sync::mpsc::channel::<ProgressEvent>(64);
         // A slow client misses lines of progress rather than slowing the pull down.
         let progress = move |event| drop(sender.try_send(event));
-        let pull = self.builder.store.pull(&reference, &options, progress);
+        let pull = self.builder.store.pull(reference, &options, progress);
         let show = async {
             while let Some(event) = receiver.recv().await {
                 output.progress(&event.to_json()).await;
             }
         };
         let (pulled, ()) = tokio::join!(pull, show);
-        Ok(self.builder.store.image_by_id(&pulled?)?)
+        pulled
     }
 
     fn credentials(&self, reference: &ImageReference) -> Option<Credentials> {
@@ -131,8 +160,8 @@ impl Build {
         let platform = self.request.platform.as_ref();
         for name in self.request.cache_from.iter().take(MAX_IMPORTS) {
             // One that is here is good enough, even where bases are pulled anew.
-            let found = match self.builder.store.image(name) {
-                Ok(image) if self.pin(&image.id).is_ok() => Ok(image),
+            let found = match self.here(name) {
+                Some(image) if self.pin(&image.id).is_ok() => Ok(image),
                 _ => self.image(name, platform, &self.output).await,
             };
             match found {
@@ -146,4 +175,16 @@ impl Build {
         }
         imports
     }
+}
+
+/// What is said of an image that another build may have brought here: the same whether one has or not.
+fn not_to_be_had(name: &str, error: &Error) -> Failure {
+    let why = chain(error);
+    Failure::text(match error.kind() {
+        ErrorKind::Denied => format!("the image `{name}` is refused by its registry: {why}"),
+        ErrorKind::Unavailable => {
+            format!("the image `{name}` cannot be had, as its registry does not answer: {why}")
+        }
+        _ => format!("the image `{name}` cannot be had: {why}"),
+    })
 }

@@ -4,7 +4,7 @@
 //! store, which also keeps its layers. The file is only a hint: an entry whose image is gone is a miss,
 //! and a file that cannot be read is an empty cache.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,6 +16,8 @@ use crate::{durable, stamp};
 
 /// Most entries that are kept; the ones not used for longest go first.
 const MAX_ENTRIES: usize = 4000;
+/// Most characters of an instruction that are kept to be shown.
+const MAX_TEXT: usize = 200;
 /// Entries that go at once when there are too many.
 const SURPLUS: usize = 400;
 
@@ -41,6 +43,11 @@ impl Key {
         let mut parts = vec![self.0.as_str(), instruction];
         parts.extend_from_slice(inputs);
         Key::of(&parts, content)
+    }
+
+    /// As it is written.
+    pub(crate) fn text(&self) -> &str {
+        &self.0
     }
 
     fn of(parts: &[&str], content: &[u8]) -> Key {
@@ -119,8 +126,26 @@ pub(crate) struct Entry {
     pub(crate) image: Option<ImageId>,
     /// RFC 3339 time of making.
     pub(crate) created: String,
+    /// The instruction.
+    #[serde(default)]
+    pub(crate) text: String,
     /// Nanoseconds since 1970.
     used: i64,
+    /// How often it was used again.
+    #[serde(default)]
+    uses: u64,
+}
+
+impl Entry {
+    /// When it was used last, nanoseconds since 1970.
+    pub(crate) fn used(&self) -> i64 {
+        self.used
+    }
+
+    /// How often it was used again.
+    pub(crate) fn uses(&self) -> u64 {
+        self.uses
+    }
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -136,6 +161,23 @@ const VERSION: u32 = 1;
 pub(crate) struct Cache {
     path: Arc<PathBuf>,
     document: Arc<Mutex<Document>>,
+    /// Images whose place another one took since the last save.
+    replaced: Arc<Mutex<Vec<ImageId>>>,
+}
+
+/// Removes the image of a step if it is nothing but that; whether it is gone. With a name it is somebody's
+/// image; what it was made from has records of its own.
+pub(crate) async fn let_go(store: &Store, image: &ImageId) -> bool {
+    let Ok(found) = store.image_by_id(image) else { return true };
+    if !(found.tags.is_empty() && found.digests.is_empty()) {
+        return false;
+    }
+    let options = RemoveOptions { no_prune: true, ..RemoveOptions::default() };
+    let removed = store.remove(&image.to_string(), options).await;
+    if let Err(error) = &removed {
+        tracing::debug!(%error, %image, "an image of the build cache stays");
+    }
+    removed.is_ok()
 }
 
 impl Cache {
@@ -146,7 +188,11 @@ impl Cache {
             None
         });
         let document = read.filter(|d| d.version == VERSION).unwrap_or_default();
-        Cache { path: Arc::new(path.to_owned()), document: Arc::new(Mutex::new(document)) }
+        Cache {
+            path: Arc::new(path.to_owned()),
+            document: Arc::new(Mutex::new(document)),
+            replaced: Arc::default(),
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Document> {
@@ -164,24 +210,26 @@ impl Cache {
             return None;
         }
         entry.used = stamp::now();
+        entry.uses += 1;
         Some(entry.clone())
     }
 
     /// Remembers what a step made, and when.
-    pub(crate) fn put(&self, key: Key, image: Option<ImageId>, created: String) {
-        let entry = Entry { image, created, used: stamp::now() };
-        self.lock().entries.insert(key, entry);
+    pub(crate) fn put(&self, key: Key, text: &str, image: Option<ImageId>, created: String) {
+        let text = text.chars().take(MAX_TEXT).collect();
+        let entry = Entry { image, created, text, used: stamp::now(), uses: 0 };
+        let before = self.lock().entries.insert(key, entry).and_then(|before| before.image);
+        let mut replaced = self.replaced.lock().unwrap_or_else(PoisonError::into_inner);
+        replaced.extend(before.filter(|before| Some(*before) != image));
     }
 
     /// Writes the file and lets go of what was not used for longest, if there is too much.
     pub(crate) async fn save(&self, store: &Store) {
-        let old = self.take_surplus();
+        let mut old = self.take_surplus();
+        old.extend(self.take_replaced());
         for image in old {
-            // One that has a name by now, or children, stays.
-            let result = store.remove(&image.to_string(), RemoveOptions::default()).await;
-            if let Err(error) = result {
-                tracing::debug!(%error, %image, "an image of the build cache stays");
-            }
+            // One that has children stays.
+            let_go(store, &image).await;
         }
         let bytes = {
             let mut document = self.lock();
@@ -194,6 +242,16 @@ impl Cache {
         if let Err(error) = written {
             tracing::warn!(error, "the build cache was not written");
         }
+    }
+
+    /// Images that no record names any more.
+    fn take_replaced(&self) -> Vec<ImageId> {
+        let mut replaced = self.replaced.lock().unwrap_or_else(PoisonError::into_inner);
+        let document = self.lock();
+        let named: HashSet<ImageId> =
+            document.entries.values().filter_map(|entry| entry.image).collect();
+        // Children were made after what they were made from.
+        replaced.drain(..).rev().filter(|image| !named.contains(image)).collect()
     }
 
     fn take_surplus(&self) -> Vec<ImageId> {
@@ -210,13 +268,15 @@ impl Cache {
         gone.into_iter().filter_map(|entry| entry.image).collect()
     }
 
-    /// Forgets everything; the images it held.
-    pub(crate) fn clear(&self) -> Vec<ImageId> {
-        let entries = std::mem::take(&mut self.lock().entries);
-        let mut aged: Vec<Entry> = entries.into_values().filter(|e| e.image.is_some()).collect();
-        // Children are used with their parents, and were made after them.
-        aged.sort_by(|a, b| b.created.cmp(&a.created));
-        aged.into_iter().filter_map(|entry| entry.image).collect()
+    /// Everything in it.
+    pub(crate) fn entries(&self) -> Vec<(Key, Entry)> {
+        let document = self.lock();
+        document.entries.iter().map(|(key, entry)| (key.clone(), entry.clone())).collect()
+    }
+
+    /// Forgets what the step of a key made.
+    pub(crate) fn forget(&self, key: &str) {
+        self.lock().entries.remove(&Key(key.to_owned()));
     }
 }
 

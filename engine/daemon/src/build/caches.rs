@@ -9,6 +9,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::UNIX_EPOCH;
 
 use minke_common_dockerfile::{Mount, MountKind};
 use minke_common_model::digest::Digest;
@@ -19,8 +20,10 @@ use crate::build::mounts::chown;
 use crate::build::runner::RunBind;
 use crate::build::stage::Stage;
 use crate::build::tree::Tree;
+use crate::build::usage::Record;
 use crate::build::walk::{From, Manner};
 use crate::removal::{remove_tree, remove_tree_at};
+use crate::volumes::disk_usage;
 
 /// Most directories of one `sharing=private` cache.
 const MAX_PRIVATE: usize = 16;
@@ -77,16 +80,25 @@ impl Caches {
         }
     }
 
-    /// Empties those that nobody uses.
-    pub(crate) fn clear(&self) -> io::Result<()> {
-        for entry in std::fs::read_dir(&self.dir)? {
-            let entry = entry?;
-            let lock = self.lock_of(&entry.file_name().to_string_lossy());
-            if let Ok(_held) = lock.try_write() {
-                remove_tree(&entry.path())?;
-            }
-        }
-        Ok(())
+    /// Each with what it takes. Blocking.
+    pub(crate) fn records(&self) -> Vec<Record> {
+        let Ok(entries) = std::fs::read_dir(&self.dir) else { return Vec::new() };
+        let record = |entry: std::fs::DirEntry| {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let in_use = self.lock_of(&name).try_write().is_err();
+            // Its directory changes with what is put into it.
+            let used = entry.metadata().ok()?.modified().ok()?;
+            let used = used.duration_since(UNIX_EPOCH).map_or(0, |age| age.as_nanos() as i64);
+            Some(Record::of_mount(name, in_use, disk_usage(&entry.path()), used))
+        };
+        entries.flatten().filter_map(record).collect()
+    }
+
+    /// Removes one unless somebody uses it; whether it is gone. Blocking.
+    pub(crate) fn clear(&self, name: &str) -> io::Result<bool> {
+        let lock = self.lock_of(name);
+        let Ok(_held) = lock.try_write() else { return Ok(false) };
+        remove_tree(&self.dir.join(name)).map(|()| true)
     }
 }
 

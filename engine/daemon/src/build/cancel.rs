@@ -17,7 +17,8 @@ impl Cancelled {
     /// An error once it is so; long loops ask each round.
     pub(crate) fn check(&self) -> io::Result<()> {
         if self.0.load(Ordering::Relaxed) {
-            return Err(io::Error::new(io::ErrorKind::Interrupted, "the build was cancelled"));
+            // No kind that readers take for a reason to try again.
+            return Err(io::Error::other("the build was cancelled"));
         }
         Ok(())
     }

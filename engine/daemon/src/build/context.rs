@@ -8,13 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use flate2::read::MultiGzDecoder;
 use futures_util::StreamExt;
 use minke_common_dockerfile::MAX_BYTES;
 use minke_common_dockerfile::ignore::{Ignore, MAX_IGNORE_BYTES};
 use tokio::sync::mpsc;
 
-use crate::build::archive::{self, Limits, Owners, Packing};
+use crate::build::archive::{self, Limits, Owners};
 use crate::build::owners::Owner;
 use crate::build::request::BuildRequest;
 use crate::build::tree::Tree;
@@ -109,34 +108,7 @@ fn place(path: &Path, workspace: &Workspace, dockerfile: &str) -> io::Result<()>
 }
 
 fn unpack(receiver: mpsc::Receiver<io::Result<Bytes>>, workspace: &Workspace) -> io::Result<()> {
-    let mut pieces = Pieces { receiver, piece: Bytes::new() };
-    let mut head = [0u8; 6];
-    let mut got = 0;
-    while got < head.len() {
-        match pieces.read(&mut head[got..])? {
-            0 => break,
-            n => got += n,
-        }
-    }
-    let packing = Packing::of(&head[..got]);
-    let mut joined = io::Cursor::new(head[..got].to_vec()).chain(pieces);
-    let mut source: Box<dyn Read> = match packing {
-        Packing::Plain => Box::new(joined),
-        Packing::Gzip => Box::new(MultiGzDecoder::new(joined)),
-        // The program that unpacks it reads a file.
-        Packing::Program(_) => {
-            let path = workspace.file();
-            let limit = Limits::default().bytes;
-            let mut file = File::create_new(&path)?;
-            if io::copy(&mut (&mut joined).take(limit), &mut file)? == limit {
-                return Err(archive::over(limit, "bytes"));
-            }
-            Box::new(archive::open(File::open(&path)?, packing)?)
-        }
-    };
-    unpack_tar(&mut source, workspace)?;
-    // What follows the archive's end is taken too, or the client would meet a closed door.
-    io::copy(&mut source.take(16 << 20), &mut io::sink()).map(|_| ())
+    unpack_tar(archive::plain(Pieces { receiver, piece: Bytes::new() })?, workspace)
 }
 
 fn unpack_tar(source: impl Read, workspace: &Workspace) -> io::Result<()> {

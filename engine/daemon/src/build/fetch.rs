@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use minke_common_model::digest::Hasher;
 
+use crate::api::params::unescape;
 use crate::build::archive::Limits;
 
 /// Longest download, in bytes.
@@ -15,6 +16,8 @@ const MAX_BYTES: u64 = 4 << 30;
 const CONNECT: Duration = Duration::from_secs(20);
 /// Longest pause between two pieces.
 const STALL: Duration = Duration::from_secs(60);
+/// Files that a build leaves room for on the file system.
+const FREE_FILES: u64 = 1000;
 
 /// Whether a source of `ADD` is a URL.
 pub(crate) fn is_url(word: &str) -> bool {
@@ -24,9 +27,10 @@ pub(crate) fn is_url(word: &str) -> bool {
 /// The file's name in a URL: the last part of its path.
 pub(crate) fn name(url: &str) -> Option<String> {
     let rest = url.split_once("://")?.1;
-    let path = rest.split(['?', '#']).next()?;
+    let path = unescape(rest.split(['?', '#']).next()?);
     let (_, last) = path.rsplit_once('/')?;
-    let fits = !last.is_empty() && last != "." && last != ".." && last.len() < 255;
+    let named = !last.is_empty() && last != "." && last != "..";
+    let fits = named && last.len() < 255 && !last.contains('\0');
     fits.then(|| last.to_owned())
 }
 
@@ -80,9 +84,20 @@ impl Arrived {
 
 /// Whether so many bytes more leave the file system of `place` what a build must leave free of it.
 pub(crate) fn spare(place: impl AsFd, more: u64) -> std::io::Result<()> {
+    leave(place, more, Limits::default().reserve)
+}
+
+/// The same where `reserve` bytes must stay free.
+pub(crate) fn leave(place: impl AsFd, more: u64, reserve: u64) -> std::io::Result<()> {
     let found = rustix::fs::fstatvfs(place)?;
+    // Some file systems have any number of files, and say 0.
+    if found.f_files > 0 && found.f_favail < FREE_FILES {
+        let files = found.f_favail;
+        let text =
+            format!("the disk is full: it takes {files} files more, and {FREE_FILES} are left so");
+        return Err(std::io::Error::new(std::io::ErrorKind::StorageFull, text));
+    }
     let free = found.f_bavail.saturating_mul(found.f_frsize);
-    let reserve = Limits::default().reserve;
     if free >= reserve.saturating_add(more) {
         return Ok(());
     }
@@ -118,7 +133,11 @@ mod tests {
     #[test]
     fn names_come_from_the_path() {
         assert_eq!(name("https://x.org/a/b.tar.gz?c=d/e").as_deref(), Some("b.tar.gz"));
-        assert_eq!(name("https://x.org/a/"), None);
+        assert_eq!(name("https://x.org/a%20b/c%2Bd%C3%A9.txt").as_deref(), Some("c+d\u{e9}.txt"));
+        assert_eq!(name("https://x.org/a%2Fb").as_deref(), Some("b"));
+        for url in ["https://x.org/a/", "https://x.org/%2e%2E", "https://x.org/a%00"] {
+            assert_eq!(name(url), None, "{url}");
+        }
         assert_eq!(name("https://x.org"), None);
         assert!(is_url("http://x/y") && !is_url("git@x:y"));
     }

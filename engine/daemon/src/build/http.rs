@@ -15,10 +15,12 @@ use minke_common_model::image_reference::ImageReference;
 use minke_engine_images::Platform;
 use serde_json::json;
 
+use crate::api::filters::Filters;
 use crate::build::context;
 use crate::build::output::Output;
 use crate::build::request::BuildRequest;
 use crate::build::stages::{Build, Parts};
+use crate::build::usage::Prune;
 use crate::build::work::{Builder, StopOnDrop};
 use crate::error::{Error, Result};
 
@@ -30,9 +32,31 @@ pub(crate) fn router(builder: Builder) -> Router {
         .with_state(builder)
 }
 
-async fn prune(State(builder): State<Builder>) -> Result<Response> {
-    let freed = builder.prune().await?;
-    Ok(Json(json!({ "CachesDeleted": [], "SpaceReclaimed": freed })).into_response())
+/// Docker keeps what is used elsewhere unless `all` is said; here nothing else uses the cache.
+async fn prune(
+    State(builder): State<Builder>,
+    Query(pairs): Query<Vec<(String, String)>>,
+) -> Result<Response> {
+    let value = |wanted: &str| {
+        pairs.iter().find(|(key, _)| key == wanted).map_or("", |(_, value)| value.as_str())
+    };
+    let filters = Filters::parse(value("filters"))?;
+    filters.check(&["until", "id", "type"])?;
+    let keep = match value("keep-storage") {
+        "" => 0,
+        text => text.parse().map_err(|_| {
+            Error::Invalid(format!("keep-storage is a number of bytes, not {text:?}"))
+        })?,
+    };
+    let wanted = Prune {
+        until: filters.until()?,
+        keep,
+        ids: filters.all("id").to_vec(),
+        kinds: filters.all("type").to_vec(),
+    };
+    let pruned = builder.prune(&wanted).await?;
+    let answer = json!({ "CachesDeleted": pruned.ids, "SpaceReclaimed": pruned.freed });
+    Ok(Json(answer).into_response())
 }
 
 /// What is wrong with the request, its context or the Dockerfile's text is a status; what goes wrong

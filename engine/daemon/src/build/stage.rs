@@ -167,7 +167,7 @@ impl Stage<'_> {
             self.state.config.rootfs.diff_ids.push(layer.diff_id);
             self.image().await?;
         }
-        builder.cache.put(key.clone(), self.state.image, created);
+        builder.cache.put(key.clone(), text, self.state.image, created);
         self.state.key = key;
         Ok(())
     }
@@ -188,7 +188,7 @@ impl Stage<'_> {
         let mut layers = self.state.config.rootfs.diff_ids.clone();
         layers.extend_from_slice(image.layers());
         self.take(key, text, &entry.created, layers).await?;
-        builder.cache.put(key.clone(), self.state.image, entry.created);
+        builder.cache.put(key.clone(), text, self.state.image, entry.created);
         Ok(true)
     }
 
@@ -206,7 +206,7 @@ impl Stage<'_> {
         alone.rootfs.diff_ids.push(*layer);
         let image = builder.store.create_image(&alone, None).await?;
         let created = state.config.created.clone().unwrap_or_default();
-        builder.cache.put(link, Some(image), created);
+        builder.cache.put(link, "the layer of COPY --link alone", Some(image), created);
         Ok(())
     }
 

@@ -247,12 +247,17 @@ impl Stage<'_> {
         self.output.text(&format!("Downloading {url}\n")).await;
         fetch::fetch(url, &dir.join("content"), checksum.as_deref()).await?;
         let tree = Tree::open(&dir).map_err(Failure::io("opening a directory"))?;
-        let mut items = [Item::file(Arc::new(tree), "content", &name.unwrap_or_default())];
-        if add.flags.unpack == Some(true) {
-            content::mark_archives(&mut items)?;
+        let item = Item::file(Arc::new(tree), "content", &name.unwrap_or_default());
+        if add.flags.unpack != Some(true) {
+            return Ok(item);
         }
-        let [item] = items;
-        Ok(item)
+        let mark = move || {
+            let mut items = [item];
+            content::mark_archives(&mut items)?;
+            let [item] = items;
+            Ok(item)
+        };
+        Ok(self.build.blocking(mark).await?)
     }
 
     /// Owner, mode and exceptions of a copy.

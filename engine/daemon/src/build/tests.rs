@@ -3,6 +3,7 @@
 
 mod features;
 mod harness;
+mod packed;
 mod refusals;
 mod reuse;
 mod sharing;

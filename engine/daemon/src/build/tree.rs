@@ -6,7 +6,7 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -15,6 +15,8 @@ use rustix::fs::{
     openat2, readlinkat, statat, unlinkat,
 };
 use rustix::io::Errno;
+
+use crate::removal::remove_tree_at;
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 /// How deep directories are followed.
@@ -49,14 +51,15 @@ impl Tree {
         self.look(path, DIRECTORY)
     }
 
-    /// A regular file, for reading; never blocks on a pipe.
+    /// A regular file, for reading. Nothing else is opened: some devices do something by that alone.
     pub(crate) fn file(&self, path: &str) -> io::Result<File> {
-        let file = self.look(path, OFlags::RDONLY | OFlags::NONBLOCK)?;
-        let stat = rustix::fs::fstat(&file)?;
-        match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => Ok(File::from(file)),
-            _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")),
+        let found = self.find(path)?;
+        let stat = rustix::fs::fstat(&found)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         }
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        Ok(File::from(openat(CWD, known(found.as_fd()), flags, Mode::empty())?))
     }
 
     /// What is at a path, links followed; `None` when nothing is.
@@ -85,10 +88,9 @@ impl Tree {
         Ok(Some(text))
     }
 
-    /// Bytes that are free on its file system.
-    pub(crate) fn free(&self) -> io::Result<u64> {
-        let stat = rustix::fs::fstatvfs(&self.top)?;
-        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    /// Its topmost directory.
+    pub(crate) fn top(&self) -> BorrowedFd<'_> {
+        self.top.as_fd()
     }
 
     /// A directory, made with its parents where missing. `made` is called with each new one.
@@ -213,6 +215,14 @@ pub(crate) fn clear(directory: BorrowedFd<'_>, name: &str) -> io::Result<()> {
     }
 }
 
+/// Removes what has this name, a directory with everything in it; nothing is no error.
+pub(crate) fn replace(directory: BorrowedFd<'_>, name: &str) -> io::Result<()> {
+    match remove_tree_at(directory, name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
 /// Makes a new file of this name, empty and writable.
 pub(crate) fn create(directory: BorrowedFd<'_>, name: &str) -> io::Result<File> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -222,9 +232,13 @@ pub(crate) fn create(directory: BorrowedFd<'_>, name: &str) -> io::Result<File> 
 
 /// The host's path of an open file or directory.
 pub(crate) fn host_path(fd: BorrowedFd<'_>) -> io::Result<std::path::PathBuf> {
-    use std::os::fd::AsRawFd;
-    let target = rustix::fs::readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new())?;
+    let target = rustix::fs::readlink(known(fd), Vec::new())?;
     Ok(Path::new(OsStr::from_bytes(target.as_bytes())).to_owned())
+}
+
+/// The name by which this process finds what is open.
+fn known(fd: BorrowedFd<'_>) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
 }
 
 #[cfg(test)]
@@ -256,5 +270,24 @@ mod tests {
         assert!(dir.path().join("usr/bin/a/b").is_dir());
         assert!(tree.text("etc/passwd", 3).unwrap_err().to_string().contains("limit"));
         assert!(tree.stat("nothing").unwrap().is_none());
+    }
+
+    #[test]
+    fn only_regular_files_are_opened() {
+        use rustix::fs::{makedev, mknodat};
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("file"), "text").unwrap();
+        symlink("file", dir.path().join("link")).unwrap();
+        // No driver has this number: to open it fails in another way.
+        for (name, kind, device) in
+            [("pipe", FileType::Fifo, 0), ("device", FileType::CharacterDevice, makedev(4000, 7))]
+        {
+            mknodat(CWD, dir.path().join(name), kind, Mode::RUSR, device).unwrap();
+        }
+        let tree = Tree::open(dir.path()).unwrap();
+        assert_eq!(io::read_to_string(tree.file("link").unwrap()).unwrap(), "text");
+        for name in ["pipe", "device", ""] {
+            assert_eq!(tree.file(name).unwrap_err().to_string(), "not a regular file", "{name}");
+        }
     }
 }

@@ -50,7 +50,8 @@ fn what_runs_goes_on_without_a_daemon_and_is_adopted_by_the_next() {
     let log = log_of(&site, "asks");
     site.kill_engine();
 
-    assert_eq!(site.say_of_port("127.0.0.1", 18100).as_deref(), Some("served"));
+    let said = wait_until("the port", || site.say_of_port("127.0.0.1", 18100));
+    assert_eq!(said, "served");
     let length = std::fs::metadata(&log).unwrap().len();
     wait_until("a name that resolves while no daemon runs", || {
         (std::fs::metadata(&log).unwrap().len() > length).then_some(())
@@ -58,7 +59,8 @@ fn what_runs_goes_on_without_a_daemon_and_is_adopted_by_the_next() {
 
     site.start_engine();
     assert_eq!(site.docker(&["inspect", "-f", form, "web"]).ok(), before);
-    assert_eq!(site.say_of_port("127.0.0.1", 18100).as_deref(), Some("served"));
+    let said = wait_until("the port", || site.say_of_port("127.0.0.1", 18100));
+    assert_eq!(said, "served");
     assert_eq!(site.docker(&["exec", "web", "echo", "hello"]).ok(), "hello\n");
     assert_eq!(site.docker(&["ps", "-q"]).ok().lines().count(), 2);
     assert_eq!(site.docker(&["port", "web"]).ok().trim(), "80/tcp -> 0.0.0.0:18100");
@@ -263,7 +265,7 @@ fn a_shim_that_stands_still_keeps_nobody_from_ending_its_container() {
                 let begin = Instant::now();
                 site.docker(&[words, &[name]].concat()).ok();
                 // A stop asks twice: first to end, then to be killed.
-                let limit = if name == "stopped" { 20 } else { 10 };
+                let limit = if name == "stopped" { 30 } else { 25 };
                 let took = begin.elapsed();
                 assert!(took < Duration::from_secs(limit), "{name}: {took:?}");
             });
@@ -289,7 +291,7 @@ fn an_engine_starts_beside_a_shim_that_stands_still_and_takes_it_over_when_it_go
     site.kill_engine();
     let begin = Instant::now();
     site.start_engine();
-    assert!(begin.elapsed() < Duration::from_secs(8), "it took {:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(20), "it took {:?}", begin.elapsed());
     assert_eq!(site.docker(&["ps", "-q"]).ok().lines().count(), 3);
     assert_eq!(site.docker(&["exec", "other", "echo", "alive"]).ok(), "alive\n");
     site.docker(&["rm", "-f", "ended"]).ok();
@@ -300,7 +302,7 @@ fn an_engine_starts_beside_a_shim_that_stands_still_and_takes_it_over_when_it_go
     });
     let begin = Instant::now();
     site.docker(&["stop", "-t", "0", "later"]).ok();
-    assert!(begin.elapsed() < Duration::from_secs(5), "it took {:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(20), "it took {:?}", begin.elapsed());
     assert_eq!(site.docker(&["wait", "later"]).ok(), "137\n");
     site.docker(&["rm", "-f", "later", "other"]).ok();
     assert_eq!(site.remains(), Vec::<String>::new());

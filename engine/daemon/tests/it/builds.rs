@@ -170,7 +170,7 @@ fn the_daemon_fetches_contexts_itself() {
     remote("r.git%23main:app").id();
     for (path, says) in [
         ("nothing", "404"),
-        ("broken.tar", "unexpected EOF"),
+        ("broken.tar", "ends in the middle of an entry"),
         ("r.git%23no-such-branch", "no branch, tag or commit"),
         ("r.git%23main:../..", "Cannot locate specified Dockerfile"),
     ] {

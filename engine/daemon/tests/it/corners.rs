@@ -13,7 +13,8 @@ fn get(site: &Site, path: &str) -> Value {
     answer.json()
 }
 
-fn query(filters: &Value) -> String {
+/// Filters as a request's target has them.
+pub fn query(filters: &Value) -> String {
     let text = filters.to_string();
     text.bytes().map(|byte| format!("%{byte:02X}")).collect()
 }

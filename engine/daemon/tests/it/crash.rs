@@ -60,6 +60,7 @@ fn a_daemon_killed_in_the_first_start_after_a_reboot_leaves_a_container_that_goe
     let id = site.docker(&words).ok();
     let dir = site.data().join("containers").join(id.trim());
     let document = dir.join("state.json");
+    wait_until("the script", || out.join("ran").exists().then_some(()));
     for _ in 0..10 {
         site.docker(&["stop", "-t", "0", "box"]).ok();
         site.stop_engine();

@@ -4,7 +4,7 @@
 use crate::support::run_in_guest;
 
 /// They look at the version by themselves; with others this machine would take too long.
-const TESTS: [&str; 16] = [
+const TESTS: [&str; 18] = [
     "limits::limits_are_those_that_were_asked_for",
     "limits::a_running_containers_limits_change",
     "limits::too_much_memory_is_killed_and_said",
@@ -18,6 +18,8 @@ const TESTS: [&str; 16] = [
     "modes::what_a_container_moves_can_be_committed_whatever_the_kernel_notes_by_default",
     "users::an_exec_enters_the_users_of_its_container",
     "users::root_in_a_container_is_nobody_outside",
+    "addresses::containers_share_a_link_of_the_host_where_the_kernel_can",
+    "layers::an_image_of_many_layers_runs",
     "host::a_privileged_container_loads_modules_where_the_host_can",
     "host::a_profile_of_apparmor_confines_where_the_kernel_has_it",
     "host::containers_that_name_no_profile_get_the_engines",

@@ -93,15 +93,15 @@ fn a_clock_that_was_set_does_not_cut_a_start_period_short() {
 #[test]
 fn what_is_paused_is_not_checked() {
     let site = Site::new();
-    let check = ["--health-cmd", "true", "--health-interval", "100ms", "--health-timeout", "200ms"];
+    let check = ["--health-cmd", "true", "--health-interval", "100ms", "--health-timeout", "3s"];
     let name = ["run", "-d", "--name", "app", "--health-retries", "1"];
     site.docker(&[&name[..], &check, &["busybox", "sleep", "1000"]].concat()).ok();
     becomes(&site, "app", "healthy");
     site.docker(&["pause", "app"]).ok();
     let top = || site.docker(&["top", "app"]).ok();
     let before = top();
-    // Time for several checks to be too late.
-    std::thread::sleep(std::time::Duration::from_millis(1500));
+    // Time for a check to be too late.
+    std::thread::sleep(std::time::Duration::from_secs(5));
     assert_eq!(site.docker(&["inspect", "-f", FORM, "app"]).ok(), "healthy\n");
     // One may have begun before the pause.
     let now = top();
@@ -147,4 +147,36 @@ fn back_off_counts_and_manual_stops_outlive_the_daemon() {
     site.start_engine();
     wait_until("a start", || (count(&site, "ever") >= 1).then_some(()));
     assert!(of(&site, "stopped").contains(" exited "));
+}
+
+#[test]
+fn a_back_off_goes_on_doubling_under_the_next_daemon() {
+    let mut site = Site::new();
+    let out = site.dir.path().join("out");
+    std::fs::create_dir(&out).unwrap();
+    let volume = format!("{}:/out", out.display());
+    let fails = "cat /proc/uptime >> /out/starts; exit 1";
+    let words = ["run", "-d", "--name", "box", "--restart", "always", "-v", &volume, "busybox"];
+    let id = site.docker(&[&words[..], &["sh", "-c", fails]].concat()).ok();
+    let document = site.data().join("containers").join(id.trim()).join("state.json");
+    let wait = || -> Option<u64> {
+        let text = std::fs::read_to_string(&document).ok()?;
+        let state: serde_json::Value = serde_json::from_str(text.split_once('\n')?.1).ok()?;
+        state["backoff"].as_u64()
+    };
+    let starts = || -> Vec<f64> {
+        let text = std::fs::read_to_string(out.join("starts")).unwrap_or_default();
+        let first = |line: &str| line.split(' ').next().unwrap().parse().unwrap();
+        text.lines().map(first).collect()
+    };
+    let waited = wait_until("a long wait", || wait().filter(|wait| *wait >= 3000));
+    let before = starts().len();
+    site.kill_engine();
+    site.start_engine();
+    wait_until("two more starts", || (starts().len() >= before + 2).then_some(()));
+    let starts = starts();
+    let gap = |at: usize| ((starts[at] - starts[at - 1]) * 1000.0).round() as u64;
+    // Times here are in hundredths of a second, and cut.
+    assert!(gap(before) + 20 >= waited, "{waited}: {starts:?}");
+    assert!(gap(before + 1) + 20 >= waited * 2, "{waited}: {starts:?}");
 }

@@ -168,7 +168,7 @@ fn a_paused_container_stands_still() {
     // A paused container can be stopped and removed.
     site.docker(&["pause", "box"]).ok();
     site.docker(&["rm", "-f", "box"]).ok();
-    assert_eq!(site.traces(), Vec::<String>::new());
+    assert_eq!(site.remains(), Vec::<String>::new());
 }
 
 /// The cgroup of a process: on version 1 that of the freezer.

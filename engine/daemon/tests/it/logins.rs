@@ -13,13 +13,13 @@ use crate::support::{Site, ask, ask_with, clis, docker_registry, wait_until};
 const PASSWORDS: &str = "me:$2b$04$GwXfCFmhwltPrJwqJswndeAOQqF3OucTQCYsbE98eGedS360VjxEK\n";
 
 /// A running registry of the site's namespace.
-struct Registry {
+pub struct Registry {
     child: Child,
-    address: String,
+    pub address: String,
 }
 
 impl Registry {
-    fn start(site: &Site) -> Registry {
+    pub fn start(site: &Site) -> Registry {
         let passwords = site.dir.path().join("passwords");
         std::fs::write(&passwords, PASSWORDS).unwrap();
         let auth = format!("htpasswd: {{realm: test, path: {}}}", passwords.display());
@@ -56,7 +56,7 @@ impl Drop for Registry {
 }
 
 /// The header with credentials.
-fn header(site: &Site, json: &str) -> String {
+pub fn header(site: &Site, json: &str) -> String {
     let text = site.command_of("base64", &["-w0"], json.as_bytes()).ok();
     format!("X-Registry-Auth: {}", text.replace('+', "-").replace('/', "_"))
 }

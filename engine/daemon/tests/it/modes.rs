@@ -69,7 +69,7 @@ fn memory_at_dev_shm_is_shared_by_those_that_share_their_ipc() {
         let refused = run(&site, &["--ipc", "container:alone"], &["true"]);
         assert!(refused.stderr.contains("not shareable"), "{refused:?}");
         site.docker(&["rm", "-f", "alone", "box"]).ok();
-        assert_eq!(site.traces(), Vec::<String>::new());
+        assert_eq!(site.remains(), Vec::<String>::new());
     }
 }
 

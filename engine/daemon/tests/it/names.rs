@@ -16,7 +16,7 @@ fn a_container_may_have_port_53_for_itself_and_still_find_names() {
         let udp = UdpSocket::bind("0.0.0.0:53").unwrap();
         (TcpListener::bind("0.0.0.0:53").unwrap(), udp)
     });
-    cli(&["exec", "server", "ping", "-c1", "-W3", "other"]).ok();
+    cli(&["exec", "server", "ping", "-c1", "-W10", "other"]).ok();
     let resolver = cli(&["exec", "server", "cat", "/etc/resolv.conf"]).ok();
     assert!(resolver.contains("nameserver 127.0.0.11"), "{resolver}");
 }
@@ -28,7 +28,7 @@ fn names_resolve_in_a_container_that_came_into_the_network_later() {
     cli(&["network", "create", "team"]).ok();
     cli(&["run", "-d", "--name", "db", "--network", "team", "busybox", "sleep", "1000"]).ok();
     cli(&["run", "-d", "--name", "late", "busybox", "sleep", "1000"]).ok();
-    let finds = || cli(&["exec", "late", "ping", "-c1", "-W2", "db"]).code == 0;
+    let finds = || cli(&["exec", "late", "ping", "-c1", "-W10", "db"]).code == 0;
     cli(&["network", "connect", "team", "late"]).ok();
     assert!(finds());
     cli(&["network", "disconnect", "team", "late"]).ok();

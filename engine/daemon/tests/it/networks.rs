@@ -25,7 +25,7 @@ fn names_and_aliases_resolve_between_containers_of_a_network() {
         ])
         .ok();
         let ping = |network: &str, name: &str| {
-            cli(&["run", "--rm", "--network", network, "busybox", "ping", "-c1", "-W3", name]).code
+            cli(&["run", "--rm", "--network", network, "busybox", "ping", "-c1", "-W10", name]).code
         };
         for name in ["server", "db", "10.77.0.9"] {
             assert_eq!(ping("team", name), 0, "{name}");
@@ -58,7 +58,7 @@ fn a_running_container_joins_and_leaves_networks() {
     cli(&["network", "create", "two"]).ok();
     cli(&["run", "-d", "--name", "aa", "--network", "one", "busybox", "sleep", "1000"]).ok();
     cli(&["run", "-d", "--name", "bb", "--network", "two", "busybox", "sleep", "1000"]).ok();
-    let reaches = || cli(&["exec", "aa", "ping", "-c1", "-W2", "bee"]).code == 0;
+    let reaches = || cli(&["exec", "aa", "ping", "-c1", "-W10", "bee"]).code == 0;
     assert!(!reaches());
     cli(&["network", "connect", "--alias", "bee", "one", "bb"]).ok();
     assert!(reaches());
@@ -248,4 +248,29 @@ fn a_network_that_cannot_be_made_keeps_only_its_own_containers_from_starting() {
     ip(&site, "link show mky").ok();
     ip(&site, "link del mkx").ok();
     site.docker(&run).ok();
+}
+
+#[test]
+fn containers_of_a_network_without_talk_between_them_reach_its_gateway_alone() {
+    let site = Site::new();
+    let icc = "com.docker.network.bridge.enable_icc";
+    for (network, subnet, talks) in
+        [("open", "10.78.1.0/24", true), ("closed", "10.78.2.0/24", false)]
+    {
+        let option = format!("{icc}={talks}");
+        let create = ["network", "create", "--subnet", subnet, "-o", &option, network];
+        site.docker(&create).ok();
+        let run = ["run", "-d", "--network", network, "--name"];
+        site.docker(&[&run[..], &[network, "busybox", "sleep", "1000"]].concat()).ok();
+        let address = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{.Gateway}}{{end}}";
+        let address = site.docker(&["inspect", "-f", address, network]).ok();
+        let (other, gateway) = address.trim().split_once(' ').unwrap();
+        let ping = |wait: &str, place: &str| {
+            let words =
+                ["run", "--rm", "--network", network, "busybox", "ping", "-c1", wait, place];
+            site.docker(&words).code == 0
+        };
+        assert!(ping("-W10", gateway), "{network}");
+        assert_eq!(ping(if talks { "-W10" } else { "-W2" }, other), talks, "{network}");
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::support::{Site, docker28};
+use crate::support::{Site, docker28, engine, shim};
 
 /// An authority with a server's and a client's certificate, as the docker CLI wants them.
 fn certificates(dir: &Path) {
@@ -55,4 +55,27 @@ fn clients_with_a_certificate_of_the_authority_come_in_and_nobody_else() {
     assert!(site.log().contains("TCP without TLS"));
     let plain = site.command(&docker28(), &["-H", "tcp://127.0.0.1:2376", "info"], b"");
     assert_eq!(plain.code, 0, "{plain:?}");
+}
+
+#[test]
+fn without_certificates_the_engine_listens_on_no_address_of_others() {
+    let dir = tempfile::tempdir().unwrap();
+    for address in ["0.0.0.0:2376", "[::]:2376", "192.0.2.1:2376"] {
+        // An engine that did listen would be ended after a while, with another code.
+        let ended = std::process::Command::new("timeout")
+            .arg("60")
+            .arg(engine())
+            .arg("--data")
+            .arg(dir.path().join("data"))
+            .arg("--socket")
+            .arg(dir.path().join("engine.sock"))
+            .args(["--tcp", address])
+            .env("MINKE_SHIM", shim())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(1), "{address}: {said}");
+        assert!(said.contains(&format!("listening on {address} without TLS")), "{said}");
+        assert!(said.contains("--tls"), "{said}");
+    }
 }

@@ -250,7 +250,7 @@ fn removal_waits_alone() -> bool {
     let mut removal = site.spawn(&docker28(), &["rm", "-f", "box"]);
     wait_until("the unmounting", || mounted_volumes(&site).is_empty().then_some(()));
     let mut others = site.spawn(&docker28(), &["volume", "create", "another"]);
-    let answered = (0..200).any(|_| {
+    let answered = (0..1200).any(|_| {
         std::thread::sleep(std::time::Duration::from_millis(50));
         others.try_wait().unwrap().is_some()
     });

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::MetadataExt;
 
-use crate::support::{Site, clis};
+use crate::support::{Site, ask, clis};
 
 #[test]
 fn a_named_volume_takes_the_images_content_and_persists() {
@@ -198,4 +198,35 @@ fn what_is_read_only_is_so_with_all_that_is_mounted_below_it() {
     site.command_of("umount", &[&inner], b"").ok();
     assert_eq!(written, [(true, true), (false, false), (false, false)]);
     assert_eq!(seen.stdout, "shown\n", "{seen:?}");
+}
+
+/// A bind of this directory in its long form.
+fn bound(source: &std::path::Path, options: &str) -> String {
+    format!("type=bind,source={},target=/x{options}", source.display())
+}
+
+#[test]
+fn a_bind_has_what_is_mounted_below_it_unless_that_is_not_wanted() {
+    let site = Site::new();
+    let outer = site.dir.path().join("outer");
+    let inner = outer.join("inner");
+    std::fs::create_dir_all(&inner).unwrap();
+    std::fs::write(outer.join("file"), "").unwrap();
+    site.command_of("mount", &["-t", "tmpfs", "none", inner.to_str().unwrap()], b"").ok();
+    std::fs::write(inner.join("deep"), "").unwrap();
+    let list = |options: &str| {
+        let mount = bound(&outer, options);
+        site.docker(&["run", "--rm", "--mount", &mount, "busybox", "sh", "-c", "cd /x; ls . inner"])
+    };
+    assert_eq!(list("").ok(), ".:\nfile\ninner\n\ninner:\ndeep\n");
+    assert_eq!(list(",bind-recursive=disabled").ok(), ".:\nfile\ninner\n\ninner:\n");
+    let refused = list(",readonly,bind-recursive=writable");
+    assert!(refused.code == 125 && refused.stderr.contains("ReadOnlyNonRecursive"), "{refused:?}");
+    let options = serde_json::json!({ "ReadOnlyNonRecursive": true });
+    let mount = serde_json::json!({ "Type": "bind", "Source": outer, "Target": "/x",
+        "ReadOnly": true, "BindOptions": options });
+    let body = serde_json::json!({ "Image": "busybox", "HostConfig": { "Mounts": [mount] } });
+    let answer = ask(&site, "POST", "/containers/create", Some(&body));
+    assert_eq!(answer.status, 400, "{}", answer.text);
+    assert!(answer.text.contains("ReadOnlyNonRecursive"), "{}", answer.text);
 }

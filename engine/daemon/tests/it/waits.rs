@@ -2,14 +2,29 @@
 
 use std::time::Duration;
 
-use crate::support::{Site, ask};
+use crate::support::{Begun, Site, ask, begin};
+
+/// A wait that the engine has taken up: its head has come.
+fn begin_wait(site: &Site, container: &str, condition: &str) -> Begun {
+    let path = format!("/containers/{container}/wait?condition={condition}");
+    begin(site, "POST", &path, &[], b"")
+}
 
 /// The exit code that a wait answers with.
-fn wait(site: &Site, container: &str, condition: &str) -> i64 {
-    let path = format!("/containers/{container}/wait?condition={condition}");
-    let answer = ask(site, "POST", &path, None);
+fn end_wait(wait: Begun) -> i64 {
+    let answer = wait.finish();
     assert_eq!(answer.status, 200, "{}", answer.text);
     answer.json()["StatusCode"].as_i64().unwrap()
+}
+
+fn wait(site: &Site, container: &str, condition: &str) -> i64 {
+    end_wait(begin_wait(site, container, condition))
+}
+
+/// Nobody says that nothing comes: a moment in which it would have.
+fn goes_on(wait: &Begun) -> bool {
+    std::thread::sleep(Duration::from_millis(300));
+    wait.is_pending()
 }
 
 #[test]
@@ -17,23 +32,19 @@ fn a_wait_ends_when_its_condition_comes() {
     let site = Site::new();
     site.docker(&["create", "--name", "box", "busybox", "sh", "-c", "sleep 0.5; exit 3"]).ok();
     assert_eq!(wait(&site, "box", "not-running"), 0, "it has not run yet");
-    std::thread::scope(|scope| {
-        let next = scope.spawn(|| wait(&site, "box", "next-exit"));
-        let removed = scope.spawn(|| wait(&site, "box", "removed"));
-        std::thread::sleep(Duration::from_millis(300));
-        assert!(!next.is_finished());
-        site.docker(&["start", "box"]).ok();
-        assert_eq!(wait(&site, "box", "not-running"), 3);
-        assert_eq!(next.join().unwrap(), 3);
-        assert!(!removed.is_finished());
-        // It has ended before; the next end is another one.
-        let next = scope.spawn(|| wait(&site, "box", "next-exit"));
-        std::thread::sleep(Duration::from_millis(300));
-        assert!(!next.is_finished());
-        site.docker(&["rm", "box"]).ok();
-        assert_eq!(removed.join().unwrap(), 3);
-        assert_eq!(next.join().unwrap(), 3, "a removal is the end of every wait");
-    });
+    let next = begin_wait(&site, "box", "next-exit");
+    let removed = begin_wait(&site, "box", "removed");
+    assert!(goes_on(&next));
+    site.docker(&["start", "box"]).ok();
+    assert_eq!(wait(&site, "box", "not-running"), 3);
+    assert_eq!(end_wait(next), 3);
+    assert!(goes_on(&removed));
+    // It has ended before; the next end is another one.
+    let next = begin_wait(&site, "box", "next-exit");
+    assert!(goes_on(&next));
+    site.docker(&["rm", "box"]).ok();
+    assert_eq!(end_wait(removed), 3);
+    assert_eq!(end_wait(next), 3, "a removal is the end of every wait");
     let missing = ask(&site, "POST", "/containers/box/wait?condition=removed", None);
     assert_eq!(missing.status, 404);
 }

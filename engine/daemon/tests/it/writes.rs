@@ -3,7 +3,7 @@
 
 use std::process::{Child, Command, Stdio};
 
-use crate::power_cut::disk::Loop;
+use crate::power_cut::disk::{Loop, run};
 use crate::power_cut::images;
 use crate::registry::serve;
 use crate::support::{Site, engine, shim, wait_until};
@@ -33,6 +33,9 @@ impl Watched {
         let site = Site::stopped();
         std::fs::create_dir(site.data()).unwrap();
         let disk = Loop::start(site.dir.path(), &site.data());
+        // On a slow machine the journal would else be written several times within one operation.
+        let seldom = ["-o", "remount,commit=300"];
+        run(Command::new("mount").args(seldom).arg(site.data()));
         let log = site.dir.path().join("trace");
         let tracer = Command::new("strace")
             .args(["-f", "-qq", "-e", "trace=fsync,fdatasync,syncfs,sync", "-o"])

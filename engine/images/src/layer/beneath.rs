@@ -3,10 +3,12 @@
 //! Every lookup goes through openat2: first without any symbolic link, which is the common case and proves
 //! that the path is what it says; only then following links, with the view as `/`. Needs Linux 5.6.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, readlink};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2, readlink};
 use rustix::io::Errno;
 
 use crate::layer::LayerError;
@@ -90,6 +92,12 @@ impl Beneath {
         openat2(&self.root, names::to_path(path), flags | OFlags::CLOEXEC, Mode::empty(), resolve)
     }
 
+    /// Opens the regular file `path` to be read, if that is what it is and no part of it is a link.
+    pub(crate) fn file(&self, path: &[u8]) -> io::Result<File> {
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        open_file(&self.root, names::to_path(path), resolve)
+    }
+
     fn real(&self, fd: BorrowedFd<'_>, path: &[u8]) -> Result<Vec<u8>, LayerError> {
         let full = real_path(fd).map_err(|error| LayerError::io("resolving", path, error))?;
         match full.strip_prefix(&self.root_path[..]) {
@@ -120,6 +128,15 @@ impl Beneath {
     }
 }
 
+/// Opens a regular file to be read. What it is is seen before: a device may do something when it is opened.
+pub(crate) fn open_file(root: impl AsFd, path: &Path, resolve: ResolveFlags) -> io::Result<File> {
+    let found = openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)?;
+    if FileType::from_raw_mode(fstat(&found)?.st_mode) != FileType::RegularFile {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    File::open(format!("/proc/self/fd/{}", found.as_raw_fd()))
+}
+
 fn lookup_error(path: &[u8], error: Errno) -> LayerError {
     match error {
         // EEXIST: a link that points to nothing stands where a directory is needed.
@@ -132,7 +149,6 @@ fn lookup_error(path: &[u8], error: Errno) -> LayerError {
 }
 
 fn real_path(fd: BorrowedFd<'_>) -> Result<Vec<u8>, Errno> {
-    use std::os::fd::AsRawFd;
     let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
     readlink(link, Vec::new()).map(std::ffi::CString::into_bytes)
 }

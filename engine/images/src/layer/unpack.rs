@@ -18,6 +18,7 @@ use crate::ids::DiffId;
 use crate::layer::beneath::Beneath;
 use crate::layer::entry::{Entry, Kind, Mtime, TarReader};
 use crate::layer::kept::{Hidden, Room};
+use crate::layer::large::Large;
 use crate::layer::manifest::{Change, Changed, Footer, MAX_CHANGES, ManifestWriter};
 use crate::layer::style::{owner, set_opaque, start_writing, style, timestamps};
 use crate::layer::{EXTRA, LayerError, MANIFEST, VIEW, names};
@@ -35,6 +36,8 @@ const EARLY_WRITE: u64 = 256 << 10;
 pub struct Unpacked {
     /// What the manifest's footer says.
     pub footer: Footer,
+    /// Large files of the view.
+    pub large: Large,
 }
 
 /// Unpacks `source` into the existing, empty directory `layer` and returns the reader for its last words.
@@ -73,7 +76,7 @@ pub fn unpack<R: Read>(
         changes: unpacker.changes,
     };
     unpacker.manifest.finish(&footer).map_err(manifest_error)?;
-    Ok((Unpacked { footer }, source))
+    Ok((Unpacked { footer, large: unpacker.large }, source))
 }
 
 fn manifest_error(source: io::Error) -> LayerError {
@@ -94,6 +97,7 @@ struct Unpacker {
     directories: Vec<(Vec<u8>, Mtime)>,
     directory_room: Room,
     hidden: Hidden,
+    large: Large,
 }
 
 impl Unpacker {
@@ -122,6 +126,7 @@ impl Unpacker {
             directories: Vec::new(),
             directory_room: Room::of("the bytes of all directory names"),
             hidden: Hidden::default(),
+            large: Large::default(),
         })
     }
 
@@ -204,6 +209,7 @@ impl Unpacker {
             .map_err(|error| LayerError::io("dating", &path, error))?;
         if entry.size >= EARLY_WRITE {
             start_writing(file.as_fd());
+            self.large.add(&path);
         }
         let pieces = entry.sparse.as_ref().map(|sparse| &sparse.segments[..]);
         if entry.size > 0 {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use minke_common_model::digest::Digest;
 use minke_common_model::image_reference::ImageReference;
-use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2};
+use rustix::fs::{Mode, OFlags, ResolveFlags, open};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -183,14 +183,8 @@ impl Unpacked {
 
     /// Old archives share layers by symbolic links.
     fn open_file(&self, path: &str) -> std::io::Result<File> {
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        let file = File::from(openat2(&self.root, path, flags, Mode::empty(), resolve)?);
-        if file.metadata()?.is_file() {
-            Ok(file)
-        } else {
-            Err(std::io::Error::other("it is no regular file"))
-        }
+        layer::open_file(&self.root, Path::new(path), resolve)
     }
 
     fn open(&self, path: &str) -> Result<File, Error> {

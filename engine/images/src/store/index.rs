@@ -3,7 +3,7 @@
 //! Its first line says version and BLAKE3 of the rest. An image exists from the moment the index names it;
 //! configurations and layers are on disk before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -25,6 +25,10 @@ pub(crate) struct Index {
     pub images: BTreeMap<ImageId, ImageRecord>,
     pub tags: BTreeMap<ImageReference, ImageId>,
     pub digests: BTreeMap<ImageReference, ImageId>,
+    /// Names of which only their registry can say who may have the image: pulled with credentials, or
+    /// given here.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub private: BTreeSet<ImageReference>,
 }
 
 /// What the index says of one image.
@@ -103,6 +107,38 @@ impl Index {
         found
     }
 
+    /// The image that a name means.
+    pub(crate) fn named(&self, name: &ImageReference) -> Option<&ImageId> {
+        match name.digest() {
+            Some(digest) => self.digests.get(&name.with_digest(*digest)),
+            None => self.tags.get(&name.with_default_tag()),
+        }
+    }
+
+    /// Whether only its registry can say who may have what this name means.
+    pub(crate) fn is_private(&self, name: &ImageReference) -> bool {
+        match name.digest() {
+            Some(digest) => self.private.contains(&name.with_digest(*digest)),
+            None => self.private.contains(&name.with_default_tag()),
+        }
+    }
+
+    /// Notes who may have an image by a name (with its tag, or with its digest alone) that it is about to
+    /// get. What anybody could have stays so while the name means the same image.
+    pub(crate) fn note_who(&mut self, name: &ImageReference, id: &ImageId, anybody: bool) {
+        if anybody {
+            self.private.remove(name);
+        } else if self.named(name) != Some(id) {
+            self.private.insert(name.clone());
+        }
+    }
+
+    /// Drops the notes of names that are gone.
+    pub(crate) fn forget_notes(&mut self) {
+        let (tags, digests) = (&self.tags, &self.digests);
+        self.private.retain(|name| tags.contains_key(name) || digests.contains_key(name));
+    }
+
     /// The names of an image, tags or digests.
     pub(crate) fn names(
         map: &BTreeMap<ImageReference, ImageId>,
@@ -152,5 +188,28 @@ mod tests {
         let index = parse(&seal(WHAT, body.as_bytes())).unwrap();
         assert_eq!(index.images.values().next().unwrap().last_tagged, 5);
         assert_eq!(index.tags.keys().next().unwrap().familiar(), "busybox:latest");
+        assert!(!index.is_private(&"busybox".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_name_is_private_until_somebody_without_credentials_has_had_its_image() {
+        let (one, other) = (ImageId(Digest::of(b"one")), ImageId(Digest::of(b"other")));
+        let name: ImageReference = "busybox:latest".parse().unwrap();
+        let mut index = Index::default();
+        let mut pull = |id, anybody| {
+            index.note_who(&name, &id, anybody);
+            index.tags.insert(name.clone(), id);
+            index.is_private(&"busybox".parse().unwrap())
+        };
+        assert!(pull(one, false));
+        assert!(!pull(one, true));
+        assert!(!pull(one, false), "what anybody could have is hidden from nobody");
+        assert!(pull(other, false), "the name means another image now");
+        assert!(pull(other, false));
+        index.forget_notes();
+        assert_eq!(index.private.len(), 1);
+        index.tags.clear();
+        index.forget_notes();
+        assert!(index.private.is_empty());
     }
 }

@@ -24,6 +24,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use minke_common_model::digest::Digest;
+use tokio::sync::Semaphore;
 
 use crate::config::ImageConfig;
 use crate::durable::Ledger;
@@ -35,6 +36,9 @@ use crate::options::{Options, Use};
 use crate::registry::Clients;
 use crate::store::index::Index;
 use crate::store::info::LayerInfo;
+
+/// Layers in work at once, of all pulls together: two pulls that hang leave enough for a third.
+const UNPACKERS: usize = 9;
 
 pub(crate) struct Inner {
     pub dir: PathBuf,
@@ -50,6 +54,9 @@ pub(crate) struct Inner {
     /// Held while somebody reads or changes the notes of pulls.
     notes: Mutex<()>,
     busy: Mutex<HashMap<DiffId, Weak<tokio::sync::Mutex<()>>>>,
+    /// The right to fetch and unpack a layer: what bounds the memory of all pulls together. Whoever has it
+    /// waits for nobody who has not.
+    pub(crate) unpackers: Arc<Semaphore>,
     next_name: AtomicU64,
     /// Deletes what open found; whoever needs the space waits for it.
     pub(crate) sweeper: Mutex<Option<std::thread::JoinHandle<()>>>,
@@ -123,6 +130,7 @@ impl Inner {
             places: Mutex::new(()),
             notes: Mutex::new(()),
             busy: Mutex::new(HashMap::new()),
+            unpackers: Arc::new(Semaphore::new(UNPACKERS)),
             next_name: AtomicU64::new(0),
             sweeper: Mutex::new(None),
             _lock: lock,
@@ -238,6 +246,7 @@ impl Inner {
         let before = self.state().index.clone();
         let mut index = before.clone();
         let result = change(&mut index)?;
+        index.forget_notes();
         if index != before {
             index
                 .save(&self.dir, &self.ledger)

@@ -33,6 +33,15 @@ impl Store {
         self.image_by_id(&id)
     }
 
+    /// The image of this name, which is never taken for an id, if anybody may have it: it was pulled
+    /// without credentials, or loaded.
+    pub fn public_image(&self, name: &ImageReference) -> Option<Image> {
+        let state = self.inner.state();
+        let id = state.index.named(name).filter(|id| state.is_shown(id))?;
+        let record = state.index.images.get(id).filter(|_| !state.index.is_private(name))?;
+        state.show(id, record.parent, record.last_tagged)
+    }
+
     /// An image by its id.
     pub fn image_by_id(&self, id: &ImageId) -> Result<Image, Error> {
         self.inner.image(id).ok_or_else(|| Error::NoSuchImage(id.to_string()))
@@ -66,6 +75,7 @@ impl Store {
                 let record = index.images.get_mut(&id).filter(|record| !record.hidden);
                 let record = record.ok_or_else(|| Error::NoSuchImage(id.to_string()))?;
                 record.last_tagged = now();
+                index.note_who(&reference, &id, false);
                 index.tags.insert(reference, id);
                 Ok(())
             })
@@ -122,14 +132,10 @@ impl State {
         if let Ok(digest) = name.parse::<Digest>() {
             return Some(ImageId(digest)).filter(|id| shown(id)).ok_or_else(missing);
         }
-        if let Ok(reference) = name.parse::<ImageReference>() {
-            let found = match reference.digest() {
-                Some(digest) => self.index.digests.get(&reference.with_digest(*digest)),
-                None => self.index.tags.get(&reference.with_default_tag()),
-            };
-            if let Some(id) = found.filter(|id| shown(id)) {
-                return Ok(*id);
-            }
+        if let Ok(reference) = name.parse::<ImageReference>()
+            && let Some(id) = self.index.named(&reference).filter(|id| shown(id))
+        {
+            return Ok(*id);
         }
         let prefix = name.strip_prefix("sha256:").unwrap_or(name);
         let is_hex = prefix.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));

@@ -11,12 +11,12 @@ use std::time::SystemTime;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use minke_common_model::digest::Digest;
 use minke_common_model::image_reference::ImageReference;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::config::ImageConfig;
 use crate::error::Error;
 use crate::ids::{DiffId, ImageId};
-use crate::layer::{self, LayerError};
+use crate::layer::{self, LayerError, Unpacked, VIEW};
 use crate::options::{Platform, PullOptions};
 use crate::progress::{ProgressEvent, Sink, short_id};
 use crate::registry::{
@@ -43,6 +43,8 @@ const MIRROR_ATTEMPTS: u32 = 2;
 struct Names {
     reference: ImageReference,
     top: Digest,
+    /// It was asked for without credentials.
+    anybody: bool,
 }
 
 /// What keeps a pull's layers and beginnings of layers from being collected.
@@ -57,6 +59,8 @@ struct Kept {
 /// ended nobody else may touch what is on disk of the layer.
 struct Owned {
     _busy: Busy,
+    /// Taken last: who waits for a layer keeps nobody else from one.
+    _right: OwnedSemaphorePermit,
     kept: Arc<Kept>,
 }
 
@@ -118,7 +122,8 @@ impl Store {
             jobs.iter().map(|job| self.layer(&session, job, &kept, &sink)).collect();
         stream::iter(layers).buffer_unordered(PARALLEL).try_collect::<Vec<()>>().await?;
         let known = self.is_named(&reference, &id) && !missing;
-        let names = Names { reference: reference.clone(), top };
+        let anybody = options.auth.is_none();
+        let names = Names { reference: reference.clone(), top, anybody };
         self.name_pulled(names, id, bytes, config, kept).await?;
         sink(ProgressEvent::message(format!("Digest: {top}")));
         let outcome = if known { "Image is up to date" } else { "Downloaded newer image" };
@@ -237,7 +242,6 @@ impl Store {
     ) -> Result<(), Error> {
         let short = short_id(&job.blob.digest);
         let busy = self.inner.busy(&job.layer).await;
-        let owned = Arc::new(Owned { _busy: busy, kept: Arc::clone(kept) });
         let blob = BlobInfo {
             digest: job.blob.digest,
             size: job.blob.size,
@@ -246,14 +250,20 @@ impl Store {
         };
         if self.inner.has_layer(&job.layer) {
             let (inner, layer) = (Arc::clone(&self.inner), job.layer);
+            let kept = Arc::clone(kept);
             blocking(move || {
                 inner.remember_blob(&layer, &blob);
+                drop((busy, kept));
                 Ok(())
             })
             .await?;
             sink(ProgressEvent::of(short, "Already exists"));
             return Ok(());
         }
+        let right = Arc::clone(&self.inner.unpackers).acquire_owned().await.map_err(|closed| {
+            Error::io("unpacking into", &self.inner.dir, std::io::Error::other(closed))
+        })?;
+        let owned = Arc::new(Owned { _busy: busy, _right: right, kept: Arc::clone(kept) });
         let mut fresh = false;
         loop {
             match self.fetch(session, job, blob.clone(), sink, &owned).await {
@@ -322,21 +332,14 @@ impl Store {
     }
 
     fn is_named(&self, reference: &ImageReference, id: &ImageId) -> bool {
-        let state = self.inner.state();
-        let map =
-            if reference.digest().is_some() { &state.index.digests } else { &state.index.tags };
-        let key = match reference.digest() {
-            Some(digest) => reference.with_digest(*digest),
-            None => reference.clone(),
-        };
-        map.get(&key) == Some(id)
+        self.inner.state().index.named(reference) == Some(id)
     }
 
     /// Shows the image. What kept its layers until now is let go when it is shown, also if nobody
     /// waits for that any more.
     async fn name_pulled(
         &self,
-        Names { reference, top }: Names,
+        Names { reference, top, anybody }: Names,
         id: ImageId,
         bytes: Vec<u8>,
         config: ImageConfig,
@@ -345,7 +348,12 @@ impl Store {
         let inner = Arc::clone(&self.inner);
         blocking(move || {
             inner.install_image(id, &bytes, Arc::new(config), |index| {
-                index.digests.insert(reference.with_digest(top), id);
+                let by_digest = reference.with_digest(top);
+                index.note_who(&by_digest, &id, anybody);
+                index.digests.insert(by_digest, id);
+                if reference.digest().is_none() {
+                    index.note_who(&reference, &id, anybody);
+                }
                 // A name with a digest is not moved by what a tag means today.
                 if reference.digest().is_none() && index.tags.get(&reference) != Some(&id) {
                     if let Some(record) = index.images.get_mut(&id) {
@@ -423,7 +431,7 @@ impl Inner {
         let inflate = move || Ok(Box::new(Inflated::new(follower)?) as Box<dyn std::io::Read>);
         let unpacked = match ReadAhead::start(inflate) {
             Ok(tar) => layer::unpack(tar, &staging.path, &self.options.limits)
-                .map(|(unpacked, _)| unpacked.footer)
+                .map(|(unpacked, _)| unpacked)
                 .map_err(of_layer),
             Err(error) => Err(Error::io("unpacking", &path, error)),
         };
@@ -434,7 +442,7 @@ impl Inner {
         let came = keeping.finish();
         let is_short = came.is_short;
         let is_full = came.failure.is_some();
-        let result = unpacked.and_then(|footer| {
+        let result = unpacked.and_then(|Unpacked { footer, large }| {
             check_digests(&came, blob, &footer, layer)?;
             self.ledger.wrote(came.length);
             sink(ProgressEvent::at(&*id, "Extracting", blob.size, blob.size));
@@ -443,7 +451,10 @@ impl Inner {
                 true => std::fs::rename(&path, self.blob_path(&blob.digest)),
                 false => std::fs::remove_file(&path),
             };
-            self.commit(staging, &footer, Some(blob), whole)
+            let layer = self.commit(staging, &footer, Some(blob), whole)?;
+            // Written and whole: who runs meanwhile has more use for the memory.
+            large.forget(&self.layer_dir(&layer).join(VIEW));
+            Ok(layer)
         });
         if let Err(error) = &result
             && (!is_short || is_full || error.is_no_space())

@@ -211,6 +211,7 @@ impl Store {
         blocking(move || {
             inner.change_index(|index| {
                 if index.images.contains_key(&id) {
+                    index.note_who(&name, &id, false);
                     index.digests.insert(name, id);
                 }
                 Ok(())

@@ -2,7 +2,7 @@
 
 use minke_engine_images::{Credentials, Error, ErrorKind, PullOptions, PushOptions, Pushed, chain};
 
-use crate::pull::{layer, options, store};
+use crate::pull::{layer, options, soon_bored, store};
 use crate::registry::{Auth, Fault, Packing, Registry};
 
 fn password(username: &str, password: &str) -> Option<Credentials> {
@@ -79,7 +79,7 @@ async fn a_token_that_runs_out_is_replaced() {
     registry.set_auth(Auth::Bearer("me", "secret"));
     let path = format!("GET /v2/app/blobs/{}", placed.blobs[0]);
     registry.fault(&path, 1, Fault::Stall(100_000));
-    let options = PullOptions { auth: password("me", "secret"), ..options() };
+    let options = PullOptions { auth: password("me", "secret"), ..soon_bored() };
     let (reference, pulled) = (registry.reference("app:v1"), store.clone());
     let pull = tokio::spawn(async move { pulled.pull(&reference, &options, |_| {}).await });
     registry.sent_at_least(100_000).await;

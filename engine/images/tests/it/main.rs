@@ -10,6 +10,8 @@ mod gnu;
 mod healing;
 mod hostile;
 mod lifecycle;
+mod memory;
+mod private;
 mod pull;
 mod reading;
 mod references;

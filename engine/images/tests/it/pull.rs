@@ -18,12 +18,18 @@ use crate::tars::{Tar, noise};
 /// Fast enough for tests, slow enough for a busy machine.
 pub fn options() -> PullOptions {
     let patience = Patience {
-        stall: Duration::from_secs(1),
+        stall: Duration::from_secs(30),
         first_wait: Duration::from_millis(5),
         longest_wait: Duration::from_millis(50),
         ..Patience::default()
     };
     PullOptions { patience, ..PullOptions::default() }
+}
+
+/// The same for a registry that stalls.
+pub fn soon_bored() -> PullOptions {
+    let patience = Patience { stall: Duration::from_secs(1), ..options().patience };
+    PullOptions { patience, ..options() }
 }
 
 pub async fn store(dir: &Path) -> Store {
@@ -218,7 +224,7 @@ async fn broken_connections_go_on_where_they_broke() {
             registry.put_image("app", "v1", "amd64", &[(layer("x", 600_000), Packing::Gzip)]);
         let path = format!("GET /v2/app/blobs/{}", placed.blobs[0]);
         registry.fault(&path, 2, fault);
-        store.pull(&registry.reference("app:v1"), &options(), |_| {}).await.unwrap();
+        store.pull(&registry.reference("app:v1"), &soon_bored(), |_| {}).await.unwrap();
         let ranges: Vec<_> = registry.seen(&path).into_iter().map(|seen| seen.range).collect();
         assert_eq!(ranges.len(), 3);
         assert_eq!(ranges[0], None);

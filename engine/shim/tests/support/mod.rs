@@ -17,7 +17,9 @@ use minke_engine_shim::exit::ExitRecord;
 use minke_engine_shim::protocol::{self, Exit, Request, Response, Streams};
 
 /// How long anything may take before a test fails.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks at what nobody announces.
+const LOOKS: Duration = Duration::from_millis(2);
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
@@ -142,7 +144,7 @@ impl Container {
         let end = Instant::now() + PATIENCE;
         while shim.try_wait().unwrap().is_none() {
             assert!(Instant::now() < end, "the shim does not end");
-            std::thread::yield_now();
+            std::thread::sleep(LOOKS);
         }
         let text = fs::read_to_string(self.shim_dir().join("exit")).unwrap();
         ExitRecord::parse(&text).unwrap()
@@ -178,16 +180,6 @@ impl Drop for Container {
             let _ = shim.wait();
         }
         let _ = cgroup::kill_and_remove(&directories, Duration::from_secs(5));
-        remove_empty_parents(&self.spec.cgroup_path);
-    }
-}
-
-/// The parents that the kernel makes are shared by tests that run at once: the last removes them.
-fn remove_empty_parents(path: &str) {
-    let Ok(entries) = fs::read_dir("/sys/fs/cgroup") else { return };
-    for entry in entries.flatten() {
-        let mut directory = entry.path().join(path.trim_start_matches('/'));
-        while directory.pop() && directory != entry.path() && fs::remove_dir(&directory).is_ok() {}
     }
 }
 
@@ -297,6 +289,6 @@ pub fn wait_until(what: &str, mut is_true: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !is_true() {
         assert!(Instant::now() < end, "waited in vain for: {what}");
-        std::thread::yield_now();
+        std::thread::sleep(LOOKS);
     }
 }

@@ -178,6 +178,7 @@ impl Site {
             runner: Arc::new(Chroot),
             dir: dir.path().join("build"),
             pull: PullOptions { patience, ..PullOptions::default() },
+            shared: false,
         };
         let routes = crate::build::router(Builder::open(parts).await.unwrap());
         // The daemon takes the version off the path.

@@ -36,7 +36,7 @@ pub const ROWS: &[Row] = &[
     row(
         "ExposedPorts",
         "what PublishAllPorts publishes, and what lists and links show",
-        Shown::Test("a_free_port_is_chosen_and_shown"),
+        Shown::Test("every_exposed_port_is_published_on_a_free_one"),
     ),
     row("Tty", "the command has a terminal", prints(r#"{"Tty":true}"#, "tty", "/dev/pts/0")),
     row(
@@ -301,7 +301,7 @@ pub const ROWS: &[Row] = &[
     row(
         "HostConfig.PublishAllPorts",
         "every exposed port on a free one of the host",
-        Shown::Test("a_free_port_is_chosen_and_shown"),
+        Shown::Test("every_exposed_port_is_published_on_a_free_one"),
     ),
     row(
         "HostConfig.ReadonlyRootfs",

@@ -4,6 +4,8 @@
 export PATH=/bin:/sbin:/usr/bin:/usr/sbin
 /bin/busybox mkdir -p /sbin
 /bin/busybox --install -s /bin
+# Its own makes no pairs of links; the other is /usr/sbin/ip.
+rm /bin/ip
 # The kernel calls it by this name for what it lacks.
 ln -s /bin/busybox /sbin/modprobe
 mount -t proc proc /proc
@@ -20,7 +22,7 @@ ip link set lo up
 # A scheduler of the disk that knows weights.
 modprobe loop
 modprobe bfq && echo bfq > /sys/block/vda/queue/scheduler
-export MINKE_DOCKER20=/usr/bin/docker MINKE_SHIM=/minke/debug/minke-shim RUST_BACKTRACE=1 TERM=dumb
+export MINKE_DOCKER20=/usr/lib/docker20/docker MINKE_SHIM=/minke/debug/minke-shim RUST_BACKTRACE=1 TERM=dumb
 
 now() { cut -d' ' -f1 /proc/uptime; }
 

@@ -14,6 +14,8 @@ const WARM: u32 = 100;
 const GROWTH: u64 = 10;
 /// How long the kernel may take to remove links and namespaces.
 const CLEARED: Duration = Duration::from_secs(30);
+/// Between two looks at what the kernel has still to clear.
+const LOOKS: Duration = Duration::from_millis(50);
 /// Between two looks at an engine that is to be at rest.
 const PAUSE: Duration = Duration::from_millis(300);
 /// Cycles that go on at the same time.
@@ -51,8 +53,9 @@ async fn cycle(client: &Client, number: u32) {
     client.remove(&id, RemoveContainer { force: false, volumes: true }).await.unwrap();
 }
 
-/// Cycles `from..to`, some at a time.
-fn cycles(site: &Site, from: u32, to: u32) {
+/// Cycles `from..to`, some at a time; how long they took.
+fn cycles(site: &Site, from: u32, to: u32) -> Duration {
+    let begun = Instant::now();
     site.block_on(async {
         let mut lanes = tokio::task::JoinSet::new();
         for lane in 0..LANES {
@@ -67,6 +70,7 @@ fn cycles(site: &Site, from: u32, to: u32) {
             ended.unwrap();
         }
     });
+    begun.elapsed()
 }
 
 /// How the engine stands once the kernel has cleared up behind it.
@@ -74,11 +78,18 @@ pub fn settled(site: &Site, before: &Standing) -> Standing {
     let mut now = Standing::of(site);
     let end = Instant::now() + CLEARED;
     while now.counts != before.counts && Instant::now() < end {
-        std::thread::yield_now();
+        std::thread::sleep(LOOKS);
         now = Standing::of(site);
     }
     assert_eq!(now.counts, before.counts, "the engine does not hold what it held before");
     now
+}
+
+/// How the engine stands once it has also given back what memory it can, as it does when nobody asks it for
+/// anything.
+fn resting(site: &Site, before: &Standing) -> Standing {
+    std::thread::sleep(minke_engine_rest::QUIET + Duration::from_secs(1));
+    settled(site, before)
 }
 
 /// How the engine stands when nothing changes any more: the connections of the last command are closed a
@@ -101,21 +112,20 @@ fn cycles_leave_nothing_behind() {
     let site = Site::new();
     site.docker(&["network", "create", "team"]).ok();
     let fresh = at_rest(&site);
-    let begun = Instant::now();
-    cycles(&site, 0, WARM);
-    let warm = settled(&site, &fresh);
+    let mut busy = cycles(&site, 0, WARM);
+    let warm = resting(&site, &fresh);
     super::report(HEAD);
     super::report(&row("fresh", &fresh));
     super::report(&row(&WARM.to_string(), &warm));
     let (mut done, mut last) = (WARM, warm);
     while done < total {
         let next = total.min(done + (total / 10).max(20));
-        cycles(&site, done, next);
+        busy += cycles(&site, done, next);
         done = next;
-        last = settled(&site, &fresh);
+        last = resting(&site, &fresh);
         super::report(&row(&done.to_string(), &last));
     }
-    let seconds = begun.elapsed().as_secs_f64();
+    let seconds = busy.as_secs_f64();
     super::report(&format!(
         "\n{:.0} ms a cycle, {LANES} at a time. Everything but the memory is the same after each step, \
          and the same as before the first container.\n",

@@ -25,6 +25,8 @@ use crate::support::{Site, docker28, wait_until};
 const GUESS: Duration = Duration::from_millis(15);
 /// How long the kernel may take to remove links and namespaces.
 const CLEARED: Duration = Duration::from_secs(30);
+/// Between two looks at that.
+const LOOKS: Duration = Duration::from_millis(50);
 /// Attempts of one seed to hit its phase.
 const ATTEMPTS: u32 = 20;
 
@@ -233,7 +235,7 @@ impl Soak {
         self.material.clear(&self.site, phase);
         let end = Instant::now() + CLEARED;
         while held(&self.site) != self.rest && Instant::now() < end {
-            std::thread::yield_now();
+            std::thread::sleep(LOOKS);
         }
         assert_eq!(held(&self.site), self.rest, "{phase:?}, seed {seed}: something stays");
         wait_until("a store without leftovers", || {

@@ -12,52 +12,84 @@ use super::tools;
 /// How long it may take to end.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A running dockerd. It has no bridge: its containers have a loopback, or the site's network.
+/// A running dockerd.
 pub struct Dockerd<'s> {
     site: &'s Site,
     child: Child,
     dir: PathBuf,
     cgroup: String,
+    arguments: &'static [&'static str],
 }
 
+/// Without a bridge: its containers have a loopback, or the site's network.
+const ALONE: [&str; 4] = ["--bridge", "none", "--iptables=false", "--ip6tables=false"];
+
 impl Dockerd<'_> {
-    /// Starts it and waits until it answers.
+    /// Starts it without a bridge and waits until it answers: its containers have a loopback, or the
+    /// site's network.
     pub fn start(site: &Site) -> Dockerd<'_> {
+        Dockerd::start_with(site, &ALONE)
+    }
+
+    /// Starts it as people do, with a bridge and a process for each port.
+    pub fn start_whole(site: &Site) -> Dockerd<'_> {
+        Dockerd::start_with(site, &[])
+    }
+
+    fn start_with<'s>(site: &'s Site, arguments: &'static [&'static str]) -> Dockerd<'s> {
         let dir = site.dir.path().join("dockerd");
         std::fs::create_dir(&dir).unwrap();
-        let programs = tools::docker20_programs();
-        let mut path = std::env::join_paths(&programs).unwrap();
-        path.push(":");
-        path.push(std::env::var_os("PATH").unwrap_or_default());
-        let dockerd = programs.iter().map(|folder| folder.join("dockerd")).find(|p| p.is_file());
-        let dockerd = dockerd.expect("Debian's docker.io has a dockerd");
         let cgroup = format!("minke-peer-{}", std::process::id());
-        let log = std::fs::File::create(dir.join("log")).unwrap();
-        let below = |name: &str| dir.join(name).display().to_string();
-        let child = Command::new(dockerd)
-            .args(["--data-root", &below("data"), "--exec-root", &below("exec")])
-            .args(["--pidfile", &below("pid"), "--host", &format!("unix://{}", below("socket"))])
-            .args(["--bridge", "none", "--iptables=false", "--ip6tables=false", "--experimental"])
-            .args(["--cgroup-parent", &format!("/{cgroup}")])
-            .env("PATH", path)
-            .env("HOME", &dir)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let mut daemon = Dockerd { site, child, dir, cgroup };
-        wait_until("dockerd's socket", || {
-            if let Some(status) = daemon.child.try_wait().unwrap() {
-                panic!("dockerd ended: {status}\n{}", daemon.log());
-            }
-            daemon.try_version().filter(|outcome| outcome.code == 0)
-        });
+        let child = spawn(&dir, &cgroup, arguments);
+        let mut daemon = Dockerd { site, child, dir, cgroup, arguments };
+        daemon.wait();
         daemon
     }
 
+    /// Its socket.
+    pub fn socket(&self) -> PathBuf {
+        self.dir.join("socket")
+    }
+
+    /// Where it keeps images and containers.
+    pub fn data(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
+    /// Ends it and its containerd with SIGKILL; what runs in containers goes on.
+    pub fn kill(&mut self) {
+        let containerd = self.containerd();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if let Some(pid) = containerd {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+
+    /// Starts it after it was killed. What it finds of its containerd keeps it from starting.
+    pub fn start_again(&mut self) {
+        let _ = std::fs::remove_dir_all(self.dir.join("exec"));
+        let _ = std::fs::remove_file(self.dir.join("pid"));
+        self.child = spawn(&self.dir, &self.cgroup, self.arguments);
+        self.wait();
+    }
+
+    fn containerd(&self) -> Option<Pid> {
+        let pid = std::fs::read_to_string(self.dir.join("exec/containerd/containerd.pid")).ok()?;
+        Pid::from_raw(pid.trim().parse().ok()?)
+    }
+
+    fn wait(&mut self) {
+        wait_until("dockerd's socket", || {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("dockerd ended: {status}\n{}", self.log());
+            }
+            self.try_version().filter(|outcome| outcome.code == 0)
+        });
+    }
+
     fn try_version(&self) -> Option<Outcome> {
-        let there = self.dir.join("socket").exists();
+        let there = self.socket().exists();
         there.then(|| self.docker(&tools::docker28(), &["version"], b""))
     }
 
@@ -67,7 +99,7 @@ impl Dockerd<'_> {
 
     /// Runs a docker CLI against it.
     pub fn docker(&self, cli: &Path, arguments: &[&str], input: &[u8]) -> Outcome {
-        let host = format!("unix://{}", self.dir.join("socket").display());
+        let host = format!("unix://{}", self.socket().display());
         let mut all = vec!["--host", host.as_str()];
         all.extend_from_slice(arguments);
         self.site.command(cli, &all, input)
@@ -83,12 +115,66 @@ impl Dockerd<'_> {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        let containerd = std::fs::read_to_string(self.dir.join("exec/containerd/containerd.pid"));
-        let pid = containerd.ok().and_then(|text| Pid::from_raw(text.trim().parse().ok()?));
-        if let Some(pid) = pid {
-            let _ = kill_process(pid, Signal::KILL);
+        self.kill();
+    }
+}
+
+fn spawn(dir: &Path, cgroup: &str, arguments: &[&str]) -> Child {
+    let programs = tools::docker20_programs();
+    let mut path = std::env::join_paths(&programs).unwrap();
+    path.push(":");
+    path.push(std::env::var_os("PATH").unwrap_or_default());
+    path.push(":/usr/sbin:/sbin");
+    let dockerd = programs.iter().map(|folder| folder.join("dockerd")).find(|p| p.is_file());
+    let dockerd = dockerd.expect("Debian's docker.io has a dockerd");
+    let log = std::fs::File::options().create(true).append(true).open(dir.join("log")).unwrap();
+    let below = |name: &str| dir.join(name).display().to_string();
+    Command::new(dockerd)
+        .args(["--data-root", &below("data"), "--exec-root", &below("exec")])
+        .args(["--pidfile", &below("pid"), "--host", &format!("unix://{}", below("socket"))])
+        .args(["--experimental", "--cgroup-parent", &format!("/{cgroup}")])
+        .args(arguments)
+        .env("PATH", path)
+        .env("HOME", dir)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .unwrap()
+}
+
+impl Dockerd<'_> {
+    /// Ends what runs on without it, and takes down what is mounted.
+    fn sweep(&self) {
+        let dir = self.dir.display().to_string();
+        for process in std::fs::read_dir("/proc").unwrap().flatten() {
+            let Ok(pid) = process.file_name().to_string_lossy().parse() else { continue };
+            let text = |name| std::fs::read(process.path().join(name)).unwrap_or_default();
+            let mentions =
+                |text: Vec<u8>, what: &str| String::from_utf8_lossy(&text).contains(what);
+            let is_of_it =
+                mentions(text("cmdline"), &dir) || mentions(text("cgroup"), &self.cgroup);
+            if let Some(pid) = Pid::from_raw(pid).filter(|_| is_of_it) {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        }
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let targets = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+        for target in targets.filter(|target| target.starts_with(&dir)) {
+            let _ = rustix::mount::unmount(target, rustix::mount::UnmountFlags::DETACH);
+        }
+    }
+
+    /// Removes its cgroups, deepest first, once what was in them has ended.
+    fn remove_cgroups(&self) {
+        let roots = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
+        let roots = roots.map(|root| root.path()).chain(["/sys/fs/cgroup".into()]);
+        for top in roots.map(|root| root.join(&self.cgroup)).filter(|top| top.is_dir()) {
+            for below in std::fs::read_dir(&top).into_iter().flatten().flatten() {
+                let _ = std::fs::remove_dir(below.path());
+            }
+            // Only empty ones go.
+            let _ = std::fs::remove_dir(&top);
         }
     }
 }
@@ -96,13 +182,11 @@ impl Dockerd<'_> {
 impl Drop for Dockerd<'_> {
     fn drop(&mut self) {
         self.end();
+        self.sweep();
         if std::thread::panicking() {
             eprintln!("--- what dockerd logged:\n{}", self.log());
         }
-        for root in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
-            // Only empty ones go.
-            let _ = std::fs::remove_dir(root.path().join(&self.cgroup));
-        }
-        let _ = std::fs::remove_dir(Path::new("/sys/fs/cgroup").join(&self.cgroup));
+        std::thread::sleep(Duration::from_millis(100));
+        self.remove_cgroups();
     }
 }

@@ -13,16 +13,17 @@ use tempfile::TempDir;
 use super::{debian, tools};
 
 /// How long the machine may take for everything.
-const PATIENCE: Duration = Duration::from_secs(540);
+const PATIENCE: Duration = Duration::from_secs(900);
 /// What the kernel is loaded with before it has a disk.
 const INITRAMFS: &str = include_str!("../guest/initramfs.sh");
 /// What the machine does with its disk.
 const INIT: &str = include_str!("../guest/init.sh");
 /// Parts of the kernel that are in files; the rest of them no container can need.
-const MODULES: [&str; 8] = [
+const MODULES: [&str; 9] = [
     "block",
     "drivers/block",
     "drivers/net/dummy.ko",
+    "drivers/net/ipvlan",
     "drivers/net/macvlan.ko",
     "drivers/net/veth.ko",
     "drivers/virtio",
@@ -112,6 +113,9 @@ impl Machine<'_> {
         let programs = [
             (PathBuf::from("/bin/busybox"), "bin/busybox"),
             (tools::on_path("docker"), "usr/bin/docker"),
+            (tools::docker20(), "usr/lib/docker20/docker"),
+            // busybox knows less of links.
+            (tools::on_path("ip"), "usr/sbin/ip"),
             (tools::on_path("nft"), "usr/sbin/nft"),
             (tools::on_path("script"), "usr/bin/script"),
             (apparmor.join("sbin/apparmor_parser"), "usr/sbin/apparmor_parser"),

@@ -42,6 +42,18 @@ pub fn ask(site: &Site, method: &str, path: &str, body: Option<&Value>) -> Answe
 
 /// Asks the daemon with further lines in the head.
 pub fn ask_with(site: &Site, method: &str, path: &str, head: &[&str], body: &[u8]) -> Answer {
+    begin(site, method, path, head, body).finish()
+}
+
+/// An answer of which the head is there.
+pub struct Begun {
+    pub head: String,
+    /// What follows.
+    pub stream: UnixStream,
+}
+
+/// Asks the daemon, and waits for the answer's head alone.
+pub fn begin(site: &Site, method: &str, path: &str, head: &[&str], body: &[u8]) -> Begun {
     let mut lines = format!("{method} {path} HTTP/1.1\r\nHost: x\r\n");
     for line in head {
         lines.push_str(line);
@@ -50,10 +62,27 @@ pub fn ask_with(site: &Site, method: &str, path: &str, head: &[&str], body: &[u8
     lines.push_str(&format!("Content-Length: {}\r\n\r\n", body.len()));
     let mut stream = UnixStream::connect(site.socket()).unwrap();
     stream.write_all(&[lines.as_bytes(), body].concat()).unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).unwrap();
-    let at = answer.windows(4).position(|window| window == b"\r\n\r\n").unwrap_or(0);
-    read(&String::from_utf8_lossy(&answer[..at]), &answer[(at + 4).min(answer.len())..])
+    let (mut head, mut byte) = (Vec::new(), [0u8; 1]);
+    // Byte by byte: what is behind it is read by whoever knows what it is.
+    while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap() == 1 {
+        head.push(byte[0]);
+    }
+    Begun { head: String::from_utf8_lossy(&head).into_owned(), stream }
+}
+
+impl Begun {
+    /// Whether nothing of what follows has come.
+    pub fn is_pending(&self) -> bool {
+        let mut ready = [rustix::event::PollFd::new(&self.stream, rustix::event::PollFlags::IN)];
+        rustix::event::poll(&mut ready, Some(&rustix::event::Timespec::default())).unwrap() == 0
+    }
+
+    /// The whole answer, when it has ended.
+    pub fn finish(mut self) -> Answer {
+        let mut body = Vec::new();
+        self.stream.read_to_end(&mut body).unwrap();
+        read(&self.head, &body)
+    }
 }
 
 fn read(head: &str, body: &[u8]) -> Answer {

@@ -136,13 +136,17 @@ pub fn image_config(layer: &[u8]) -> Vec<u8> {
 
 /// The image as an archive for `docker load`.
 pub fn image_archive() -> Vec<u8> {
-    let layer = image_layer();
+    archive_of(&image_layer(), IMAGE)
+}
+
+/// An image of one layer as an archive.
+pub fn archive_of(layer: &[u8], name: &str) -> Vec<u8> {
     let manifest =
-        format!(r#"[{{"Config":"config.json","RepoTags":["{IMAGE}"],"Layers":["layer.tar"]}}]"#);
+        format!(r#"[{{"Config":"config.json","RepoTags":["{name}"],"Layers":["layer.tar"]}}]"#);
     let mut tar = tar::Builder::new(Vec::new());
     for (name, data) in [
-        ("config.json", image_config(&layer).as_slice()),
-        ("layer.tar", &layer),
+        ("config.json", image_config(layer).as_slice()),
+        ("layer.tar", layer),
         ("manifest.json", manifest.as_bytes()),
     ] {
         let mut header = tar::Header::new_gnu();

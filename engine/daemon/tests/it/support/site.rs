@@ -14,7 +14,9 @@ use tempfile::TempDir;
 use super::tools;
 
 /// How long anything may take that a test waits for.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How long a shim may take to end behind its container before it is killed.
+const SHIM_END: Duration = Duration::from_secs(2);
 
 /// A daemon, and what it works on.
 pub struct Site {
@@ -289,7 +291,7 @@ impl Site {
             let files = entries.filter(hidden).map(|entry| entry.path().display().to_string());
             self.traces().into_iter().chain(files).collect::<Vec<_>>()
         };
-        wait_briefly(|| look().is_empty());
+        wait_for(PATIENCE, || look().is_empty());
         look()
     }
 
@@ -349,8 +351,8 @@ impl Drop for Site {
         let _ = minke_engine_shim::cgroup::kill_and_remove(&below, Duration::from_secs(10));
         self.end_shims();
         for cgroup in cgroups {
+            // Its parent is shared with engines that start now.
             let _ = std::fs::remove_dir(&cgroup);
-            let _ = cgroup.parent().map(std::fs::remove_dir);
         }
         for mount in self.mounts() {
             let _ = rustix::mount::unmount(mount, rustix::mount::UnmountFlags::DETACH);
@@ -365,7 +367,7 @@ impl Site {
         for entry in std::fs::read_dir(containers).into_iter().flatten().flatten() {
             let text = std::fs::read_to_string(entry.path().join("shim/shim.pid"));
             let Ok(text) = text else { continue };
-            wait_briefly(|| !minke_engine_shim::identity::is_alive(&text));
+            wait_for(SHIM_END, || !minke_engine_shim::identity::is_alive(&text));
             if minke_engine_shim::identity::is_alive(&text)
                 && let Some((pid, _)) = minke_engine_shim::identity::parse(&text)
                 && let Some(pid) = Pid::from_raw(pid as i32)
@@ -376,8 +378,8 @@ impl Site {
     }
 }
 
-fn wait_briefly(mut done: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(2);
+fn wait_for(time: Duration, mut done: impl FnMut() -> bool) {
+    let end = Instant::now() + time;
     while !done() && Instant::now() < end {
         std::thread::sleep(Duration::from_millis(10));
     }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
 
 use super::debian;
 
@@ -41,19 +42,43 @@ pub fn on_path(name: &str) -> PathBuf {
     files.find(|file| file.is_file()).unwrap_or_else(|| panic!("{name} is not installed"))
 }
 
-/// The docker CLI on the path.
+/// The docker CLI on the path, else Debian's. It is meant to be of version 28, and [`clis`] says what it is.
 pub fn docker28() -> PathBuf {
-    PathBuf::from("docker")
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let is_here = std::env::split_paths(&path).any(|folder| folder.join("docker").is_file());
+    if is_here { PathBuf::from("docker") } else { docker20() }
 }
 
-/// The docker CLIs that everything must work with.
+/// The docker CLIs that everything must work with: what the machine has, and Debian 12's. Which they are is
+/// written once a process.
 pub fn clis() -> [PathBuf; 2] {
-    [docker28(), docker20()]
+    static CLIS: LazyLock<[PathBuf; 2]> = LazyLock::new(checked_clis);
+    CLIS.clone()
+}
+
+fn checked_clis() -> [PathBuf; 2] {
+    let clis = [docker28(), docker20()];
+    let [newer, older] = clis.each_ref().map(|docker| version(docker));
+    assert!(older.starts_with("20.10."), "Debian's docker CLI is {older}, not 20.10");
+    println!("docker CLIs: {newer} on the path, {older} of Debian");
+    if !newer.starts_with("28.") {
+        println!("no docker CLI 28 is on the path: this shows nothing of it");
+    }
+    clis
+}
+
+/// The version of a docker CLI.
+fn version(docker: &Path) -> String {
+    let output = Command::new(docker).arg("--version").output();
+    let output = output.unwrap_or_else(|error| panic!("cannot start {docker:?}: {error}"));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let version = text.strip_prefix("Docker version ").and_then(|rest| rest.split(',').next());
+    version.unwrap_or_else(|| panic!("{docker:?} says no version: {text}")).to_owned()
 }
 
 /// The CLI of Debian's docker.io package: below `MINKE_DOCKER20`, else unpacked (not installed: that
 /// would start a daemon) into the target directory.
-fn docker20() -> PathBuf {
+pub fn docker20() -> PathBuf {
     if let Some(root) = std::env::var_os("MINKE_DOCKER20") {
         let root = PathBuf::from(root);
         let below = ["usr/bin/docker", "bin/docker", "docker"].map(|path| root.join(path));
