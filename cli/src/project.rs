@@ -4,7 +4,7 @@
 //! same project gives the same bytes.
 
 use std::fs::{File, Metadata};
-use std::io::{Read, Write};
+use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -13,14 +13,14 @@ use flate2::write::GzEncoder;
 use indicatif::ProgressBar;
 use minke_common_dockerfile::ignore::Ignore;
 
-/// The most that the builder takes: files, and bytes before compression.
-const MAX_FILES: usize = 100_000;
+/// The most that the builder takes: files, folders and links, and bytes before compression.
+const MAX_FILES: usize = 200_000;
 const MAX_BYTES: u64 = 4 << 30;
 
 /// A packed project.
 pub struct Packed {
-    /// The gzipped tar; it is gone when this is dropped.
-    pub file: tempfile::NamedTempFile,
+    /// The gzipped tar, from its beginning. It has no name: it goes with this process, however that ends.
+    pub file: File,
     /// Files, folders and links in it.
     pub entries: usize,
     /// Bytes of the files in it.
@@ -120,7 +120,7 @@ fn slashed(path: &Path) -> Result<String> {
 }
 
 fn write(source: &Path, found: &[Entry], bar: &ProgressBar) -> Result<Packed> {
-    let file = tempfile::NamedTempFile::new().context("cannot make a temporary file")?;
+    let file = tempfile::tempfile().context("cannot make a temporary file")?;
     let mut tar = tar::Builder::new(GzEncoder::new(file, Compression::fast()));
     let mut bytes = 0;
     for entry in found {
@@ -134,7 +134,11 @@ fn write(source: &Path, found: &[Entry], bar: &ProgressBar) -> Result<Packed> {
         }
         bar.inc(1);
     }
-    let finish = || -> std::io::Result<tempfile::NamedTempFile> { tar.into_inner()?.finish() };
+    let finish = || -> std::io::Result<File> {
+        let mut file = tar.into_inner()?.finish()?;
+        file.rewind()?;
+        Ok(file)
+    };
     let file = finish().context("cannot finish the archive")?;
     Ok(Packed { file, entries: found.len(), bytes })
 }
@@ -180,7 +184,7 @@ mod tests {
             std::fs::write(path, text)?;
         }
         let packed = pack(folder.path(), &ProgressBar::hidden())?;
-        let mut archive = tar::Archive::new(GzDecoder::new(File::open(packed.file.path())?));
+        let mut archive = tar::Archive::new(GzDecoder::new(packed.file));
         let names = archive
             .entries()?
             .map(|entry| Ok(entry?.path()?.to_string_lossy().into_owned()))
@@ -208,13 +212,26 @@ mod tests {
         assert!(error.to_string().contains("holds no project"), "{error}");
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn the_archive_has_no_name_that_could_stay() {
+        use std::os::unix::fs::MetadataExt;
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("Dockerfile"), "FROM busybox").unwrap();
+        let packed = pack(folder.path(), &ProgressBar::hidden()).unwrap();
+        assert_eq!(packed.file.metadata().unwrap().nlink(), 0);
+    }
+
     #[test]
     fn the_same_project_gives_the_same_bytes() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("Dockerfile"), "FROM busybox").unwrap();
         let bytes = || {
-            let packed = pack(folder.path(), &ProgressBar::hidden()).unwrap();
-            std::fs::read(packed.file.path()).unwrap()
+            let mut packed = pack(folder.path(), &ProgressBar::hidden()).unwrap();
+            let mut bytes = Vec::new();
+            packed.file.read_to_end(&mut bytes).unwrap();
+            assert!(!bytes.is_empty());
+            bytes
         };
         assert_eq!(bytes(), bytes());
     }

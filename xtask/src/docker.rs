@@ -1,12 +1,13 @@
 //! Debian's docker.io: the peer of benches and the older of the two CLIs that tests use. It is
-//! unpacked, not installed: installing it would start a daemon and change the packet filter.
+//! unpacked, not installed: installing it would start a daemon and change the packet filter. Where the
+//! machine has no docker CLI, this one takes its place: Debian 12 has no package with the CLI alone.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::command;
+use crate::{command, tools};
 
 /// The folder with dockerd, containerd, runc and the docker CLI.
 pub struct Peer {
@@ -18,6 +19,14 @@ impl Peer {
     pub fn path(&self) -> String {
         let system = std::env::var("PATH").unwrap_or_default();
         format!("{}:{system}:/usr/sbin:/sbin", self.programs.display())
+    }
+
+    /// PATH, with the peer's programs where the machine has no docker CLI of its own.
+    pub fn path_with_cli(&self) -> String {
+        if tools::find("docker").is_none() {
+            return self.path();
+        }
+        std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin"
     }
 }
 

@@ -30,11 +30,11 @@ enum Command {
     ///
     /// Stays until Ctrl-C, then removes everything that it made.
     Demo(demo::Options),
-    /// Our engine beside dockerd in the same run, and the stages of a push.
+    /// Our engine beside dockerd and podman in the same run, and the stages of a push.
     Bench(bench::Options),
     /// The long forms of tests, run whole; results go to docs/soak.
     Soak(soak::Options),
-    /// Everything that CI runs: tidy, format, lints, tests; ends with counts.
+    /// Everything that CI runs: tidy, format, lints, tests; ends with counts. Needs root.
     Test(test::Options),
     /// The programs as they ship to devices: smallest code, at a fixed address.
     BuildDevice,

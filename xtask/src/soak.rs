@@ -121,6 +121,7 @@ pub fn run(options: &Options) -> Result<()> {
         bail!("engines need root; start `cargo xtask soak` as root");
     }
     tools::ensure(&[tools::DEMO, tools::TEST])?;
+    tools::ensure_nextest(true)?;
     let long = options.what.long();
     suite::run(&long, options.count.unwrap_or(long.count), &options.profile)
 }

@@ -1,4 +1,5 @@
-//! Everything that CI runs, in the order in which it fails soonest.
+//! Everything that CI runs, in the order in which it fails soonest. As root: tests make networks, mounts
+//! and containers.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
@@ -20,9 +21,16 @@ pub struct Options {
 
 pub fn run(options: &Options) -> Result<()> {
     let begun = Instant::now();
+    if !rustix::process::geteuid().is_root() {
+        bail!(
+            "tests make networks, mounts and containers, which needs root; start \
+             `sudo -E env \"PATH=$PATH\" cargo xtask test`"
+        );
+    }
     if !options.no_install {
         tools::ensure(&[tools::DEMO, tools::TEST])?;
     }
+    tools::ensure_nextest(!options.no_install)?;
     if options.filter.is_none() {
         stage("tidy", tidy::run)?;
         stage("format", || command::run(cargo().args(["fmt", "--all", "--check"])))?;
@@ -69,18 +77,13 @@ fn stage<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
 fn nextest(filter: Option<&str>, older: &docker::Peer) -> Result<String> {
     let mut nextest = cargo();
     nextest.env("MINKE_DOCKER20", older.programs.join("docker"));
-    if tools::find("docker").is_none() {
-        nextest.env("PATH", older.path());
-    }
+    nextest.env("PATH", older.path_with_cli());
     nextest.args(["nextest", "run", "--workspace", "--locked", "--no-tests", "fail"]);
     if std::env::var_os("CI").is_some() {
         nextest.args(["--profile", "ci"]);
     }
     nextest.args(filter);
-    let mut child = nextest
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("cannot start cargo-nextest; `cargo install cargo-nextest --locked` brings it")?;
+    let mut child = nextest.stderr(Stdio::piped()).spawn().context("cannot start cargo-nextest")?;
     let stderr = child.stderr.take().context("cargo-nextest has no stderr")?;
     let summary = tee(stderr)?;
     let status = child.wait().context("cannot wait for cargo-nextest")?;

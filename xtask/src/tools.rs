@@ -25,11 +25,6 @@ pub const DEMO: &[Tool] = &[
     },
     Tool { files: &["mmdebstrap"], package: "mmdebstrap", why: "makes the debian base image" },
     Tool {
-        files: &["/bin/busybox"],
-        package: "busybox-static",
-        why: "makes the busybox base image",
-    },
-    Tool {
         files: &["skopeo"],
         package: "skopeo",
         why: "stores base images in the demo's registry",
@@ -48,7 +43,6 @@ pub const TEST: &[Tool] = &[
         package: "busybox-static",
         why: "is in the containers of tests",
     },
-    Tool { files: &["mkfs.ext4"], package: "e2fsprogs", why: "makes disks that are full soon" },
     Tool { files: &["iptables-nft"], package: "iptables", why: "sets up foreign packet filters" },
     Tool {
         files: &["setpriv"],
@@ -56,11 +50,6 @@ pub const TEST: &[Tool] = &[
         why: "runs PostgreSQL as somebody else than root",
     },
     Tool { files: &["curl"], package: "curl", why: "tests talk to the servers as a user would" },
-    Tool {
-        files: &["docker"],
-        package: "docker-cli",
-        why: "the engine is tested with the docker CLI",
-    },
     Tool {
         files: &["initdb", "/usr/lib/postgresql/*/bin/initdb"],
         package: "postgresql",
@@ -129,6 +118,20 @@ pub fn ensure(tools: &[&[Tool]]) -> Result<()> {
             .args(["install", "-y", "-qq", "--no-install-recommends", "-o", "Dpkg::Use-Pty=0"])
             .args(&packages),
     )
+}
+
+/// Builds cargo-nextest where it is missing, if it may be installed.
+pub fn ensure_nextest(may_install: bool) -> Result<()> {
+    let mut ask = Command::new(env!("CARGO"));
+    let is_here = ask.args(["nextest", "--version"]).output().is_ok_and(|it| it.status.success());
+    if is_here {
+        return Ok(());
+    }
+    if !may_install {
+        bail!("cargo-nextest runs the tests; `cargo install cargo-nextest --locked` brings it");
+    }
+    println!("Installing cargo-nextest, which runs the tests (it is built, which takes minutes)");
+    command::run(Command::new(env!("CARGO")).args(["install", "cargo-nextest", "--locked"]))
 }
 
 /// A command that runs as root, through sudo where the caller is somebody else.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::Subcommand;
-use minke_sdk_rust::{Client, Device as DeviceRow, LogEntry};
+use minke_sdk_rust::{Client, Device as DeviceRow, Error, LogEntry};
 use serde_json::json;
 
 use super::fleet::short;
@@ -13,6 +13,8 @@ use crate::output::{self, Style, paint};
 use crate::session::Global;
 
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+/// How many looks in a row may fail before watching ends: a server that is started anew answers sooner.
+const WATCH_FAILURES: u32 = 60;
 
 #[derive(clap::Args)]
 #[command(args_conflicts_with_subcommands = true, arg_required_else_help = true)]
@@ -162,9 +164,21 @@ fn state(device: &DeviceRow) -> String {
 
 async fn show(client: &Client, uuid: &str, watch: bool, json: bool) -> Result<()> {
     let mut last = String::new();
+    let mut failures = 0;
     loop {
-        let device = client.device(uuid).await?;
-        let failure = client.last_failure(&device).await?;
+        let (device, failure) = match look(client, uuid).await {
+            Ok(found) => found,
+            Err(error) if !last.is_empty() && failures < WATCH_FAILURES && may_pass(&error) => {
+                failures += 1;
+                if failures == 1 {
+                    eprintln!("{:#}; looking again", anyhow::Error::new(error));
+                }
+                tokio::time::sleep(WATCH_INTERVAL).await;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        failures = 0;
         let message = failure.as_ref().map(|entry| &entry.message);
         let now = serde_json::to_string(&(
             &device.services,
@@ -188,11 +202,31 @@ async fn show(client: &Client, uuid: &str, watch: bool, json: bool) -> Result<()
     }
 }
 
+async fn look(client: &Client, uuid: &str) -> Result<(DeviceRow, Option<LogEntry>), Error> {
+    let device = client.device(uuid).await?;
+    let failure = client.last_failure(&device).await?;
+    Ok((device, failure))
+}
+
+/// Whether the same question may be answered a moment later.
+fn may_pass(error: &Error) -> bool {
+    match error {
+        Error::Transport { .. } => true,
+        Error::Refused { status, .. } => *status >= 500,
+        _ => false,
+    }
+}
+
 /// Runs what it should, as far as the server knows.
 fn is_settled(device: &DeviceRow) -> bool {
     device.should_run.is_some()
         && device.is_running == device.should_run
-        && device.services.iter().all(|service| service.status == "Running")
+        && device.services.iter().all(|service| is_at_rest(&service.status))
+}
+
+/// Whether nothing is being done with a service: one that does its work once has ended.
+fn is_at_rest(status: &str) -> bool {
+    ["Running", "exited", "Stopped"].contains(&status)
 }
 
 /// The device as JSON, with its failure where there is one.

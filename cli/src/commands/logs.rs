@@ -6,8 +6,9 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use futures_util::StreamExt;
 use jiff::Timestamp;
-use minke_sdk_rust::{Client, Device, LogEntry, LogOptions};
+use minke_sdk_rust::{Client, Device, LogCount, LogEntry, LogOptions};
 
+use super::tail::Place;
 use crate::output::{self, Style, paint};
 use crate::session::Global;
 
@@ -46,7 +47,7 @@ impl Logs {
         if self.tail {
             return self.follow(&client, &device, &mut printer).await;
         }
-        let options = LogOptions { count: self.count, start: None };
+        let options = LogOptions { count: self.count.map(LogCount::Last), start: None };
         for entry in client.logs(&device, &options).await? {
             printer.print(&entry).await?;
         }
@@ -59,18 +60,17 @@ impl Logs {
         device: &Device,
         printer: &mut Printer<'_>,
     ) -> Result<()> {
-        let mut options =
-            LogOptions { count: Some(self.count.unwrap_or(BEFORE_TAIL)), start: None };
+        let mut place = Place::new(self.count.unwrap_or(BEFORE_TAIL));
         let mut failures = 0;
         loop {
-            let error = match client.follow_logs(device, &options).await {
+            let error = match client.follow_logs(device, &place.connect()).await {
                 Ok(mut entries) => loop {
                     match entries.next().await {
                         Some(Ok(entry)) => {
                             failures = 0;
-                            // After a break, only what has not been shown yet.
-                            options = LogOptions { count: None, start: Some(entry.created_at + 1) };
-                            printer.print(&entry).await?;
+                            if place.take(&entry) {
+                                printer.print(&entry).await?;
+                            }
                         }
                         Some(Err(error)) => break anyhow::Error::new(error),
                         None => break anyhow::anyhow!("the server ended the stream"),

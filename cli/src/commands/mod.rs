@@ -8,6 +8,7 @@ mod fleet;
 mod logs;
 mod push;
 mod release;
+mod tail;
 
 use anyhow::Result;
 use clap::Subcommand;

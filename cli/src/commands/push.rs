@@ -8,6 +8,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use indicatif::{ProgressBar, ProgressStyle};
 use minke_sdk_rust::{Body, BuildEvent, BuildOptions, Client, Fleet};
 use serde_json::json;
+use tokio::fs::File;
 use tokio_util::io::ReaderStream;
 
 use crate::output;
@@ -51,17 +52,17 @@ impl Push {
         let client = global.client()?;
         let fleet = client.fleet(&self.fleet).await?;
         let begun = Instant::now();
-        let packed = self.pack(global.json)?;
+        let Packed { file, entries, bytes } = self.pack(global.json)?;
         let packing = begun.elapsed();
         if !global.json {
             eprintln!(
                 "Packed {} files, {} in {} ms",
-                packed.entries,
-                output::bytes(packed.bytes),
+                entries,
+                output::bytes(bytes),
                 packing.as_millis()
             );
         }
-        let outcome = self.build(&client, &fleet, &packed, global.json).await?;
+        let outcome = self.build(&client, &fleet, File::from_std(file), global.json).await?;
         if let Some(error) = outcome.error {
             bail!("{error}");
         }
@@ -91,11 +92,9 @@ impl Push {
         &self,
         client: &Client,
         fleet: &Fleet,
-        packed: &Packed,
+        file: File,
         json: bool,
     ) -> Result<Outcome> {
-        let file =
-            tokio::fs::File::open(packed.file.path()).await.context("cannot read the archive")?;
         let size = file.metadata().await.context("cannot read the archive")?.len();
         let bar = bar("Sending", "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec}", json)?;
         bar.set_length(size);

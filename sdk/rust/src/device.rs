@@ -1,5 +1,7 @@
 //! Devices: what is known of them, and what runs on them.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -220,6 +222,14 @@ fn service_status(install: Install) -> Option<ServiceStatus> {
     })
 }
 
+/// When a key that registers one device stops to count, in milliseconds since 1970: it is used at once,
+/// but the server's clock may differ from ours.
+fn registration_ends() -> u64 {
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    (now + DAY).as_millis() as u64
+}
+
 impl Client {
     /// All devices of the caller, or those of one fleet.
     pub async fn devices(&self, fleet: Option<&Fleet>) -> Result<Vec<Device>, Error> {
@@ -269,7 +279,7 @@ impl Client {
             "actorTypeId": fleet.id,
             "roles": ["provisioning-api-key"],
             "description": "Made to register one device",
-            "expiryDate": null,
+            "expiryDate": registration_ends(),
         });
         let response = self.request(what, Method::POST, "api-key/v2/", Some(&key)).await?;
         let key: String = self.json(what, response).await?;

@@ -113,7 +113,8 @@ impl Client {
     pub async fn fleet(&self, name: &str) -> Result<Fleet, Error> {
         let slug = name.to_lowercase();
         let filter = match name.parse::<i64>() {
-            Ok(id) => Filter::eq("id", id),
+            // A name may be a number, too.
+            Ok(id) => Filter::eq("id", id).or(Filter::eq("app_name", name)),
             Err(_) if name.contains('/') => Filter::eq("slug", slug.as_str()),
             Err(_) => Filter::eq("app_name", name).or(Filter::eq("uuid", slug.as_str())),
         };

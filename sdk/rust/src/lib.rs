@@ -36,7 +36,7 @@ pub use client::Client;
 pub use device::{Device, RegisteredDevice, ServiceStatus};
 pub use error::Error;
 pub use fleet::{Fleet, Organization};
-pub use logs::{LogEntry, LogOptions};
+pub use logs::{LogCount, LogEntry, LogOptions};
 pub use release::{Image, Release, ReleaseDetail};
 pub use reqwest::Body;
 pub use variable::{Scope, Variable, VariableKind};

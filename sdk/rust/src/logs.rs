@@ -15,7 +15,7 @@ const MAX_LINE: usize = 1 << 20;
 const TAKEN_UP: &str = "Applying release";
 
 /// One line of a device's log.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LogEntry {
     /// The text.
@@ -37,11 +37,29 @@ pub struct LogEntry {
     pub service_id: Option<i64>,
 }
 
+/// How many old lines to get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogCount {
+    /// At most so many, the newest.
+    Last(u32),
+    /// As many as the server gives.
+    All,
+}
+
+impl std::fmt::Display for LogCount {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            LogCount::Last(count) => write!(f, "{count}"),
+            LogCount::All => f.write_str("all"),
+        }
+    }
+}
+
 /// Which lines to get.
 #[derive(Debug, Clone, Default)]
 pub struct LogOptions {
-    /// At most so many old lines; the server's default is 1000, when following none.
-    pub count: Option<u32>,
+    /// How many old lines; the server's default is 1000, when following none.
+    pub count: Option<LogCount>,
     /// Only lines from this time on, milliseconds since 1970.
     pub start: Option<i64>,
 }

@@ -140,13 +140,32 @@ impl Client {
         self.rows("list releases", &query).await
     }
 
-    /// The release with this id, or whose commit begins so.
+    /// The release with this id, else the one whose commit begins so: a commit may begin with digits alone.
     pub async fn release(&self, name: &str) -> Result<ReleaseDetail, Error> {
-        let filter = match name.parse::<i64>() {
-            // Eight digits and more are a commit rather than an id.
-            Ok(id) if name.len() < 8 => Filter::eq("id", id),
-            _ => Filter::starts_with("commit", name),
+        let by_id = match name.parse::<i64>() {
+            Ok(id) => self.matching_releases(Filter::eq("id", id)).await?,
+            Err(_) => Vec::new(),
         };
+        let mut rows = match by_id.is_empty() {
+            true => self.matching_releases(Filter::starts_with("commit", name)).await?,
+            false => by_id,
+        };
+        match rows.len() {
+            0 => Err(Error::NotFound { kind: "release", name: name.to_owned() }),
+            1 => Ok(detail(rows.remove(0))),
+            _ => Err(Error::Ambiguous {
+                kind: "release",
+                name: name.to_owned(),
+                candidates: rows
+                    .iter()
+                    .map(|it| it.release.commit.as_str())
+                    .collect::<Vec<_>>()
+                    .join(", "),
+            }),
+        }
+    }
+
+    async fn matching_releases(&self, filter: Filter) -> Result<Vec<Row>, Error> {
         let service = Query::new("is_a_build_of__service").select(["service_name"]);
         let image = Query::new("image")
             .select([
@@ -172,20 +191,7 @@ impl Client {
             .expand(Query::new("release_image").select(["id"]).expand(image))
             .order_by("created_at desc")
             .top(5);
-        let mut rows: Vec<Row> = self.rows("find the release", &query).await?;
-        match rows.len() {
-            0 => Err(Error::NotFound { kind: "release", name: name.to_owned() }),
-            1 => Ok(detail(rows.remove(0))),
-            _ => Err(Error::Ambiguous {
-                kind: "release",
-                name: name.to_owned(),
-                candidates: rows
-                    .iter()
-                    .map(|it| it.release.commit.as_str())
-                    .collect::<Vec<_>>()
-                    .join(", "),
-            }),
-        }
+        self.rows("find the release", &query).await
     }
 }
 

@@ -1,6 +1,8 @@
 //! What the end-to-end tests share: a site in a folder of its own, and a device's engine.
 
+mod demo;
 mod docker;
+mod machine;
 mod phases;
 
 use std::path::{Path, PathBuf};
@@ -10,7 +12,9 @@ use minke_tests_testkit::{Binaries, FLEET, Inside, Options, Response, Site, Weat
 use serde_json::Value;
 use std::time::Duration;
 
+pub use demo::Demo;
 pub use docker::{Container, Docker};
+pub use machine::Machine;
 pub use phases::{Follower, PHASES, Phase};
 
 /// The name of the device that [`TestSite::with_device`] starts.

@@ -1,75 +1,15 @@
 //! A host whose own firewall drops what it forwards, as one with Docker does: the engine says so, with
 //! the commands that let its traffic through; nobody's rules are changed by it.
 
-use std::io::Write;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
-use minke_tests_e2e::Docker;
-use minke_tests_testkit::{Binaries, Signal, base_images, signal, wait_until};
+use anyhow::{Context, Result, ensure};
+use minke_tests_e2e::{Demo, Docker, Machine};
+use minke_tests_testkit::{Binaries, Signal, signal, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(60);
-
-/// A machine of its own network, held by a process that does nothing.
-struct Machine {
-    holder: Child,
-}
-
-impl Machine {
-    fn start() -> Result<Machine> {
-        // It speaks once it is in its namespace, and ends with its input.
-        let mut holder = Command::new("unshare")
-            .args(["--net", "sh", "-c", "ip link set lo up && echo up && exec cat"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("cannot start unshare")?;
-        let mut word = [0; 3];
-        let output = holder.stdout.as_mut().context("no output")?;
-        std::io::Read::read_exact(output, &mut word).context("the machine did not start")?;
-        Ok(Machine { holder })
-    }
-
-    fn pid(&self) -> String {
-        self.holder.id().to_string()
-    }
-
-    /// A command on this machine.
-    fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new("nsenter");
-        command.args(["--net", "--target", &self.pid(), "--"]).args(words);
-        command
-    }
-
-    fn run(&self, words: &[&str]) -> Result<String> {
-        let output = self.command(words).output().context("cannot start nsenter")?;
-        if !output.status.success() {
-            bail!("`{}`: {}", words.join(" "), String::from_utf8_lossy(&output.stderr).trim());
-        }
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-    }
-
-    fn nft(&self, rules: &str) -> Result<()> {
-        let mut child = self.command(&["nft", "-f", "-"]).stdin(Stdio::piped()).spawn()?;
-        child.stdin.take().context("no input")?.write_all(rules.as_bytes())?;
-        ensure!(child.wait()?.success(), "nft refused {rules}");
-        Ok(())
-    }
-
-    /// Whether a page can be had from `address` here.
-    fn sees(&self, address: &str) -> bool {
-        self.run(&["timeout", "2", "busybox", "wget", "-q", "-O", "-", address]).is_ok()
-    }
-}
-
-impl Drop for Machine {
-    fn drop(&mut self) {
-        let _ = self.holder.kill();
-        let _ = self.holder.wait();
-    }
-}
 
 /// An engine on a machine. Dropping it removes what it made outside the machine's own namespaces.
 struct Engine<'a> {
@@ -198,33 +138,42 @@ fn a_firewall_that_drops_forwarded_traffic_is_said_with_the_way_out() -> Result<
     Ok(())
 }
 
+/// What the demo says of the time from a changed line to its answer.
+const STAGES: [&str; 7] = ["pack", "build", "store", "notify", "pull", "start", "total"];
+/// Whose memory it shows.
+const PROGRAMS: [&str; 7] = [
+    "minke-cloud serve",
+    "minke-cloud registry",
+    "minke-device engine",
+    "minke-device supervisor",
+    "minke-device tunnel",
+    "minke-device keeper",
+    "minke-shim",
+];
+
 #[test]
 fn the_demo_runs_behind_such_a_firewall_and_says_so() -> Result<()> {
-    let binaries = Binaries::beside_this_program()?;
-    let folder = tempfile::Builder::new().prefix("minke-e2e").tempdir()?;
-    // The demo keeps what it makes where cargo would build, and finds the base images there.
-    let cache = binaries.path("../base-images");
-    base_images::prepare(&cache, &mut |text| println!("{text}"))?;
-    std::os::unix::fs::symlink(cache.canonicalize()?, folder.path().join("base-images"))?;
-    let host = Machine::start()?;
-    host.nft(DOCKERS_RULES)?;
-    let before = host.run(&["nft", "list", "ruleset"])?;
-    let output = host
-        .command(&[])
-        .arg(binaries.path("xtask"))
-        .args(["demo", "--built", "--exit"])
-        .env("CARGO_TARGET_DIR", folder.path())
-        .output()?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    let complaints = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{said}\n{complaints}");
+    let demo = Demo::new()?;
+    demo.host.nft(DOCKERS_RULES)?;
+    let before = demo.host.run(&["nft", "list", "ruleset"])?;
+    let said = demo.run(&["--exit"])?;
     let commands = way_out(&said)?;
     ensure!(commands.iter().all(|command| command.starts_with("iptables -I FORWARD")), "{said}");
+    let rows: Vec<&str> = said.lines().map(str::trim).collect();
+    for stage in STAGES {
+        let is_row = |row: &&&str| row.split_whitespace().next() == Some(stage);
+        let row = rows.iter().find(is_row).with_context(|| format!("no {stage} in {said}"))?;
+        ensure!(row.split_whitespace().nth(2) == Some("ms"), "{row}");
+    }
+    for program in PROGRAMS {
+        let row = rows.iter().find_map(|row| row.strip_prefix(program));
+        let row = row.with_context(|| format!("no {program} in {said}"))?;
+        let numbers: Vec<f64> = row.split_whitespace().flat_map(str::parse).collect();
+        ensure!(numbers.len() == 3 && numbers.iter().all(|it| *it > 0.0), "{program}: {row}");
+    }
     // Nothing of the demo stays: no rule, no bridge, no folder.
-    assert_eq!(host.run(&["nft", "list", "ruleset"])?, before);
-    let links = host.run(&["ip", "-brief", "link"])?;
-    assert_eq!(links.lines().count(), 1, "{links}");
-    assert!(!folder.path().join("demo").exists());
+    demo.is_gone()?;
+    assert_eq!(demo.host.run(&["nft", "list", "ruleset"])?, before);
     Ok(())
 }
 

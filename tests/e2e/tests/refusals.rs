@@ -82,11 +82,38 @@ fn a_broken_project_is_refused_with_its_place_and_the_old_release_goes_on() -> R
     let failed: Vec<&Value> = after.as_array().into_iter().flatten().collect();
     assert_eq!(failed.len(), 2, "only the step that failed made a release: {after}");
     assert_eq!(failed[0]["status"], "failed");
+    says_why(site, &failed[0]["id"])?;
+    is_told_of(site, &failed[1]["id"])?;
     assert_eq!(failed[1]["commit"], releases[0]["commit"]);
     assert_eq!(site.cli().json(&["fleet", FLEET])?["commit"], releases[0]["commit"]);
     test.weather.wait_for_answer(site, DEVICE)?;
     assert_eq!(test.docker()?.containers()?, before);
     test.site.stop()
+}
+
+/// A release whose step failed keeps what the step wrote and why it ended.
+fn says_why(site: &Site, release: &Value) -> Result<()> {
+    let shown = site.cli().json(&["release", "show", &release.to_string()])?;
+    let log = shown["build_log"].as_str().context("a failed release has no log")?;
+    says(log, &["FROM busybox", "RUN echo why", "why\n"]);
+    let image = &shown["images"][0];
+    assert_eq!(image["status"], "failed", "{shown}");
+    says(image["error_message"].as_str().context("no error is kept")?, &["7"]);
+    Ok(())
+}
+
+/// A release that was built keeps what the builder wrote of each service, and how large its images are.
+fn is_told_of(site: &Site, release: &Value) -> Result<()> {
+    let shown = site.cli().json(&["release", "show", &release.to_string()])?;
+    let log = shown["build_log"].as_str().context("a release has no log")?;
+    let images = shown["images"].as_array().context("a release has no images")?;
+    assert_eq!(images.len(), 3, "{shown}");
+    for image in images {
+        says(log, &[image["service"].as_str().context("an image without a service")?]);
+        assert!(image["size"].as_u64() > Some(0), "{image}");
+        assert!(image["error_message"].is_null(), "{image}");
+    }
+    Ok(())
 }
 
 #[test]
@@ -101,10 +128,15 @@ fn strangers_projects_and_processors_are_refused() -> Result<()> {
 
 fn too_many_files(test: &TestSite) -> Result<()> {
     let folder = project(&[("Dockerfile", "FROM busybox\n")])?;
-    for number in 0..=100_000 {
-        fs::File::create(folder.path().join(number.to_string()))?;
+    // Links are made ten times as fast as files; a file may have some 65,000.
+    for number in 0..=200_000 {
+        let path = folder.path().join(number.to_string());
+        match number % 50_000 {
+            0 => fs::write(path, "")?,
+            more => fs::hard_link(folder.path().join((number - more).to_string()), path)?,
+        }
     }
-    says(&refused(&test.site, FLEET, folder.path())?, &["more than 100000 files"]);
+    says(&refused(&test.site, FLEET, folder.path())?, &["more than 200000 files"]);
     Ok(())
 }
 

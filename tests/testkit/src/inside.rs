@@ -160,6 +160,20 @@ pub fn signal(pid: i32, signal: Signal) -> Result<()> {
     }
 }
 
+/// Kills a process; whether there was one to kill. One that has ended and waits for its parent is none.
+pub fn kill(pid: i32) -> Result<bool> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(')').and_then(|(_, fields)| fields.split_whitespace().next());
+    if matches!(state, None | Some("Z" | "X")) {
+        return Ok(false);
+    }
+    match kill_process(Pid::from_raw(pid).context("a process has no pid")?, Signal::KILL) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::SRCH) => Ok(false),
+        Err(error) => Err(error).with_context(|| format!("cannot kill process {pid}")),
+    }
+}
+
 fn list(folder: &Path) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()

@@ -23,7 +23,7 @@ pub use binaries::Binaries;
 pub use cli::Cli;
 pub use disk::{fill_disk, mount as mount_disk, unmount as unmount_disk};
 pub use http::{Response, get, request};
-pub use inside::{Inside, Remains, signal};
+pub use inside::{Inside, Remains, kill, signal};
 pub use memory::{ProcessMemory, memory};
 pub use process::{give_up_when, wait_until};
 pub use rustix::process::Signal;

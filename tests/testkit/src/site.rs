@@ -306,7 +306,8 @@ impl Site {
     pub fn memory(&self) -> SiteMemory {
         let pid = |process: &Option<Process>| process.iter().map(Process::pid).collect::<Vec<_>>();
         let devices: Vec<i32> = self.devices.iter().flat_map(|it| pid(&it.process)).collect();
-        SiteMemory { server: memory(&pid(&self.cloud)), devices: memory(&devices) }
+        let server = [pid(&self.cloud), pid(&self.registry)].concat();
+        SiteMemory { server: memory(&server), devices: memory(&devices) }
     }
 
     /// Leaves everything running for [`Site::clean`] to remove later.
@@ -365,7 +366,7 @@ impl Drop for Site {
 /// The memory of a site's processes.
 #[derive(Debug)]
 pub struct SiteMemory {
-    /// The server with its build worker.
+    /// The server with its build worker, and the registry of base images beside it.
     pub server: Vec<ProcessMemory>,
     /// All devices.
     pub devices: Vec<ProcessMemory>,

@@ -1,22 +1,38 @@
 //! What a site can leave on a machine, so that a test can look for it when the site is gone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::Site;
 
 /// Kernel settings that routing, publishing ports and isolation touch.
-const SETTINGS: [&str; 5] =
-    ["forwarding", "route_localnet", "rp_filter", "arp_ignore", "proxy_arp"];
+const SETTINGS: [&str; 7] = [
+    "forwarding",
+    "route_localnet",
+    "rp_filter",
+    "arp_ignore",
+    "proxy_arp",
+    "accept_ra",
+    "force_forwarding",
+];
+/// How the names of tables begin that engines and sites make: those of sites beside this one come and go.
+const OWN_TABLES: [&str; 2] = ["minke-", "mk"];
+
+/// Where network namespaces with names are.
+const NAMESPACES: &str = "/run/netns";
 
 /// The machine's settings before a site, and the names of what the site made.
 #[derive(Debug)]
 pub struct Traces {
     folder: PathBuf,
     settings: BTreeMap<PathBuf, String>,
+    /// Packet filter tables that are nobody's of ours, with all that is in them.
+    tables: BTreeMap<String, String>,
+    /// Network namespaces that have a name.
+    namespaces: Vec<String>,
     /// Bridges and the machine's ends of the devices' links.
     links: Vec<String>,
     /// Ids of engines: in names of their cgroups and tables.
@@ -28,7 +44,14 @@ impl Traces {
     pub fn before(folder: &Path) -> Result<Traces> {
         let folder =
             folder.canonicalize().with_context(|| format!("cannot find {}", folder.display()))?;
-        Ok(Traces { folder, settings: settings(), links: Vec::new(), engines: Vec::new() })
+        Ok(Traces {
+            folder,
+            settings: settings(),
+            tables: foreign(&tables()?),
+            namespaces: list(Path::new(NAMESPACES)),
+            links: Vec::new(),
+            engines: Vec::new(),
+        })
     }
 
     /// Notes what the site has made so far.
@@ -36,10 +59,16 @@ impl Traces {
         let bridge = site.bridge();
         self.links = list(&Path::new("/sys/class/net").join(bridge).join("brif"));
         self.links.push(bridge.to_owned());
-        let devices = list(&self.folder.join("devices")).into_iter();
-        let devices = devices.map(|name| self.folder.join("devices").join(name).join("engine"));
+        let folder = self.folder.clone();
+        self.note_engines(&folder);
+    }
+
+    /// Notes the engines of the site in a folder.
+    pub fn note_engines(&mut self, site: &Path) {
+        let devices = list(&site.join("devices")).into_iter();
+        let devices = devices.map(|name| site.join("devices").join(name).join("engine"));
         self.engines = devices
-            .chain([self.folder.join("cloud/builder/engine")])
+            .chain([site.join("cloud/builder/engine")])
             .filter_map(|engine| std::fs::read_to_string(engine.join("engine-id")).ok())
             .map(|id| id.trim().to_owned())
             .collect();
@@ -64,15 +93,10 @@ impl Traces {
                 left.push(format!("link {name}"));
             }
         }
-        let output =
-            Command::new("nft").args(["list", "tables"]).output().context("cannot start nft")?;
-        let bridges = self.links.iter().map(|name| name.replace('-', "_"));
-        let names: Vec<String> = self.engines.iter().cloned().chain(bridges).collect();
-        for table in String::from_utf8_lossy(&output.stdout).lines() {
-            if names.iter().any(|name| table.contains(name)) {
-                left.push(table.to_owned());
-            }
-        }
+        self.rules(&mut left)?;
+        let new = list(Path::new(NAMESPACES)).into_iter();
+        let new = new.filter(|name| !self.namespaces.contains(name));
+        left.extend(new.map(|name| format!("network namespace {name}")));
         cgroups(Path::new("/sys/fs/cgroup"), &self.engines, &mut left);
         let now = settings();
         for (path, before) in &self.settings {
@@ -83,6 +107,54 @@ impl Traces {
         }
         Ok(left)
     }
+
+    /// Tables of the site, and what became of those of others.
+    fn rules(&self, left: &mut Vec<String>) -> Result<()> {
+        let now = tables()?;
+        let bridges = self.links.iter().map(|name| name.replace('-', "_"));
+        let names: Vec<String> = self.engines.iter().cloned().chain(bridges).collect();
+        let is_of_the_site = |table: &&String| names.iter().any(|name| table.contains(name));
+        left.extend(now.keys().filter(is_of_the_site).cloned());
+        let foreign = foreign(&now);
+        for table in self.tables.keys().chain(foreign.keys()).collect::<BTreeSet<_>>() {
+            let (before, after) = (self.tables.get(table), foreign.get(table));
+            if before != after {
+                left.push(format!("foreign {table} was {before:?}, is {after:?}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Every table by its first line, with its rules but without what they have counted.
+fn tables() -> Result<BTreeMap<String, String>> {
+    let output = Command::new("nft")
+        .args(["--stateless", "list", "ruleset"])
+        .output()
+        .context("cannot start nft")?;
+    if !output.status.success() {
+        bail!("nft lists no rules: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    let mut tables: BTreeMap<String, String> = BTreeMap::new();
+    let mut name = String::new();
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        if line.starts_with("table ") {
+            line.trim_end_matches(" {").clone_into(&mut name);
+        }
+        let text = tables.entry(name.clone()).or_default();
+        text.push_str(line);
+        text.push('\n');
+    }
+    Ok(tables)
+}
+
+/// Those that no engine and no site makes.
+fn foreign(tables: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let is_own = |table: &str| {
+        let name = table.rsplit(' ').next().unwrap_or_default();
+        OWN_TABLES.iter().any(|begin| name.starts_with(begin))
+    };
+    tables.iter().filter(|(table, _)| !is_own(table)).map(|(a, b)| (a.clone(), b.clone())).collect()
 }
 
 /// Processes that name the folder, are in it, or run from it.

@@ -105,7 +105,7 @@ pub fn podman(binaries: &Binaries, work: &Path, images: &Path) -> Result<Engine>
 }
 
 /// Ours.
-pub fn minke(binaries: &Binaries, work: &Path, images: &Path) -> Result<Engine> {
+pub fn minke(binaries: &Binaries, peer: &Peer, work: &Path, images: &Path) -> Result<Engine> {
     let folder = folder(work, "minke", images)?;
     let socket = folder.join("engine.sock");
     let setup = Setup {
@@ -123,7 +123,7 @@ pub fn minke(binaries: &Binaries, work: &Path, images: &Path) -> Result<Engine> 
         pull_options: Vec::new(),
         limits: None,
         beside: &["minke-shim"],
-        path: std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin",
+        path: peer.path_with_cli(),
         socket,
         prepare: "true",
     };

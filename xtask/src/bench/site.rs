@@ -4,9 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
-use minke_tests_testkit::{Binaries, FLEET, Options, ProcessMemory, Site, Weather};
+use minke_tests_testkit::{Binaries, FLEET, Options, ProcessMemory, Site, SiteMemory, Weather};
 
-use super::table::{Table, Value};
+use super::table::{Budget, Table, Value};
 
 const DEVICE: &str = "bench";
 /// A device at rest gives memory back every two minutes.
@@ -33,33 +33,35 @@ pub fn measure_loop(binaries: &Binaries, work: &Path, table: &mut Table) -> Resu
     weather.change_greeting("Hello from the second release")?;
     let stages = weather.push_and_measure(&site, DEVICE, &mut |_| {})?;
     for (name, time) in stages.rows() {
-        let budget = if name == "total" { "≤ 5 s" } else { "" };
-        table.add(&format!("push of one line: {name}"), None, Value::Time(time), budget);
+        let budget = (name == "total").then_some(Budget::Seconds(5));
+        table.add(&format!("push of one line: {name}"), Value::Time(time), budget);
     }
     say(&format!("waiting {} s: what an idle device weighs", IDLE.as_secs()));
     std::thread::sleep(IDLE);
-    let memory = site.memory();
-    let sum = |rows: &[ProcessMemory], names: &[&str]| {
-        rows.iter()
-            .filter(|row| names.iter().any(|name| row.name.ends_with(name)))
-            .map(|row| row.pss_kib)
-            .sum()
-    };
-    let agent = sum(&memory.devices, &[" engine", " supervisor", " tunnel", " keeper"]);
-    table.add("whole agent, idle after two updates, PSS", None, Value::Kib(agent), "≤ 20 MB");
-    let supervisor: u64 = memory
-        .devices
-        .iter()
-        .filter(|row| row.name.ends_with(" supervisor"))
-        .map(|row| row.rss_kib)
-        .sum();
-    table.add("supervisor, idle after two updates, RSS", None, Value::Kib(supervisor), "≤ 8 MB");
-    let server: u64 = memory
-        .server
-        .iter()
-        .filter(|row| row.name.ends_with(" serve"))
-        .map(|row| row.rss_kib)
-        .sum();
-    table.add("server with one device, RSS", None, Value::Kib(server), "≤ 80 MB");
+    weigh(&site.memory(), table);
     site.stop()
+}
+
+/// Rows with what the parts of an idle site weigh.
+fn weigh(memory: &SiteMemory, table: &mut Table) {
+    let sum = |rows: &[ProcessMemory], names: &[&str], field: fn(&ProcessMemory) -> u64| {
+        let wanted = rows.iter().filter(|row| names.iter().any(|name| row.name.ends_with(name)));
+        Value::Kib(wanted.map(field).sum())
+    };
+    let agent = [" engine", " supervisor", " tunnel", " keeper"];
+    table.add(
+        "whole agent, idle after two updates, PSS",
+        sum(&memory.devices, &agent, |row| row.pss_kib),
+        Some(Budget::Megabytes(20.0)),
+    );
+    table.add(
+        "supervisor, idle after two updates, RSS",
+        sum(&memory.devices, &[" supervisor"], |row| row.rss_kib),
+        Some(Budget::Megabytes(8.0)),
+    );
+    table.add(
+        "server with one device, RSS",
+        sum(&memory.server, &[" serve"], |row| row.rss_kib),
+        Some(Budget::Megabytes(80.0)),
+    );
 }

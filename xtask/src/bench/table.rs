@@ -16,7 +16,7 @@ struct Row {
     what: String,
     peers: [Option<Value>; 2],
     ours: Value,
-    budget: &'static str,
+    budget: Option<Budget>,
 }
 
 /// A measured value.
@@ -45,10 +45,41 @@ impl Value {
     }
 }
 
+/// The most that DESIGN allows us.
+#[derive(Clone, Copy)]
+pub enum Budget {
+    Milliseconds(u64),
+    Seconds(u64),
+    /// Of a million bytes.
+    Megabytes(f64),
+}
+
+impl Budget {
+    /// The number of a [`Value`] that just meets it.
+    fn number(self) -> f64 {
+        match self {
+            Budget::Milliseconds(most) => Value::Time(Duration::from_millis(most)).number(),
+            Budget::Seconds(most) => Value::Time(Duration::from_secs(most)).number(),
+            Budget::Megabytes(most) => most * 1e6 / 1024.0,
+        }
+    }
+
+    /// What it is, and whether this meets it.
+    fn judge(self, ours: Value) -> String {
+        let most = match self {
+            Budget::Milliseconds(most) => format!("{most} ms"),
+            Budget::Seconds(most) => format!("{most} s"),
+            Budget::Megabytes(most) => format!("{most} MB"),
+        };
+        let is_met = ours.number() <= self.number();
+        format!("≤ {most}: {}", if is_met { "met" } else { "**missed**" })
+    }
+}
+
 impl Table {
-    /// Adds a row of ours and dockerd's; `budget` is what DESIGN allows us.
-    pub fn add(&mut self, what: &str, peer: Option<Value>, ours: Value, budget: &'static str) {
-        self.compare(what, &[peer], ours, budget);
+    /// Adds a row of ours alone.
+    pub fn add(&mut self, what: &str, ours: Value, budget: Option<Budget>) {
+        self.compare(what, &[], ours, budget);
     }
 
     /// Adds a row of ours and the peers'.
@@ -57,7 +88,7 @@ impl Table {
         what: &str,
         values: &[Option<Value>],
         ours: Value,
-        budget: &'static str,
+        budget: Option<Budget>,
     ) {
         let peers = [0, 1].map(|place| values.get(place).copied().flatten());
         self.rows.push(Row { what: what.to_owned(), peers, ours, budget });
@@ -75,7 +106,8 @@ impl Table {
                 || "–".to_owned(),
                 |peer| format!("{:.2}", row.ours.number() / peer.number().max(f64::MIN_POSITIVE)),
             );
-            let (what, ours, budget) = (&row.what, row.ours.text(), row.budget);
+            let budget = row.budget.map_or_else(String::new, |budget| budget.judge(row.ours));
+            let (what, ours) = (&row.what, row.ours.text());
             let _ = writeln!(
                 text,
                 "| {what} | {} | {} | {ours} | {ratio} | {budget} |",
@@ -146,5 +178,34 @@ impl Table {
         }
         svg.push_str("</svg>\n");
         svg
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_budget_says_whether_it_is_met() {
+        let mut table = Table::default();
+        let time = |millis| Value::Time(Duration::from_millis(millis));
+        table.compare("start", &[Some(time(100)), None], time(50), Some(Budget::Milliseconds(50)));
+        table.add("push", time(5001), Some(Budget::Seconds(5)));
+        // 10 MB are 9765.6 KiB.
+        table.add("engine", Value::Kib(9765), Some(Budget::Megabytes(10.0)));
+        table.add("agent", Value::Kib(9766), Some(Budget::Megabytes(10.0)));
+        table.add("pack", time(1), None);
+        let text = table.text();
+        let rows: Vec<&str> = text.lines().skip(2).collect();
+        assert_eq!(
+            rows,
+            [
+                "| start | 100.0 ms | – | 50.0 ms | 0.50 | ≤ 50 ms: met |",
+                "| push | – | – | 5001.0 ms | – | ≤ 5 s: **missed** |",
+                "| engine | – | – | 9.5 MiB | – | ≤ 10 MB: met |",
+                "| agent | – | – | 9.5 MiB | – | ≤ 10 MB: **missed** |",
+                "| pack | – | – | 1.0 ms | – |  |",
+            ]
+        );
     }
 }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use minke_tests_testkit::{
     Binaries, FLEET, Options as SiteOptions, Site, Stages, Weather, give_up_when,
 };
@@ -61,7 +61,13 @@ pub fn run(options: &Options) -> Result<()> {
         return Ok(());
     }
     stop(&folder).context("an earlier demo is in the way")?;
-    show(options, &folder)
+    let interrupted = interrupt_flag()?;
+    let outcome = show(options, &folder, &interrupted);
+    if outcome.is_err() && interrupted.load(Ordering::Relaxed) {
+        stop(&folder)?;
+        bail!("interrupted; nothing of the demo is left on this machine");
+    }
+    outcome
 }
 
 /// Installs what is missing and builds the binaries.
@@ -100,8 +106,7 @@ fn stop(folder: &Path) -> Result<()> {
     std::fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))
 }
 
-fn show(options: &Options, folder: &Path) -> Result<()> {
-    let interrupted = interrupt_flag()?;
+fn show(options: &Options, folder: &Path, interrupted: &AtomicBool) -> Result<()> {
     let begun = Instant::now();
     let mut say = |text: &str| println!("[{:5.1} s] {text}", begun.elapsed().as_secs_f64());
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;

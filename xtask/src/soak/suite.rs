@@ -35,6 +35,7 @@ pub fn run(long: &Long, count: u32, profile: &str) -> Result<()> {
     let mut nextest = cargo();
     nextest
         .env("MINKE_DOCKER20", peer.programs.join("docker"))
+        .env("PATH", peer.path_with_cli())
         .env(long.variable, count.to_string())
         .env("MINKE_SOAK_REPORT", &found)
         .args(["nextest", "run", "--locked", "--workspace", "--profile", "soak"])
