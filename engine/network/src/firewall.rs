@@ -384,4 +384,48 @@ mod tests {
         let first = "iifname != \"lo\" ip daddr 127.0.0.0/8 return";
         assert_eq!(rules, [first, "fib daddr type local jump publish"]);
     }
+
+    /// A network with both versions, and a container that publishes port 80 as 8080.
+    fn network(routed4: bool, routed6: bool) -> NetworkRecord {
+        let record = format!(
+            r#"{{"version":1,"id":"i","name":"net","bridge":"mk0","subnet":"10.0.0.0/24","gateway":"10.0.0.1",
+                "ip_range":null,"routed":{routed4},"internal":false,"no_icc":false,"no_masquerade":false,
+                "mtu":1500,"dns":true,"labels":{{}},"created_at":0,"endpoints":{{}},
+                "v6":{{"subnet":"fd00:1::/64","gateway":"fd00:1::1","ip_range":null,"routed":{routed6}}}}}"#
+        );
+        let mut network: NetworkRecord = serde_json::from_str(&record).unwrap();
+        let endpoint = r#"{"id":"e","container":"c","address":"10.0.0.5","address6":"fd00:1::5",
+            "mac":"","interface":"eth0","host_interface":"","names":[],"default_route":true,
+            "ports":[{"host_address":null,"host_port":8080,"container_port":80,"protocol":"tcp"}]}"#;
+        let endpoint = serde_json::from_str(endpoint).unwrap();
+        network.endpoints.insert("c".to_owned(), endpoint);
+        network
+    }
+
+    #[test]
+    fn each_version_of_a_network_is_translated_and_closed_or_routed_and_open_by_itself() {
+        for (routed4, routed6) in [(false, false), (true, false), (false, true), (true, true)] {
+            let network = network(routed4, routed6);
+            let script = rebuild_script("x", std::iter::once(&network), &[]);
+            let (_, tables) = script.split_once("table ip minke-x {").unwrap();
+            let (four, six) = tables.split_once("table ip6 minke-x {").unwrap();
+            let published = publish_script("x", &network, &network.endpoints["c"]);
+            for (table, routed, element, word, subnet) in [
+                (four, routed4, "8080 : 10.0.0.5 . 80", "ip", "10.0.0.0/24"),
+                (six, routed6, "8080 : fd00:1::5 . 80", "ip6", "fd00:1::/64"),
+            ] {
+                let said = format!("{word}, {routed4} {routed6}: {script}");
+                let away = format!("oifname != \"mk0\" {word} saddr {subnet} masquerade");
+                assert_eq!(table.contains(&away), !routed, "{said}");
+                assert_eq!(
+                    table.contains("\noifname { \"mk0\" } ct state new drop"),
+                    !routed,
+                    "{said}"
+                );
+                assert_eq!(table.contains(element), !routed, "{said}");
+                let add = format!("add element {word} minke-x all_tcp {{ {element} }}");
+                assert_eq!(published.contains(&add), !routed, "{published}");
+            }
+        }
+    }
 }

@@ -138,14 +138,12 @@ fn matches(event: &Event, key: &str, value: &str) -> bool {
                     || attribute("name").is_some_and(|name| image_matches(name, value))
                     || image_matches(&event.actor.id, value))
         }
-        "container" | "network" | "volume" | "daemon" => {
-            let member = key == "container" && attribute("container") == Some(value);
-            let own = event.kind == key
-                && ((!value.is_empty() && event.actor.id.starts_with(value))
-                    || attribute("name") == Some(value));
-            own || member
+        // As Docker: the beginning of an id or a name is enough, and the kind of what has it is not looked
+        // at. Who wants one kind alone says so with `type`.
+        _ => {
+            event.actor.id.starts_with(value)
+                || attribute("name").is_some_and(|name| name.starts_with(value))
         }
-        _ => false,
     }
 }
 
@@ -182,9 +180,10 @@ mod tests {
         };
         assert!(check("type", "container") && !check("type", "image"));
         assert!(check("event", "health_status") && !check("event", "health"));
-        assert!(
-            check("container", "web") && check("container", "0123") && !check("container", "w")
-        );
+        for key in ["container", "network", "volume", "daemon", "plugin"] {
+            assert!(check(key, "web") && check(key, "w") && check(key, "0123"), "{key}");
+            assert!(!check(key, "eb") && !check(key, "web2") && !check(key, "123"), "{key}");
+        }
         assert!(check("image", "busybox") && check("image", "busybox:latest"));
         assert!(check("label", "team=a") && check("label", "team") && !check("label", "team=b"));
     }

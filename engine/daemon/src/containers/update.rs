@@ -59,32 +59,33 @@ pub(crate) async fn update(
     body: UpdateContainer,
 ) -> Result<()> {
     let _turn = container.turn("updated").await?;
-    let (mut resources, auto_remove) = {
-        let cell = container.lock();
-        let host = &cell.config.host_config;
-        (host.resources.clone(), host.auto_remove)
-    };
+    let before = container.lock().config.host_config.clone();
+    let mut resources = before.resources.clone();
     merge(&mut resources, &body.resources);
     validate::check_resources(&resources)?;
     let policy = body.restart_policy.filter(|policy| !policy.name.is_empty());
     if let Some(policy) = &policy {
         validate::check_policy(&policy.name, policy.maximum_retry_count)?;
-        if auto_remove && policy.name != "no" {
+        if before.auto_remove && policy.name != "no" {
             return Err(Error::Invalid(
                 "Restart policy cannot be updated because AutoRemove is enabled for the container"
                     .to_owned(),
             ));
         }
     }
-    if container.status().has_process() {
-        apply(container, &resources)?;
-    }
+    // Stored first: a disk without room is then found before the process has other limits.
     container.change_config(|config| {
-        config.host_config.resources = resources;
+        config.host_config.resources = resources.clone();
         if let Some(policy) = policy {
             config.host_config.restart_policy = policy;
         }
     })?;
+    if container.status().has_process()
+        && let Err(error) = apply(container, &resources)
+    {
+        container.change_config(|config| config.host_config = before)?;
+        return Err(error);
+    }
     daemon.events.publish("container", "update", &container.id, container.attributes());
     Ok(())
 }

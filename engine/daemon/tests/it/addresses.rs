@@ -1,7 +1,8 @@
 //! Addresses of containers: IPv6, reserved ones, networks without translation, links of the host.
 
 use std::io::{BufRead, BufReader};
-use std::net::{TcpStream, UdpSocket};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -157,7 +158,7 @@ fn ports_at_the_hosts_own_ipv6_loopback_are_reached_from_there_alone() {
         let line = counts.lines().find(|line| line.starts_with("Ip6InHdrErrors")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
     };
-    let listener = std::net::TcpListener::bind("[::1]:18088").unwrap();
+    let listener = TcpListener::bind("[::1]:18088").unwrap();
     let before = refused();
     let outside = "ip -6 addr del ::1/128 dev lo; ip -6 route add ::1/128 via fd00:7a::1 dev eth0; \
                    nc -w 2 ::1 18088 </dev/null";
@@ -222,11 +223,17 @@ impl Neighbour {
         sh(&format!("{inside} addr add 192.0.2.2/24 dev lan1; {inside} link set lan1 up"));
         sh(&format!("{ip} route add default via 192.0.2.2 dev lan0"));
         sh(&format!("{inside} route add default via 192.0.2.1"));
+        // Without a search for others of these addresses, for which packets would have to wait.
+        sh(&format!("{ip} -6 addr add 2001:db8:9::1/64 dev lan0 nodad"));
+        sh(&format!("{inside} -6 addr add 2001:db8:9::2/64 dev lan1 nodad"));
+        sh(&format!("{ip} -6 route add default via 2001:db8:9::2 dev lan0"));
+        sh(&format!("{inside} -6 route add default via 2001:db8:9::1 dev lan1"));
         Neighbour(child)
     }
 
     fn hears(&self, address: &str) -> Option<String> {
         let (host, port) = address.rsplit_once(':').unwrap();
+        let host = host.trim_matches(['[', ']']);
         let output = Command::new("nsenter")
             .arg(format!("--net=/proc/{}/ns/net", self.0.id()))
             .args(["busybox", "nc", "-w", "1", host, port])
@@ -234,6 +241,22 @@ impl Neighbour {
             .unwrap();
         let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
         (!said.is_empty()).then_some(said)
+    }
+
+    /// The address that a new container of a network has for this neighbour, at its address `host`.
+    fn sees(&self, site: &Site, network: &str, host: &str) -> String {
+        let namespace = std::fs::File::open(format!("/proc/{}/ns/net", self.0.id())).unwrap();
+        let listen = || {
+            let kind = Some(rustix::thread::LinkNameSpaceType::Network);
+            rustix::thread::move_into_link_name_space(namespace.as_fd(), kind).unwrap();
+            TcpListener::bind((host, 0)).unwrap()
+        };
+        let listener = std::thread::scope(|scope| scope.spawn(listen).join().unwrap());
+        listener.set_nonblocking(true).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let call = format!("until nc -w 5 {host} {port} </dev/null; do sleep 1; done");
+        site.docker(&["run", "-d", "--network", network, "busybox", "sh", "-c", &call]).ok();
+        wait_until("a container's call", || listener.accept().ok()).1.ip().to_string()
     }
 }
 
@@ -266,15 +289,48 @@ fn a_neighbour_reaches_what_is_published_and_all_of_a_routed_network() {
     assert_eq!(said, "served");
     assert_eq!(neighbour.hears("10.71.0.5:80"), None, "what is not published is closed");
     // Who asks from a routed network is seen as who it is.
-    let from = |network: &str| {
-        let listener = std::net::TcpListener::bind("192.0.2.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port().to_string();
-        let call = ["nc", "-w", "2", "192.0.2.1", port.as_str()];
-        let words = [&["run", "-d", "--network", network, "busybox"], &call[..]].concat();
-        cli(&words).ok();
-        listener.accept().unwrap().1.ip().to_string()
-    };
-    assert!(from("open").starts_with("10.72.0."));
+    assert!(neighbour.sees(&site, "open", "192.0.2.2").starts_with("10.72.0."));
+    assert_eq!(neighbour.sees(&site, "nat", "192.0.2.2"), "192.0.2.1");
+}
+
+#[test]
+fn a_network_that_is_routed_for_ipv6_alone_is_open_for_ipv6_alone() {
+    let mut site = Site::empty(&[]);
+    site.stop_engine();
+    let neighbour = Neighbour::new();
+    site.start_engine();
+    site.load_image();
+    let cli = |words: &[&str]| site.docker(words);
+    let mode = ["-o", "com.docker.network.bridge.gateway_mode_ipv6=routed"];
+    for (name, mode, four, six, port) in [
+        ("nat", &[][..], "10.74.0", "fd00:74:", "18091:80"),
+        ("open", &mode, "10.75.0", "fd00:75:", "18092:80"),
+    ] {
+        let (subnet, subnet6) = (format!("{four}.0/24"), format!("{six}:/64"));
+        let subnets = ["--ipv6", "--subnet", &subnet, "--subnet", &subnet6, name];
+        cli(&[&["network", "create"], mode, &subnets].concat()).ok();
+        let (address, address6) = (format!("{four}.5"), format!("{six}:5"));
+        let words = ["run", "-d", "--network", name, "--ip", &address, "--ip6", &address6];
+        cli(&[&words[..], &["-p", port, "busybox", "sh", "-c", SERVE]].concat()).ok();
+    }
+    let form = "{{json .Options}}";
+    let shown = cli(&["network", "inspect", "-f", form, "open"]).ok();
+    assert!(
+        shown.contains("\"com.docker.network.bridge.gateway_mode_ipv6\":\"routed\""),
+        "{shown}"
+    );
+    for open in ["[2001:db8:9::1]:18091", "[fd00:75::5]:80", "192.0.2.1:18091", "192.0.2.1:18092"] {
+        let said = wait_until(open, || neighbour.hears(open));
+        assert_eq!(said, "served", "{open}");
+    }
+    for closed in ["[fd00:74::5]:80", "10.74.0.5:80", "10.75.0.5:80"] {
+        assert_eq!(neighbour.hears(closed), None, "{closed} is not published");
+    }
+    // Who asks from a routed network is seen as who it is, and others as the host.
+    let seen = |network: &str, host: &str| neighbour.sees(&site, network, host);
+    assert!(seen("open", "2001:db8:9::2").starts_with("fd00:75::"));
+    assert_eq!(seen("nat", "2001:db8:9::2"), "2001:db8:9::1");
+    assert_eq!(seen("open", "192.0.2.2"), "192.0.2.1");
 }
 
 /// Whether the kernel has a part in a file, which it loads when it is asked for.

@@ -378,3 +378,25 @@ fn a_failed_or_left_build_leaves_nothing() {
         std::fs::read_dir(work).unwrap().next().is_none().then_some(())
     });
 }
+
+/// As a server asks its build worker: the memory is said with each build, the processes are the engine's.
+#[test]
+fn a_step_has_2_gib_of_memory_if_that_is_asked_for_and_8192_processes_anyway() {
+    let site = Site::empty(&["--build-worker", "--userns-remap", "default"]);
+    site.load_image();
+    let (memory, pids) = match Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+        true => ("memory.max", "pids.max"),
+        false => ("memory/memory.limit_in_bytes", "pids/pids.max"),
+    };
+    let step = |what: &str, query: &str| {
+        let file = format!("FROM busybox\nRUN echo limit $(cat /sys/fs/cgroup/{what}).\n");
+        let said = post(&site, query, &[], &Context::of(&file).tar());
+        said.id();
+        let (_, rest) = said.text.split_once("\"limit ").unwrap_or_else(|| panic!("{}", said.text));
+        rest.split_once('.').unwrap().0.to_owned()
+    };
+    assert_eq!(step(memory, "memory=2147483648"), "2147483648");
+    for query in ["memory=2147483648&nocache=1", "nocache=1"] {
+        assert_eq!(step(pids, query), "8192", "{query}");
+    }
+}

@@ -64,22 +64,30 @@ fn a_follower_gets_every_line_through_rotation_and_a_restart_of_the_container() 
     }
 }
 
+/// How long ten commands take in a container.
+fn time_of_execs(site: &Site, container: &str) -> Duration {
+    let begun = Instant::now();
+    for _ in 0..10 {
+        assert_eq!(site.docker(&["exec", container, "echo", "well"]).ok(), "well\n");
+    }
+    begun.elapsed()
+}
+
 #[test]
 fn a_flood_slows_nobody_else_and_stays_within_its_files() {
     let site = Site::new();
+    site.docker(&["run", "-d", "--name", "calm", "busybox", "sleep", "1000"]).ok();
+    let alone = time_of_execs(&site, "calm");
     let flood = "while true; do echo a line of a service that floods its log; done";
     let options = ["--log-opt", "max-size=200k", "--log-opt", "max-file=2", "--cpus", "0.5"];
     let words = ["run", "-d", "--name", "floods", "--log-driver", "local"];
     let id = site.docker(&[&words[..], &options, &["busybox", "sh", "-c", flood]].concat()).ok();
-    site.docker(&["run", "-d", "--name", "calm", "busybox", "sleep", "1000"]).ok();
     let mut follower = site.spawn(&docker28(), &["logs", "-f", "floods"]);
     // Nobody reads what the follower says: it must hold nobody up either.
-    let begun = Instant::now();
-    for _ in 0..10 {
-        assert_eq!(site.docker(&["exec", "calm", "echo", "well"]).ok(), "well\n");
-    }
-    let taken = begun.elapsed();
-    assert!(taken < Duration::from_secs(60), "ten commands beside a flood took {taken:?}");
+    let beside = time_of_execs(&site, "calm");
+    // The flood has half a processor, and whatever else runs here may begin meanwhile.
+    let most = alone * 10 + Duration::from_secs(20);
+    assert!(beside < most, "ten commands took {alone:?} alone and {beside:?} beside a flood");
     let folder = site.data().join("containers").join(id.trim());
     let names = || std::fs::read_dir(&folder).unwrap().flatten();
     let size: u64 = wait_until("rotation", || {

@@ -21,6 +21,7 @@ mod damage;
 mod disk_full;
 mod disks;
 mod escapes;
+mod events;
 mod fields;
 mod guest;
 mod health;

@@ -1,8 +1,11 @@
 //! Long tests: a fixed sample of each runs by default, as much as an environment variable says in
-//! `cargo xtask soak`. What they find goes to the file that `MINKE_SOAK_REPORT` names.
+//! `cargo xtask soak`; those of `checks` and `idle` have one size. What they find goes to the file that
+//! `MINKE_SOAK_REPORT` names.
 
+mod checks;
 mod crowd;
 mod cycles;
+mod idle;
 mod kills;
 mod standing;
 

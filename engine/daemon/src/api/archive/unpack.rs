@@ -330,10 +330,20 @@ fn make_node(spot: Spot<'_>, entry: &Entry) -> Result<(), Errno> {
     mknodat(spot.parent, spot.name, kind, mode, makedev(device.0, device.1))
 }
 
+/// Makes a file with its content: as a whole, or not at all.
 fn write_file<R: Read>(spot: Spot<'_>, entry: &Entry, tar: &mut TarReader<R>) -> io::Result<File> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let made = openat(spot.parent, spot.name, flags, Mode::from_raw_mode(0o600))?;
     let mut file = File::from(made);
+    let filled = fill(&mut file, entry, tar);
+    if filled.is_err() {
+        // What broke it off is what the caller hears.
+        let _ = unlinkat(spot.parent, spot.name, AtFlags::empty());
+    }
+    filled.map(|()| file)
+}
+
+fn fill<R: Read>(file: &mut File, entry: &Entry, tar: &mut TarReader<R>) -> io::Result<()> {
     let whole = [(0, entry.size)];
     let segments = entry.sparse.as_ref().map_or(&whole[..], |sparse| &sparse.segments[..]);
     for (offset, length) in segments {
@@ -351,7 +361,7 @@ fn write_file<R: Read>(spot: Spot<'_>, entry: &Entry, tar: &mut TarReader<R>) ->
     if let Some(sparse) = &entry.sparse {
         file.set_len(sparse.real_size)?;
     }
-    Ok(file)
+    Ok(())
 }
 
 #[cfg(test)]

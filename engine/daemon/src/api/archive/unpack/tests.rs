@@ -99,6 +99,24 @@ fn nothing_outside_is_removed_changed_or_made() {
 }
 
 #[test]
+fn a_file_whose_content_breaks_off_is_not_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut tar = tar::Builder::new(Vec::new());
+    for name in ["whole", "half"] {
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(0o640);
+        header.set_size(3000);
+        tar.append_data(&mut header, name, &[b'x'; 3000][..]).unwrap();
+    }
+    // Two headers, and the first content in whole blocks.
+    let bytes = tar.into_inner().unwrap();
+    let broken = &bytes[..512 + 3072 + 512 + 1000];
+    unpack(dir.path(), broken, &Unpacking::default()).unwrap_err();
+    assert_eq!(fs::metadata(dir.path().join("whole")).unwrap().len(), 3000);
+    assert!(!dir.path().join("half").exists());
+}
+
+#[test]
 fn kinds_are_kept_if_asked() {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("there")).unwrap();
