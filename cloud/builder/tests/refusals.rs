@@ -358,6 +358,12 @@ async fn a_headless_push_answers_with_its_reason() {
     site.worker.stop().await;
 }
 
+/// Answers on the socket that a worker's engine would have.
+fn serve(socket: &std::path::Path, router: axum::Router) {
+    let listener = tokio::net::UnixListener::bind(socket).unwrap();
+    tokio::spawn(async move { axum::serve(listener, router).await });
+}
+
 /// An engine that has every image and can store it.
 fn ready_engine(socket: &std::path::Path) {
     use axum::http::{Method, StatusCode, Uri};
@@ -371,9 +377,7 @@ fn ready_engine(socket: &std::path::Path) {
         (Method::DELETE, _) => (StatusCode::OK, "[]"),
         _ => (StatusCode::OK, ""),
     };
-    let listener = tokio::net::UnixListener::bind(socket).unwrap();
-    let router = axum::Router::new().fallback(answer);
-    tokio::spawn(async move { axum::serve(listener, router).await });
+    serve(socket, axum::Router::new().fallback(answer));
 }
 
 #[tokio::test]
@@ -418,9 +422,7 @@ fn engine_with_a_private_image(socket: &std::path::Path) -> Arc<Mutex<Vec<String
             _ => (StatusCode::OK, ""),
         }
     };
-    let listener = tokio::net::UnixListener::bind(socket).unwrap();
-    let router = axum::Router::new().fallback(answer);
-    tokio::spawn(async move { axum::serve(listener, router).await });
+    serve(socket, axum::Router::new().fallback(answer));
     asked
 }
 

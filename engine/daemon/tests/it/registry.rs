@@ -82,18 +82,23 @@ async fn answer(
 
 /// Serves a registry from a thread of the site's namespace; its address.
 pub fn serve(content: Content) -> String {
+    let routes = Router::new()
+        .route("/v2/", get(async || "{}"))
+        // It takes manifests of what it has and forgets them.
+        .route("/v2/{*path}", get(answer).put(async || StatusCode::CREATED))
+        .with_state(Arc::new(content));
+    serve_routes(routes)
+}
+
+/// Serves these routes from a thread of the site's namespace; their address.
+pub fn serve_routes(routes: Router) -> String {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async move {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             sender.send(listener.local_addr().unwrap().to_string()).unwrap();
-            let router = Router::new()
-                .route("/v2/", get(async || "{}"))
-                // It takes manifests of what it has and forgets them.
-                .route("/v2/{*path}", get(answer).put(async || StatusCode::CREATED))
-                .with_state(Arc::new(content));
-            axum::serve(listener, router).await.unwrap();
+            axum::serve(listener, routes).await.unwrap();
         });
     });
     receiver.recv().unwrap()

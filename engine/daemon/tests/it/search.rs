@@ -1,7 +1,6 @@
 //! A search, passed on to a registry.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc;
 
 use axum::extract::Query;
 use axum::routing::get;
@@ -9,6 +8,7 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 
 use crate::corners::query;
+use crate::registry::serve_routes;
 use crate::support::{Site, ask};
 
 /// What the registry has: name, stars, and whether it is official.
@@ -27,25 +27,10 @@ async fn answer(Query(asked): Query<BTreeMap<String, String>>) -> Json<Value> {
     Json(json!({ "num_results": rows.len(), "query": asked["q"], "results": rows }))
 }
 
-/// A registry that can be searched, in a thread of the site's namespace; its address.
-fn serve() -> String {
-    let (sender, receiver) = mpsc::channel();
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async move {
-            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-            sender.send(listener.local_addr().unwrap().to_string()).unwrap();
-            let router = Router::new().route("/v1/search", get(answer));
-            axum::serve(listener, router).await.unwrap();
-        });
-    });
-    receiver.recv().unwrap()
-}
-
 #[test]
 fn a_search_says_what_the_registry_found_within_filters_and_limit() {
     let site = Site::empty(&[]);
-    let registry = serve();
+    let registry = serve_routes(Router::new().route("/v1/search", get(answer)));
     let search = |more: &str| {
         let answer = ask(&site, "GET", &format!("/images/search?term={registry}/box{more}"), None);
         assert_eq!(answer.status, 200, "{more}: {}", answer.text);
