@@ -197,10 +197,15 @@ fn command(options: &WorkerOptions) -> Command {
     command.stdin(Stdio::null()).stdout(Stdio::null());
     // A group of its own: Ctrl-C in a terminal is the server's to handle.
     command.process_group(0);
-    // SAFETY: one prctl between fork and exec; it neither allocates nor locks.
+    let server = std::process::id();
+    // SAFETY: two system calls between fork and exec; they neither allocate nor lock.
     unsafe {
-        command.pre_exec(|| {
+        command.pre_exec(move || {
             rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
+            // A server that was killed before this sends no signal any more.
+            if std::os::unix::process::parent_id() != server {
+                return Err(rustix::io::Errno::SRCH.into());
+            }
             Ok(())
         });
     }

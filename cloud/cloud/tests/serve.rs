@@ -1,7 +1,10 @@
 //! The server as a process: starting, being who it was, moving, stopping.
 
+#[path = "../../db/tests/support/postgres.rs"]
+mod postgres;
 mod server;
 
+use std::path::Path;
 use std::process::Command;
 
 use reqwest::Method;
@@ -30,7 +33,27 @@ async fn the_first_start_makes_the_administrator_and_says_the_password_once() {
 #[tokio::test]
 async fn a_server_that_moved_is_the_same_server() {
     let data = tempfile::tempdir().unwrap();
-    let server = Server::start(data.path(), &[]);
+    moved_and_the_same(data.path(), &[]).await;
+    assert!(std::fs::read_dir(data.path()).unwrap().flatten().any(is_sqlite));
+}
+
+#[tokio::test]
+async fn a_server_on_postgresql_that_moved_is_the_same_server() {
+    let data = tempfile::tempdir().unwrap();
+    let database = tempfile::tempdir().unwrap();
+    let database = postgres::Server::start(database.path());
+    moved_and_the_same(data.path(), &["--database-url", &database.url()]).await;
+    assert!(!std::fs::read_dir(data.path()).unwrap().flatten().any(is_sqlite));
+}
+
+fn is_sqlite(file: std::fs::DirEntry) -> bool {
+    let begins = |bytes: Vec<u8>| bytes.starts_with(b"SQLite format 3");
+    std::fs::read(file.path()).is_ok_and(begins)
+}
+
+/// Nobody who used a server at its first address notices, at the second, that it was away.
+async fn moved_and_the_same(data: &Path, more: &[&str]) {
+    let server = Server::start(data, more);
     let admin = Client::log_in(&server.url, PASSWORD).await;
     let fleet = admin.fleet("weather").await;
     let (uuid, device) = admin.device(fleet).await;
@@ -53,7 +76,8 @@ async fn a_server_that_moved_is_the_same_server() {
     let old = server.url.clone();
     assert!(server.stop());
 
-    let server = Server::start(data.path(), &["--public-url", "https://fleet.example"]);
+    let moved = [more, &["--public-url", "https://fleet.example"]].concat();
+    let server = Server::start(data, &moved);
     let device = Client::with_token(&server.url, &key);
     let request = device.request(Method::GET, &path).header("if-none-match", tag);
     let after = Client::send(request).await.expect(200);

@@ -101,11 +101,52 @@ fn images_of_a_user(test: &TestSite) -> Result<()> {
     }
     let (refused, said) = run(&stranger, &["push", &own])?;
     ensure!(!refused && said.contains("denied"), "{said}");
-    let output = std::process::Command::new("skopeo")
-        .args(["inspect", "--tls-verify=false", "--creds", &format!("admin:{token}")])
-        .arg(format!("docker://{own}"))
-        .output()?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    ensure!(output.status.success() && text.contains("\"mine\""), "{text}");
+    let layout = tempfile::tempdir()?;
+    let layout = format!("oci:{}:image", layout.path().display());
+    let (user, stored) = (format!("admin:{token}"), format!("docker://{own}"));
+    let copied = format!("docker://{image}:copied");
+    let from = ["--src-tls-verify=false", "--src-creds", &user];
+    let to = ["--dest-tls-verify=false", "--dest-creds", &user];
+    skopeo(&[&["copy", "--preserve-digests"], &from[..], &[&stored, &layout]].concat())?;
+    skopeo(&[&["copy", "--preserve-digests"], &to[..], &[&layout, &copied]].concat())?;
+    let digest = |place: &str| {
+        let words = ["inspect", "--tls-verify=false", "--creds", &user, "--format={{.Digest}}"];
+        skopeo(&[&words[..], &[place]].concat())
+    };
+    ensure!(digest(&stored)? == digest(&copied)?, "the copy is another image");
+    let tags = skopeo(&["inspect", "--tls-verify=false", "--creds", &user, &stored])?;
+    ensure!(tags.contains("\"mine\"") && tags.contains("\"copied\""), "{tags}");
+    let refused = skopeo(&["copy", "--src-tls-verify=false", &stored, &layout]);
+    ensure!(refused.is_err_and(|said| said.to_string().contains("denied")), "a stranger may copy");
     Ok(())
+}
+
+/// skopeo with these words; what it prints. An error is what it complains of.
+fn skopeo(words: &[&str]) -> Result<String> {
+    let output = std::process::Command::new("skopeo").args(words).output()?;
+    let complaints = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "skopeo {}: {complaints}", words[0]);
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+}
+
+/// A project without a compose file is one service on the device's own network, as it is with balena.
+#[test]
+fn a_lone_dockerfile_answers_on_the_devices_own_network() -> Result<()> {
+    let test = TestSite::with_device()?;
+    let project = tempfile::tempdir()?;
+    let dockerfile = "FROM busybox\nRUN mkdir /www && echo alone > /www/index.html\n\
+        CMD [\"httpd\", \"-f\", \"-p\", \"8099\", \"-h\", \"/www\"]\n";
+    std::fs::write(project.path().join("Dockerfile"), dockerfile)?;
+    let source = project.path().to_str().context("a path that is not UTF-8")?;
+    test.site.cli().run(&["push", FLEET, "--source", source])?;
+    let device = test.site.device(DEVICE)?;
+    let url = format!("http://{}:8099/", device.address);
+    let answer = wait_until("an answer of the service", SOON, || {
+        Ok(get(&url, SOON).ok().filter(|answer| answer.status == 200))
+    })?;
+    assert_eq!(answer.body, "alone\n");
+    let containers = test.docker()?.containers()?;
+    let names: Vec<&String> = containers.keys().collect();
+    assert!(matches!(names[..], [name] if name.starts_with("main_")), "{names:?}");
+    test.site.stop()
 }

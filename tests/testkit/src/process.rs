@@ -175,12 +175,14 @@ fn end(pid: i32, mut is_gone: impl FnMut() -> bool) -> Result<()> {
     bail!("process {pid} does not end")
 }
 
-/// When the process began, in clock ticks after boot; `None` if it is gone or a zombie.
+/// When the process began, in clock ticks after boot; `None` if it is gone or a zombie. One whose first thread
+/// alone is a zombie still has its files and locks.
 fn start_time(pid: i32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name is in brackets and may hold anything; the fields follow its last bracket.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    if matches!(fields.first(), Some(&"Z" | &"X")) {
+    let threads: u32 = fields.get(17)?.parse().ok()?;
+    if matches!(fields.first(), Some(&"Z" | &"X")) && threads <= 1 {
         return None;
     }
     fields.get(19)?.parse().ok()

@@ -9,6 +9,7 @@ use minke_tests_testkit::{Binaries, wait_until};
 use serde_json::json;
 
 use super::measure::{id_of, must, processes_called, proportional, request};
+use super::place::Place;
 use super::priority::Group;
 
 /// Where each engine's own registry listens, in its network namespace.
@@ -45,6 +46,7 @@ pub struct Setup {
 pub struct Engine {
     setup: Setup,
     group: Group,
+    place: Place,
     /// Holds the namespaces while no engine runs in them.
     holder: Child,
     registry: Child,
@@ -65,15 +67,16 @@ impl Engine {
             std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut ready)
                 .context("cannot wait for namespaces")?;
         }
-        let mut inside = inside(&holder, &binaries.path("minke-cloud").to_string_lossy());
-        let registry = inside
+        let place = Place::of(holder.id(), &group)?;
+        let registry = place
+            .command(&binaries.path("minke-cloud").to_string_lossy())
             .args(["registry", "--open", "--listen", REGISTRY, "--data"])
             .arg(registry_data)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .context("cannot start a registry")?;
-        Ok(Engine { setup, group, holder, registry, daemon: None })
+        Ok(Engine { setup, group, place, holder, registry, daemon: None })
     }
 
     pub fn name(&self) -> &'static str {
@@ -120,8 +123,8 @@ impl Engine {
     }
 
     fn command(&self, words: &[String]) -> Command {
-        let mut command = self.group.enter(inside_words(&self.holder));
-        command.args(words).env("PATH", &self.setup.path);
+        let mut command = self.place.command_in_group(&words[0]);
+        command.args(&words[1..]).env("PATH", &self.setup.path);
         command
     }
 
@@ -219,18 +222,4 @@ impl Drop for Engine {
         }
         self.group.remove();
     }
-}
-
-/// `nsenter` into the engine's namespaces.
-fn inside_words(holder: &Child) -> Vec<String> {
-    let pid = holder.id();
-    let of = |kind: &str, file: &str| format!("--{kind}=/proc/{pid}/ns/{file}");
-    vec!["nsenter".to_owned(), of("net", "net"), of("mount", "mnt"), "--".to_owned()]
-}
-
-fn inside(holder: &Child, program: &str) -> Command {
-    let words = inside_words(holder);
-    let mut command = Command::new(&words[0]);
-    command.args(&words[1..]).arg(program);
-    command
 }

@@ -9,6 +9,7 @@ mod engine;
 mod engines;
 mod measure;
 mod peers;
+mod place;
 mod priority;
 mod site;
 mod table;
@@ -116,7 +117,7 @@ fn write(options: &Options, table: &table::Table) -> Result<()> {
     let text = format!(
         "# Engines side by side, and the loop\n\n`cargo xtask bench --runs {}{}`, {}, {}. Each engine in \
          namespaces of its own with a registry of its own, operations in turn, medians, on one \
-         new ext4 with a journal; CPU time is that \
+         new ext4 with a journal on a loop device without a scheduler; CPU time is that \
          of the daemon, its helpers and its command line. podman pulls in its command line, which \
          cannot be looked at when it has ended. The last rows are one site with one device: a \
          pushed project with one line changed, and what is resident when all is at rest.\n\n{}\n![Each engine relative to dockerd](bench-engine.svg)\n",

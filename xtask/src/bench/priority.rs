@@ -1,8 +1,8 @@
 //! A busy machine measures its other guests: so each engine runs in a cpu cgroup that comes first, and
 //! what the group has used is the number that neighbours change least.
 
+use std::fs::File;
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -28,18 +28,13 @@ impl Group {
         Ok(Group { folder: Some(folder) })
     }
 
-    /// A command that begins with these words, in the group.
-    pub fn enter(&self, words: Vec<String>) -> Command {
-        let mut words = words;
-        if let Some(folder) = &self.folder {
-            // Through `cgroup.procs` the kernel would wait for a grace period, and the clock would run.
-            let script = "echo 0 > \"$0\"/tasks && exec \"$@\"";
-            let folder = folder.display().to_string();
-            words.splice(0..0, ["sh".to_owned(), "-c".to_owned(), script.to_owned(), folder]);
-        }
-        let mut command = Command::new(&words[0]);
-        command.args(&words[1..]);
-        command
+    /// The file that takes a thread into the group which writes `0` to it. Through `cgroup.procs` the kernel
+    /// would wait for a grace period, and the clock would run.
+    pub fn tasks(&self) -> Result<Option<File>> {
+        let Some(folder) = &self.folder else { return Ok(None) };
+        let path = folder.join("tasks");
+        let file = File::options().write(true).open(&path);
+        file.map(Some).with_context(|| format!("cannot open {}", path.display()))
     }
 
     /// CPU time of the group so far.
