@@ -13,10 +13,18 @@ use commands::Command;
 
 /// Push code to fleets of devices, see it run, change how it runs.
 ///
-/// Log in once with `minke login http://SERVER:PORT`; every other command then talks to that
-/// server. Every command takes --json for programs.
+/// A beginning:
+///
+///   minke login http://SERVER:PORT        every other command then talks to that server
+///   minke fleet create NAME               a fleet
+///   minke config generate --fleet NAME    the config.json with which devices join it
+///   minke push NAME                       build the project in this folder, and release it
+///   minke device list                     what became of it
+///   minke logs UUID --tail
+///
+/// Every command takes --json for programs.
 #[derive(Parser)]
-#[command(name = "minke", version, max_term_width = 100)]
+#[command(name = "minke", version, verbatim_doc_comment)]
 struct Cli {
     #[command(flatten)]
     global: session::Global,

@@ -1,7 +1,7 @@
 //! Packing a project into the gzipped tar that the builder takes.
 //!
-//! What `.dockerignore` leaves out stays out. The tar holds no owner and no times, so that the
-//! same project gives the same bytes.
+//! What `.dockerignore` leaves out stays out, but for what the builder reads itself. The tar holds no
+//! owner and no times, so that the same project gives the same bytes.
 
 use std::fs::{File, Metadata};
 use std::io::{Read, Seek, Write};
@@ -27,18 +27,22 @@ pub struct Packed {
     pub bytes: u64,
 }
 
-/// Packs the folder `source`. `bar` counts entries.
-pub fn pack(source: &Path, bar: &ProgressBar) -> Result<Packed> {
+/// Packs the folder `source`, whose Dockerfile may have a name of its own. `bar` counts entries.
+pub fn pack(source: &Path, dockerfile: Option<&str>, bar: &ProgressBar) -> Result<Packed> {
     let metadata = std::fs::metadata(source)
         .with_context(|| format!("cannot read the project folder {}", source.display()))?;
     if !metadata.is_dir() {
         bail!("{} is not a folder; a project is a folder", source.display());
     }
-    let ignore = read_ignore(source)?;
+    let choice = Choice { ignore: read_ignore(source)?, dockerfile };
     let mut found = Vec::new();
-    collect(source, Path::new(""), &ignore, &mut found)?;
-    if !found.iter().any(|entry| is_project_file(&entry.name)) {
-        bail!("{} holds no project: neither docker-compose.yml nor a Dockerfile", source.display());
+    collect(source, Path::new(""), &choice, &mut found)?;
+    if !found.iter().any(|entry| choice.is_project_file(&entry.name)) {
+        let named = dockerfile.map(|name| format!(", nor {name}")).unwrap_or_default();
+        bail!(
+            "{} holds no project: neither docker-compose.yml nor a Dockerfile{named}",
+            source.display()
+        );
     }
     bar.set_length(found.len() as u64);
     write(source, &found, bar)
@@ -50,14 +54,45 @@ struct Entry {
     metadata: Metadata,
 }
 
-fn is_project_file(name: &str) -> bool {
-    let name = name.to_lowercase();
-    matches!(
-        name.as_str(),
-        "docker-compose.yml" | "docker-compose.yaml" | "compose.yml" | "compose.yaml"
-    ) || name == "dockerfile"
-        || name.starts_with("dockerfile.")
-        || name.ends_with("/dockerfile")
+/// What belongs into the tar.
+struct Choice<'a> {
+    ignore: Ignore,
+    /// What `--dockerfile` names.
+    dockerfile: Option<&'a str>,
+}
+
+impl Choice<'_> {
+    fn keeps(&self, name: &str) -> bool {
+        self.is_always_sent(name) || !self.ignore.excludes(name)
+    }
+
+    /// What the builder needs although the images do not.
+    fn is_always_sent(&self, name: &str) -> bool {
+        self.is_project_file(name)
+            || self.leads_to_dockerfile(name)
+            || name == ".dockerignore"
+            || name == ".balena"
+            || name.starts_with(".balena/")
+    }
+
+    fn is_project_file(&self, name: &str) -> bool {
+        if self.dockerfile == Some(name) {
+            return true;
+        }
+        let name = name.to_lowercase();
+        matches!(
+            name.as_str(),
+            "docker-compose.yml" | "docker-compose.yaml" | "compose.yml" | "compose.yaml"
+        ) || name == "dockerfile"
+            || name.starts_with("dockerfile.")
+            || name.ends_with("/dockerfile")
+    }
+
+    /// Whether this is a folder above the file that `--dockerfile` names.
+    fn leads_to_dockerfile(&self, name: &str) -> bool {
+        let below = self.dockerfile.and_then(|file| file.strip_prefix(name));
+        below.is_some_and(|rest| rest.starts_with('/'))
+    }
 }
 
 fn read_ignore(source: &Path) -> Result<Ignore> {
@@ -71,7 +106,7 @@ fn read_ignore(source: &Path) -> Result<Ignore> {
 }
 
 /// Finds what belongs into the tar, in the order of names.
-fn collect(source: &Path, below: &Path, ignore: &Ignore, found: &mut Vec<Entry>) -> Result<()> {
+fn collect(source: &Path, below: &Path, choice: &Choice, found: &mut Vec<Entry>) -> Result<()> {
     let folder = source.join(below);
     let said = || format!("cannot read the folder {}", folder.display());
     let mut names: Vec<PathBuf> = std::fs::read_dir(&folder)
@@ -84,15 +119,15 @@ fn collect(source: &Path, below: &Path, ignore: &Ignore, found: &mut Vec<Entry>)
         let name = slashed(&path)?;
         let metadata = std::fs::symlink_metadata(source.join(&path))
             .with_context(|| format!("cannot read {name}"))?;
-        let kept = is_always_sent(&name) || !ignore.excludes(&name);
+        let kept = choice.keeps(&name);
         if metadata.is_dir() {
             // An exception may bring back something below a folder that is left out.
-            let entered = kept || !ignore.prunes(&name);
+            let entered = kept || !choice.ignore.prunes(&name);
             if kept {
                 found.push(Entry { name, metadata });
             }
             if entered {
-                collect(source, &path, ignore, found)?;
+                collect(source, &path, choice, found)?;
             }
         } else if kept && (metadata.is_file() || metadata.is_symlink()) {
             found.push(Entry { name, metadata });
@@ -104,14 +139,6 @@ fn collect(source: &Path, below: &Path, ignore: &Ignore, found: &mut Vec<Entry>)
         }
     }
     Ok(())
-}
-
-/// What the builder needs although the images do not.
-fn is_always_sent(name: &str) -> bool {
-    is_project_file(name)
-        || name == ".dockerignore"
-        || name == ".balena"
-        || name.starts_with(".balena/")
 }
 
 fn slashed(path: &Path) -> Result<String> {
@@ -176,14 +203,14 @@ mod tests {
     use super::*;
     use flate2::read::GzDecoder;
 
-    fn packed_names(files: &[(&str, &str)]) -> Result<Vec<String>> {
+    fn packed_names(files: &[(&str, &str)], dockerfile: Option<&str>) -> Result<Vec<String>> {
         let folder = tempfile::tempdir()?;
         for (name, text) in files {
             let path = folder.path().join(name);
             std::fs::create_dir_all(path.parent().context("no folder")?)?;
             std::fs::write(path, text)?;
         }
-        let packed = pack(folder.path(), &ProgressBar::hidden())?;
+        let packed = pack(folder.path(), dockerfile, &ProgressBar::hidden())?;
         let mut archive = tar::Archive::new(GzDecoder::new(packed.file));
         let names = archive
             .entries()?
@@ -194,22 +221,41 @@ mod tests {
 
     #[test]
     fn what_is_ignored_stays_out_and_exceptions_come_back() {
-        let names = packed_names(&[
+        let files = [
             ("Dockerfile", "FROM busybox"),
             (".dockerignore", "node_modules\n*.log\n!keep.log\nDockerfile\n"),
             ("node_modules/a/b.js", ""),
             ("x.log", ""),
             ("keep.log", ""),
             ("src/main.c", ""),
-        ]);
+        ];
+        let names = packed_names(&files, None);
         let expected = [".dockerignore", "Dockerfile", "keep.log", "src", "src/main.c"];
         assert_eq!(names.unwrap(), expected);
     }
 
     #[test]
     fn a_folder_without_a_project_is_refused() {
-        let error = packed_names(&[("readme.txt", "hello")]).unwrap_err();
+        let error = packed_names(&[("readme.txt", "hello")], None).unwrap_err();
         assert!(error.to_string().contains("holds no project"), "{error}");
+        let error = packed_names(&[("readme.txt", "hello")], Some("app.dockerfile")).unwrap_err();
+        assert!(error.to_string().contains("nor app.dockerfile"), "{error}");
+    }
+
+    #[test]
+    fn a_dockerfile_with_a_name_of_its_own_makes_a_project_and_is_sent_even_if_it_is_ignored() {
+        let file = ("app.dockerfile", "FROM busybox");
+        assert_eq!(packed_names(&[file], Some(file.0)).unwrap(), [file.0]);
+        let ignored = [file, (".dockerignore", "*.dockerfile\n"), ("b.dockerfile", "")];
+        assert_eq!(packed_names(&ignored, Some(file.0)).unwrap(), [".dockerignore", file.0]);
+        let below = [
+            ("deploy/one/app", "FROM busybox"),
+            ("deploy/secret", ""),
+            ("deploy.txt", ""),
+            (".dockerignore", "deploy*\n"),
+        ];
+        let sent = [".dockerignore", "deploy", "deploy/one", "deploy/one/app"];
+        assert_eq!(packed_names(&below, Some("deploy/one/app")).unwrap(), sent);
     }
 
     #[cfg(unix)]
@@ -218,7 +264,7 @@ mod tests {
         use std::os::unix::fs::MetadataExt;
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("Dockerfile"), "FROM busybox").unwrap();
-        let packed = pack(folder.path(), &ProgressBar::hidden()).unwrap();
+        let packed = pack(folder.path(), None, &ProgressBar::hidden()).unwrap();
         assert_eq!(packed.file.metadata().unwrap().nlink(), 0);
     }
 
@@ -227,7 +273,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("Dockerfile"), "FROM busybox").unwrap();
         let bytes = || {
-            let mut packed = pack(folder.path(), &ProgressBar::hidden()).unwrap();
+            let mut packed = pack(folder.path(), None, &ProgressBar::hidden()).unwrap();
             let mut bytes = Vec::new();
             packed.file.read_to_end(&mut bytes).unwrap();
             assert!(!bytes.is_empty());

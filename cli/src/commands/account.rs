@@ -9,11 +9,12 @@ use serde_json::json;
 use crate::output;
 use crate::session::Global;
 
-/// Log in to a server.
+/// Log in to a server
 ///
-/// Without options it asks for an address and a password. For scripts: `--token` with an API
+/// Without options it asks for an e-mail address and a password. For scripts: `--token` with an API
 /// key, or `--email` and `--password`.
 #[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
 pub struct Login {
     /// The server's address, as http://192.0.2.1:8080 (or a token, where a server is known).
     #[arg(value_name = "URL")]
@@ -21,13 +22,13 @@ pub struct Login {
     /// Log in with an API key or session token.
     #[arg(long, short = 't', num_args = 0..=1, default_missing_value = "", value_name = "TOKEN")]
     token: Option<String>,
-    /// Your address.
+    /// Your e-mail address.
     #[arg(long, short = 'e', alias = "user", short_alias = 'u', conflicts_with = "token")]
     email: Option<String>,
     /// Your password; `MINKE_PASSWORD` keeps it out of the list of processes.
     #[arg(long, short = 'p', env = "MINKE_PASSWORD", hide_env_values = true)]
     password: Option<String>,
-    /// Log in with address and password (what happens anyway).
+    /// Log in with e-mail address and password (what happens anyway).
     #[arg(long, short = 'c', hide = true)]
     credentials: bool,
 }
@@ -58,7 +59,7 @@ impl Login {
                     inquire::Password::new("Password:").without_confirmation().prompt()
                 })?;
                 client.login(&email, &password).await.with_context(|| {
-                    format!("{server} did not accept this address and password")
+                    format!("{server} did not accept this e-mail address and password")
                 })?;
             }
         }

@@ -25,7 +25,7 @@ enum ConfigCommand {
 
 #[derive(clap::Args)]
 struct Generate {
-    /// Any new device of this fleet.
+    /// Any new device of this fleet: its slug, name, uuid or id.
     #[arg(long, short = 'f', alias = "app", conflicts_with = "device")]
     fleet: Option<String>,
     /// This registered device: its uuid or the beginning of it.

@@ -30,10 +30,10 @@ pub struct Device {
 
 #[derive(Subcommand)]
 enum DeviceCommand {
-    /// List all devices.
+    /// List your devices.
     #[command(alias = "ls")]
     List {
-        /// Only those of this fleet.
+        /// Only those of this fleet: its slug, name, uuid or id.
         #[arg(long, short = 'f', alias = "app")]
         fleet: Option<String>,
     },
@@ -47,7 +47,7 @@ enum DeviceCommand {
     },
     /// Register a device before it exists, to make its config.json with `config generate`.
     Register {
-        /// The fleet that it joins.
+        /// The fleet that it joins: its slug, name, uuid or id.
         fleet: String,
         /// Its uuid, 32 or 62 hex digits; by default a new one.
         #[arg(long, short = 'u')]
@@ -71,7 +71,6 @@ enum DeviceCommand {
         #[arg(long, short = 'y')]
         yes: bool,
     },
-    /// Show what a device's services write.
     Logs(Logs),
 }
 

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use clap::Subcommand;
-use minke_sdk_rust::{Client, Scope, Variable, VariableKind};
+use minke_sdk_rust::{Client, Error, Owner, Scope, Variable, VariableKind};
 use serde_json::json;
 
 use crate::output;
@@ -17,30 +17,37 @@ pub struct Env {
 /// What the variable belongs to.
 #[derive(clap::Args)]
 struct Target {
-    /// Every device of this fleet.
+    /// Every device of this fleet: its slug, name, uuid or id.
     #[arg(long, short = 'f', alias = "app")]
     fleet: Option<String>,
     /// This device: its uuid or the beginning of it.
     #[arg(long, short = 'd', num_args = 0..=1, default_missing_value = "")]
     device: Option<String>,
-    /// Only this service.
+    /// Only this service of them.
     #[arg(long, short = 's', num_args = 0..=1, default_missing_value = "")]
     service: Option<String>,
 }
 
 #[derive(Subcommand)]
 enum EnvCommand {
-    /// List variables.
-    #[command(alias = "ls")]
+    /// List variables: those of a device with those of its fleet
+    ///
+    /// Those that configure devices are listed by --config alone. With --service, those for all
+    /// services are listed too, as they reach it.
+    #[command(alias = "ls", verbatim_doc_comment)]
     List {
         #[command(flatten)]
         target: Target,
-        /// Only those that configure the device.
+        /// Those that configure devices, instead of those for services.
         #[arg(long, short = 'c')]
         config: bool,
     },
-    /// Set a variable, or change its value. Names that begin with BALENA_ or RESIN_ configure devices.
-    #[command(alias = "add")]
+    /// Set a variable, or change its value
+    ///
+    /// Services find it in their environment, and are started anew for it. Where several have one name,
+    /// that of a device's service wins, then the device's, then the fleet's service's, then the
+    /// fleet's. Names that begin with BALENA_ or RESIN_ configure devices.
+    #[command(alias = "add", verbatim_doc_comment)]
     Set {
         /// The name, or NAME=VALUE.
         name: String,
@@ -52,14 +59,26 @@ enum EnvCommand {
         #[arg(long, short = 'q')]
         quiet: bool,
     },
-    /// Remove a variable.
+    /// Remove a variable
+    ///
+    /// By its name: say whose it is, as for `env set`. By its id: each kind of variable has ids of its
+    /// own, so flags, which here need no value, say the kind:
+    ///
+    ///                         for services    that configures devices
+    ///   of a fleet                            --config
+    ///   of a fleet's service  --service
+    ///   of a device           --device        --device --config
+    ///   of a device's service --device --service
+    ///
+    /// If the flags name a fleet, device or service, the variable must be theirs.
+    #[command(verbatim_doc_comment)]
     Rm {
         /// Its name, or the id that `env list` shows.
         variable: String,
         #[command(flatten)]
         target: Target,
         /// With an id: it configures devices.
-        #[arg(long, short = 'c')]
+        #[arg(long, short = 'c', conflicts_with = "service")]
         config: bool,
         /// Do not ask.
         #[arg(long, short = 'y')]
@@ -78,7 +97,8 @@ impl Env {
                 let (name, value) = assignment(name, value)?;
                 client.set_variable(&target.scope(&client).await?, &name, &value).await?;
                 if global.json {
-                    return output::json(&json!({ "name": name, "value": value }));
+                    // The value may be a secret, and answers end in logs.
+                    return output::json(&json!({ "name": name }));
                 }
                 if quiet { Ok(()) } else { output::line(&format!("Set {name}")) }
             }
@@ -113,12 +133,38 @@ impl Target {
     }
 
     /// The kind of variable that an id is of, as balena's CLI tells it: flags without a value.
-    fn scope_of_id(&self) -> Scope {
-        match (self.device.is_some(), self.service.is_some()) {
-            (false, false) => Scope::Fleet(0),
-            (false, true) => Scope::FleetService { fleet: 0, service: String::new() },
-            (true, false) => Scope::Device(0),
-            (true, true) => Scope::DeviceService { device: 0, service: String::new() },
+    async fn owner(&self, client: &Client) -> Result<Owner> {
+        let service = self.service.clone().filter(|it| !it.is_empty());
+        let fleet = match &self.fleet {
+            Some(_) if self.device.is_some() => bail!("say --fleet or --device, not both"),
+            Some(fleet) => Some(client.fleet(fleet).await?.id),
+            None => None,
+        };
+        let device = match self.device.as_deref() {
+            None | Some("") => None,
+            Some(device) => Some(client.device(device).await?.id),
+        };
+        Ok(match (self.device.is_some(), self.service.is_some()) {
+            (false, false) => Owner::Fleet(fleet),
+            (false, true) => Owner::FleetService { fleet, service },
+            (true, false) => Owner::Device(device),
+            (true, true) => Owner::DeviceService { device, service },
+        })
+    }
+
+    /// Whose variables these flags mean, in words.
+    fn words(&self) -> String {
+        let named = |kind: &str, name: Option<&str>| match name.filter(|it| !it.is_empty()) {
+            Some(name) => format!("the {kind} `{name}`"),
+            None => format!("a {kind}"),
+        };
+        let whose = match &self.device {
+            Some(device) => named("device", Some(device)),
+            None => named("fleet", self.fleet.as_deref()),
+        };
+        match &self.service {
+            Some(service) => format!("{} of {whose}", named("service", Some(service))),
+            None => whose,
         }
     }
 }
@@ -136,12 +182,22 @@ fn assignment(name: String, value: Option<String>) -> Result<(String, String)> {
 }
 
 async fn remove(client: &Client, variable: &str, target: &Target, config: bool) -> Result<()> {
-    match variable.parse::<i64>() {
-        Ok(id) => {
-            let kind = if config { VariableKind::Config } else { VariableKind::Environment };
-            Ok(client.remove_variable_by_id(&target.scope_of_id(), kind, id).await?)
-        }
-        Err(_) => Ok(client.remove_variable(&target.scope(client).await?, variable).await?),
+    let Ok(id) = variable.parse::<i64>() else {
+        return Ok(client.remove_variable(&target.scope(client).await?, variable).await?);
+    };
+    let (kind, what) = match config {
+        true => (VariableKind::Config, "configuration variable"),
+        false => (VariableKind::Environment, "variable"),
+    };
+    let owner = target.owner(client).await?;
+    match client.remove_variable_by_id(&owner, kind, id).await {
+        Err(Error::NotFound { .. }) => bail!(
+            "no {what} of {} has the id {id} (or it is not yours); each kind has its own ids: say \
+             --config for one that configures devices, --device for one of a device, --service for \
+             one of a service",
+            target.words()
+        ),
+        other => Ok(other?),
     }
 }
 

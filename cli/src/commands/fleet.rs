@@ -19,7 +19,7 @@ pub struct Fleet {
 
 #[derive(Subcommand)]
 enum FleetCommand {
-    /// List all fleets.
+    /// List your fleets.
     #[command(alias = "ls")]
     List,
     /// Show one fleet.

@@ -31,10 +31,10 @@ pub struct Logs {
     /// Only what the device itself says, or also that beside --service.
     #[arg(long, short = 'S')]
     system: bool,
-    /// At most so many old lines.
+    /// At most so many old lines; without it, 1000, or 100 with --tail.
     #[arg(long, short = 'n', visible_alias = "lines")]
     count: Option<u32>,
-    /// How often to connect again when the stream breaks.
+    /// With --tail: how often to connect again when the stream breaks.
     #[arg(long, default_value_t = 10)]
     max_retry: u32,
 }

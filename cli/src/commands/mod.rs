@@ -15,10 +15,10 @@ use clap::Subcommand;
 
 use crate::session::Global;
 
-/// The first word after `minke`.
+/// The first word after `minke`. A line here would hide the longer text that a command has in its own
+/// file, so those with such a text have none.
 #[derive(Subcommand)]
 pub enum Command {
-    /// Log in to a server.
     Login(account::Login),
     /// Forget the login.
     Logout,
@@ -27,12 +27,10 @@ pub enum Command {
     /// List, show and create fleets.
     #[command(alias = "fleets", alias = "app")]
     Fleet(fleet::Fleet),
-    /// List, show and register devices.
+    /// List, show, register, rename and remove devices.
     #[command(alias = "devices")]
     Device(device::Device),
-    /// Build a project on the server and release it to a fleet.
     Push(push::Push),
-    /// Show what a device's services write.
     Logs(logs::Logs),
     /// List, set and remove variables of fleets, devices and services.
     #[command(alias = "envs")]

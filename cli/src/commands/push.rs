@@ -15,19 +15,20 @@ use crate::output;
 use crate::project::{self, Packed};
 use crate::session::Global;
 
-/// Build a project on the server and release it to a fleet.
+/// Build a project on the server and release it to a fleet
 ///
 /// The project is a folder with a docker-compose.yml or a Dockerfile. What .dockerignore lists
 /// is not sent. Every device of the fleet then updates by itself, unless it is pinned.
 #[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
 pub struct Push {
     /// The fleet: its slug, name, uuid or id.
     fleet: String,
     /// The project's folder.
     #[arg(long, short = 's', default_value = ".")]
     source: PathBuf,
-    /// Another name for the Dockerfile.
-    #[arg(long)]
+    /// The Dockerfile's path in the project's folder, for a project without a docker-compose.yml.
+    #[arg(long, value_name = "PATH", value_parser = path_in_project)]
     dockerfile: Option<String>,
     /// Build every step anew.
     #[arg(long, short = 'c')]
@@ -35,7 +36,7 @@ pub struct Push {
     /// Do not wait for the end of the build.
     #[arg(long, short = 'd')]
     detached: bool,
-    /// Make a draft, which no device runs until it is finalized.
+    /// Make a draft, to which the fleet does not move before it is finalized.
     #[arg(long)]
     draft: bool,
 }
@@ -83,7 +84,7 @@ impl Push {
 
     fn pack(&self, json: bool) -> Result<Packed> {
         let bar = bar("Packing", "{msg} {wide_bar} {pos}/{len}", json)?;
-        let packed = project::pack(&self.source, &bar);
+        let packed = project::pack(&self.source, self.dockerfile.as_deref(), &bar);
         bar.finish_and_clear();
         packed
     }
@@ -150,6 +151,12 @@ impl Outcome {
         }
         Ok(())
     }
+}
+
+/// The path as the builder takes it: shells like to write `./` before it.
+fn path_in_project(text: &str) -> Result<String, String> {
+    let path = text.trim_start_matches("./");
+    if path.is_empty() { Err("a path is needed".to_owned()) } else { Ok(path.to_owned()) }
 }
 
 fn bar(message: &'static str, template: &str, hidden: bool) -> Result<ProgressBar> {

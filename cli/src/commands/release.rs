@@ -13,7 +13,7 @@ use crate::session::Global;
 pub struct Release {
     /// The release to show: its commit, the beginning of it, or its id.
     release: Option<String>,
-    /// Print only the compose file as it was understood.
+    /// Print only the compose file as it was understood, as JSON.
     #[arg(long, short = 'c')]
     composition: bool,
     #[command(subcommand)]
@@ -32,7 +32,7 @@ enum ReleaseCommand {
     Show {
         /// Its commit, the beginning of it, or its id.
         release: String,
-        /// Print only the compose file as it was understood.
+        /// Print only the compose file as it was understood, as JSON.
         #[arg(long, short = 'c')]
         composition: bool,
         /// Print what the builder wrote.

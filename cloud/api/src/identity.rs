@@ -13,7 +13,7 @@ use minke_cloud_fleet::{Permissions, Role};
 
 use crate::api::{Api, now_ms};
 use crate::error::ApiError;
-use crate::session::{self, Claims};
+use crate::session::{self, Claims, SUDO_WINDOW};
 use crate::{query, secrets};
 
 /// Longest credential that is looked at, in bytes.
@@ -30,19 +30,21 @@ pub struct Identity {
     pub role: Role,
     /// The session, unless the credential is a key.
     pub session: Option<Claims>,
+    /// When the key that was shown expires, in milliseconds since the epoch.
+    pub expires_ms: Option<i64>,
 }
 
 impl Identity {
     /// The same caller, whose reads show only what they may do `verb` to.
     pub fn who_may(&self, verb: minke_cloud_fleet::Verb) -> Caller {
         let permissions = Permissions::for_role(self.role).as_reads_of(verb);
-        Caller { actor: Some(self.actor), permissions: Arc::new(permissions) }
+        Caller { permissions: Arc::new(permissions), ..self.caller.clone() }
     }
 }
 
 /// A caller without a credential.
 pub(crate) fn anybody() -> Caller {
-    Caller { actor: None, permissions: Permissions::shared(Role::Public) }
+    Caller::anonymous()
 }
 
 /// The credential of a request, if there is one.
@@ -78,7 +80,13 @@ impl Api {
         }
         let role = key.roles.iter().find_map(|name| Role::from_name(name));
         let role = role.ok_or_else(ApiError::unauthorized)?;
-        Ok(Identity { caller: role_caller(key.actor, role), actor: key.actor, role, session: None })
+        Ok(Identity {
+            caller: Caller::with_role(Some(key.actor), role),
+            actor: key.actor,
+            role,
+            session: None,
+            expires_ms: key.expires_at,
+        })
     }
 
     async fn identify_session(&self, token: &str) -> Result<Identity, ApiError> {
@@ -87,17 +95,15 @@ impl Api {
         if user.jwt_secret.as_ref() != Some(&claims.jwt_secret) {
             return Err(ApiError::unauthorized());
         }
+        let caller = Caller::with_role(Some(user.actor), Role::User);
         Ok(Identity {
-            caller: role_caller(user.actor, Role::User),
+            caller: Caller { is_fresh: now_ms() - claims.auth_time <= SUDO_WINDOW, ..caller },
             actor: user.actor,
             role: Role::User,
             session: Some(claims),
+            expires_ms: None,
         })
     }
-}
-
-fn role_caller(actor: i64, role: Role) -> Caller {
-    Caller { actor: Some(actor), permissions: Permissions::shared(role) }
 }
 
 impl FromRequestParts<Api> for Identity {

@@ -11,7 +11,6 @@ use crate::api::{Api, now_ms};
 use crate::credentials::NewKey;
 use crate::error::ApiError;
 use crate::identity::Identity;
-use crate::session::SUDO_WINDOW;
 use crate::{body, rows, secrets};
 
 /// Longest name or description of a key, in characters.
@@ -70,6 +69,29 @@ fn expiry(value: Option<&Value>) -> Result<Option<i64>, ApiError> {
     if time > now_ms() { Ok(Some(time)) } else { Err(bad()) }
 }
 
+fn check_fresh(identity: &Identity) -> Result<(), ApiError> {
+    if identity.caller.is_fresh {
+        return Ok(());
+    }
+    let text = "log in again first: a key needs a session begun in the last 20 minutes";
+    Err(ApiError::Unauthorized(text.to_owned()))
+}
+
+/// A key of a user does what the user may: it takes the password lately given, or a key that lasts as
+/// long itself.
+fn check_user_key(identity: &Identity, description: &Description) -> Result<(), ApiError> {
+    if identity.session.is_some() {
+        return check_fresh(identity);
+    }
+    match (identity.expires_ms, description.expires_ms) {
+        (None, _) => Ok(()),
+        (Some(limit), Some(expires)) if expires <= limit => Ok(()),
+        (Some(_), _) => {
+            Err(ApiError::bad("expiryDate must not be later than that of the key which asks"))
+        }
+    }
+}
+
 /// `POST /api-key/user/full`: a key that may do what its user may. Needs a session in which the
 /// password was given lately.
 pub(crate) async fn user_full(
@@ -78,11 +100,10 @@ pub(crate) async fn user_full(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<String>, ApiError> {
-    let session = identity.session.as_ref().ok_or_else(ApiError::unauthorized)?;
-    if now_ms() - session.auth_time > SUDO_WINDOW {
-        let text = "log in again first: a key needs a session begun in the last 20 minutes";
-        return Err(ApiError::Unauthorized(text.to_owned()));
+    if identity.session.is_none() {
+        return Err(ApiError::unauthorized());
     }
+    check_fresh(&identity)?;
     let body = body::object(&headers, body, body::SMALL).await?;
     let description = Description::read(&body)?;
     if description.name.as_deref().unwrap_or("").is_empty() {
@@ -115,6 +136,9 @@ pub(crate) async fn for_actor(
     };
     if role != expected {
         return Err(ApiError::bad(format!("a key of this {kind} can only have role {expected}")));
+    }
+    if kind == "user" {
+        check_user_key(&identity, &description)?;
     }
     let actor = api.writable_actor(&identity, kind, id).await?;
     let key = secrets::new_key();

@@ -104,6 +104,69 @@ async fn a_key_is_its_user_until_it_is_over() {
     world.get("/actor/v1/whoami", key).await.expect(401);
 }
 
+/// The same session as it is when the password was given an hour ago.
+fn an_hour_later(token: &str) -> String {
+    let secret = [7; 64];
+    let decode = jsonwebtoken::DecodingKey::from_secret(&secret);
+    let mut claims = jsonwebtoken::decode::<Value>(token, &decode, &Default::default());
+    let claims = &mut claims.as_mut().unwrap().claims;
+    claims["authTime"] = json!(claims["authTime"].as_i64().unwrap() - 3_600_000);
+    let encode = jsonwebtoken::EncodingKey::from_secret(&secret);
+    jsonwebtoken::encode(&jsonwebtoken::Header::default(), claims, &encode).unwrap()
+}
+
+#[tokio::test]
+async fn a_key_that_lasts_longer_takes_the_password() {
+    let world = World::start().await;
+    let token = &world.ann.token;
+    let old = an_hour_later(token);
+    world.get("/user/v1/whoami", &old).await.expect(200);
+    let (soon, later) = ("2999-01-01T00:00:00.000Z", "2999-01-02T00:00:00.000Z");
+    let mine = |expiry: Value| json!({"actorType": "user", "actorTypeId": world.ann.user, "roles": ["named-user-api-key"], "name": "ci", "expiryDate": expiry});
+    let made =
+        async |token: &str, expiry: Value| world.post("/api-key/v2/", token, &mine(expiry)).await;
+    for expiry in [json!(null), json!(soon)] {
+        made(&old, expiry.clone()).await.expect(401);
+        let full = json!({"name": "ci", "expiryDate": expiry});
+        world.post("/api-key/user/full", &old, &full).await.expect(401);
+    }
+    let key = made(token, json!(soon)).await.expect(200).json();
+    let key = key.as_str().unwrap();
+    made(key, json!(null)).await.expect(400);
+    let answer = made(key, json!(later)).await.expect(400);
+    assert!(answer.text.contains("expiryDate"), "{}", answer.text);
+    made(key, json!(soon)).await.expect(200);
+
+    let query = "/v7/api_key?$select=id&$filter=name eq 'ci'&$orderby=id&$top=1";
+    let id = world.get(query, token).await.d()[0]["id"].clone();
+    let path = format!("/v7/api_key({id})");
+    let expires = async |token: &str, date: Value, status: u16| {
+        world.patch(&path, token, &json!({"expiry_date": date})).await.expect(status);
+    };
+    for credential in [key, old.as_str()] {
+        expires(credential, json!(null), 401).await;
+        expires(credential, json!(later), 401).await;
+        world.patch(&path, credential, &json!({"name": "ci"})).await.expect(200);
+    }
+    expires(key, json!("2998-01-01T00:00:00.000Z"), 200).await;
+    expires(&old, json!(soon), 401).await;
+    expires(token, json!(null), 200).await;
+    expires(&old, json!(later), 200).await;
+}
+
+#[tokio::test]
+async fn nobody_logs_in_by_the_address_of_another() {
+    let world = World::start().await;
+    let path = format!("/v7/user({})", world.ann.user);
+    for taken in [json!({"username": "bob@example.org"}), json!({"email": "bob"})] {
+        world.patch(&path, &world.ann.token, &taken).await.expect(400);
+    }
+    let login = json!({"username": "bob@example.org", "password": PASSWORD});
+    let token = world.post("/login_", "", &login).await.expect(200).text;
+    let me = world.get("/user/v1/whoami", &token).await.expect(200).json();
+    assert_eq!(me["id"], world.bob.user);
+}
+
 #[tokio::test]
 async fn keys_are_made_for_ones_own_only_and_in_their_role() {
     let world = World::start().await;

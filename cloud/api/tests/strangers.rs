@@ -89,6 +89,75 @@ async fn a_device_sees_its_own_and_what_it_runs() {
 }
 
 #[tokio::test]
+async fn a_device_does_not_take_itself_away_from_its_owner() {
+    let world = World::start().await;
+    let fleet = world.fleet("weather").await;
+    let device = world.device(fleet).await;
+    let system = world.supervisor().await;
+    let ann = &world.ann.token;
+    let path = format!("/v7/device({})", device.id);
+    let release = world.release(system, "5ys").await;
+    let managed = json!({"should_be_managed_by__release": release.id});
+    world.patch(&path, ann, &managed).await.expect(200);
+    for body in [
+        json!({"belongs_to__application": null}),
+        // The device sees it, for it runs a release of it.
+        json!({"belongs_to__application": system}),
+        json!({"uuid": "0123456789abcdef0123456789abcdef"}),
+    ] {
+        world.patch(&path, &device.key, &body).await.expect(401);
+        let one = format!("{path}?$select=uuid,belongs_to__application");
+        let row = world.get(&one, ann).await.d()[0].clone();
+        assert_eq!(row["uuid"], device.uuid.as_str(), "{body}");
+        assert_eq!(row["belongs_to__application"]["__id"], fleet, "{body}");
+    }
+    let same = json!({"uuid": device.uuid, "belongs_to__application": fleet, "note": "n"});
+    world.patch(&path, &device.key, &same).await.expect(200);
+}
+
+#[tokio::test]
+async fn an_observer_gets_no_key_and_no_way_into_a_device() {
+    let world = World::start().await;
+    let fleet = world.fleet("weather").await;
+    let device = world.device(fleet).await;
+    let (ann, bob) = (&world.ann.token, &world.bob.token);
+    let role = async |name: &str| {
+        let query = format!("/v7/application_membership_role(name='{name}')?$select=id");
+        world.get(&query, ann).await.d()[0]["id"].clone()
+    };
+    // Ann sees who is in an organization with her, and can then name him.
+    let shared = world.make("organization", ann, json!({"name": "Shared"})).await;
+    let row = json!({"user": world.bob.user, "is_member_of__organization": shared});
+    let root = minke_cloud_db::Caller::root();
+    let row = row.as_object().unwrap();
+    world.api.db().post(&root, "organization_membership", row).await.unwrap();
+    let membership = json!({"user": world.bob.user, "is_member_of__application": fleet,
+        "application_membership_role": role("observer").await});
+    let membership = world.make("user_application_membership", ann, membership).await;
+
+    let tried = async |status: u16| {
+        for path in [
+            format!("/api-key/application/{fleet}/provisioning"),
+            format!("/api-key/device/{}/device-key", device.id),
+        ] {
+            world.post(&path, bob, &json!({})).await.expect(status);
+        }
+        let way_in = json!({"action": "tunnel-22222"});
+        let path = format!("/v7/device({})/canAccess", device.id);
+        world.post(&path, bob, &way_in).await.expect(status);
+    };
+    let names = world.get("/v7/device?$select=id", bob).await.d();
+    assert_eq!(names, json!([{"id": device.id}]));
+    tried(401).await;
+    let better = json!({"application_membership_role": role("developer").await});
+    let path = format!("/v7/user_application_membership({membership})");
+    world.patch(&path, bob, &better).await.expect(200);
+    tried(401).await;
+    world.patch(&path, ann, &better).await.expect(200);
+    tried(200).await;
+}
+
+#[tokio::test]
 async fn a_registry_token_allows_what_its_caller_may_do() {
     let world = World::start().await;
     let fleet = world.fleet("weather").await;

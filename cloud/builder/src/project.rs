@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use minke_common_compose::{Build, Composition};
 use minke_common_dockerfile::project::{Target, candidates, is_template, project_type};
 use minke_common_dockerfile::{Dockerfile, parse};
+use minke_common_model::semver::Semver;
 use serde_json::Value;
 
 use crate::ports::Fleet;
@@ -344,24 +345,16 @@ fn contract(
             Value::Null => None,
             other => Some(other.to_string()),
         };
-        let semver = version.filter(|v| {
-            let good = is_semver(v);
-            if !good {
-                warnings
-                    .push(format!("{name}: `version: {v}` is no semantic version; it is not used"));
+        let semver = version.filter(|text| match Semver::parse(text) {
+            Ok(_) => true,
+            Err(error) => {
+                warnings.push(format!("{name}: `version` is not used: {error}"));
+                false
             }
-            good
         });
         return Ok((Some(contract), semver));
     }
     Ok((None, None))
-}
-
-fn is_semver(text: &str) -> bool {
-    let core = text.split(['-', '+']).next().unwrap_or("");
-    let parts: Vec<&str> = core.split('.').collect();
-    let number = |p: &&str| !p.is_empty() && p.len() < 10 && p.bytes().all(|b| b.is_ascii_digit());
-    parts.len() == 3 && parts.iter().all(number)
 }
 
 /// Build variables by service; those of `None` are every service's.

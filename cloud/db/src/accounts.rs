@@ -10,6 +10,7 @@ use crate::cell::Cell;
 use crate::database::{Db, Tx};
 use crate::error::{Error, Result};
 use crate::model::Model;
+use crate::rules::check_account;
 use crate::store::{Session, list};
 use crate::write::{Changes, insert_row};
 
@@ -128,7 +129,9 @@ impl Db {
         if login.contains('\0') {
             return Ok(None);
         }
-        self.account("(\"username\" = $1 OR \"email\" = $1)", login.into()).await
+        // No name can hold an '@'. Rows of before that was seen to must not stand for an address.
+        let column = if login.contains('@') { "email" } else { "username" };
+        self.account(&format!("\"{column}\" = $1"), login.into()).await
     }
 
     /// The account of this row.
@@ -242,6 +245,7 @@ impl Tx {
 }
 
 async fn create_user(session: &mut Session, new: &NewAccount<'_>) -> Result<Account> {
+    check_account(Some(new.username), new.email)?;
     let resource = Model::get()
         .resource("user")
         .ok_or_else(|| Error::Corrupt("the model has no users".to_owned()))?;

@@ -11,6 +11,8 @@ pub struct Caller {
     pub actor: Option<i64>,
     /// The rules that rows must pass.
     pub permissions: Arc<Permissions>,
+    /// Whether somebody has shown the password lately: what outlives a session takes that.
+    pub is_fresh: bool,
 }
 
 impl Caller {
@@ -26,7 +28,7 @@ impl Caller {
 
     /// An actor in one of the known roles.
     pub fn with_role(actor: Option<i64>, role: Role) -> Self {
-        Self { actor, permissions: Arc::new(Permissions::for_role(role).clone()) }
+        Self { actor, permissions: Permissions::shared(role), is_fresh: false }
     }
 
     /// Whether this is the server itself.

@@ -3,14 +3,23 @@
 //! Every application and every device counts the changes of its own part. A device's generation is
 //! the text of the counts that its state depends on: its own, its fleet's, and those of the
 //! applications whose releases manage and operate it. A device that points somewhere else has been
-//! changed itself, so no text ever comes back.
+//! changed itself, so no text ever comes back. A release that nothing points to moves no count, and
+//! neither do its images: to point to it is a change of its own.
 
 use std::collections::BTreeSet;
 
 use crate::error::Result;
 use crate::model::{Model, Resource};
-use crate::store::{Session, Statement, list};
+use crate::store::{Engine, Session, Statement, list};
 use crate::write::Changes;
+
+/// Links that say what is to run. What no such link leads to is in no target state.
+const TARGETS: [(&str, &str); 4] = [
+    ("application", "should_be_running__release"),
+    ("device", "is_pinned_on__release"),
+    ("device", "should_be_managed_by__release"),
+    ("device", "should_be_operated_by__release"),
+];
 
 /// What one committed transaction moved.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -41,22 +50,26 @@ pub(crate) fn moves(resource: &Resource, changes: &Changes) -> bool {
     first.is_some_and(|link| changes.has(link))
 }
 
-/// Moves the counts that rows with these ids belong to.
+/// Moves the counts that rows with these ids belong to. What belongs to a release shows only while that
+/// is the target of something: what a push writes on its way there is no news to a device.
 pub(crate) async fn bump(
     session: &mut Session,
     resource: &'static Resource,
     ids: &[i64],
 ) -> Result<()> {
     let Some(generation) = &resource.generation else { return Ok(()) };
-    let mut rows = list(ids);
-    let mut here = resource;
-    for step in &generation.path {
-        rows = format!("SELECT \"{step}\" FROM \"{}\" WHERE \"id\" IN ({rows})", here.name);
-        let Some(link) = here.link(step) else { break };
-        here = Model::get().at(link.to);
+    let (all, shown) = (owners(resource, ids, false), owners(resource, ids, true));
+    if all != shown && session.engine() == Engine::Postgres {
+        // Whoever makes a release a target takes this lock too. So it has done so before the look
+        // below, or does it after this write is there to be seen.
+        let sql = format!(
+            "SELECT \"id\" FROM \"{}\" WHERE \"id\" IN ({all}) ORDER BY \"id\" FOR NO KEY UPDATE",
+            generation.of
+        );
+        session.run("locking the owners of releases", &sql, []).await?;
     }
     let sql = format!(
-        "UPDATE \"{}\" SET \"generation\" = \"generation\" + 1 WHERE \"id\" IN ({rows})",
+        "UPDATE \"{}\" SET \"generation\" = \"generation\" + 1 WHERE \"id\" IN ({shown})",
         generation.of
     );
     let sql = Statement::raw(format!("{sql} RETURNING \"id\""), []);
@@ -66,6 +79,69 @@ pub(crate) async fn bump(
         _ => session.moved.applications.extend(moved),
     }
     Ok(())
+}
+
+/// The rows that keep the count of these, as the inside of an `IN (…)`: of all of them, or of those that
+/// a target state may show.
+fn owners(resource: &'static Resource, ids: &[i64], only_shown: bool) -> String {
+    let path = resource.generation.iter().flat_map(|generation| &generation.path);
+    let mut rows = list(ids);
+    let mut here = resource;
+    for step in path {
+        if only_shown {
+            rows = of_targets(here, rows);
+        }
+        rows = format!("SELECT \"{step}\" FROM \"{}\" WHERE \"id\" IN ({rows})", here.name);
+        let Some(link) = here.link(step) else { break };
+        here = Model::get().at(link.to);
+    }
+    rows
+}
+
+/// Of releases those that are a target, and of images those that are in such a release.
+fn of_targets(resource: &Resource, rows: String) -> String {
+    match resource.name.as_str() {
+        "release" => format!(
+            "SELECT r.\"id\" FROM \"release\" r WHERE r.\"id\" IN ({rows}) AND ({})",
+            is_target()
+        ),
+        "image" => format!(
+            "SELECT p.\"image\" FROM \"release_image\" p JOIN \"release\" r ON r.\"id\" = \
+             p.\"is_part_of__release\" WHERE p.\"image\" IN ({rows}) AND ({})",
+            is_target()
+        ),
+        _ => rows,
+    }
+}
+
+/// Whether anything points to the release `r`.
+fn is_target() -> String {
+    let any = TARGETS.map(|(table, link)| {
+        format!("EXISTS (SELECT 1 FROM \"{table}\" t WHERE t.\"{link}\" = r.\"id\")")
+    });
+    any.join(" OR ")
+}
+
+/// Before a device is made to run releases: waits for the writes to them that tell no device, as
+/// nothing ran them. The target of an application needs no more than the write of its own row.
+pub(crate) async fn wait_for_releases(
+    session: &mut Session,
+    resource: &Resource,
+    changes: &Changes,
+) -> Result<()> {
+    if resource.name != "device" || session.engine() != Engine::Postgres {
+        return Ok(());
+    }
+    let releases: Vec<i64> = TARGETS.iter().filter_map(|(_, link)| changes.integer(link)).collect();
+    if releases.is_empty() {
+        return Ok(());
+    }
+    let sql = format!(
+        "SELECT \"id\" FROM \"application\" WHERE \"id\" IN (SELECT \"belongs_to__application\" \
+         FROM \"release\" WHERE \"id\" IN ({})) ORDER BY \"id\" FOR SHARE",
+        list(&releases)
+    );
+    session.run("waiting for writes to releases", &sql, []).await.map(drop)
 }
 
 /// The generation of a device's target state; `None` if there is no such device.

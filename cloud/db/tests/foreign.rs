@@ -3,9 +3,12 @@
 
 mod support;
 
-use minke_cloud_db::{Caller, Db};
+use minke_cloud_db::Db;
 use serde_json::{Value, json};
-use support::owner::{Owner, device, get, image, one, owner, patch, refused, release};
+use support::owner::{
+    Owner, device, has_access, image, one, owner, patch, refused, release, status_of_patch,
+    status_of_post,
+};
 use support::{Twins, object, post, read};
 
 /// Ann with a public fleet, and Bob, who belongs nowhere near it.
@@ -13,26 +16,6 @@ async fn strangers(db: &Db) -> (Owner, Owner) {
     let (ann, bob) = (owner(db, "ann").await, owner(db, "bob").await);
     patch(db, &format!("application({})", ann.fleet), json!({"is_public": true})).await;
     (ann, bob)
-}
-
-async fn status_of_post(db: &Db, caller: &Caller, resource: &str, body: Value) -> u16 {
-    let done = db.post(caller, resource, &object(body)).await;
-    done.map_or_else(|error| error.status(), |_| 201)
-}
-
-/// The status of a change: 200 if it was made.
-async fn status_of_patch(db: &Db, caller: &Caller, request: &str, body: Value) -> u16 {
-    match db.patch(caller, &read(request), &object(body)).await {
-        Ok(0) => 404,
-        Ok(_) => 200,
-        Err(error) => error.status(),
-    }
-}
-
-async fn has_access(db: &Db, who: &Owner, fleet: i64) -> bool {
-    let access = "user__has_direct_access_to__application/$count?$filter=";
-    let mine = format!("user eq {} and has_direct_access_to__application eq {fleet}", who.user);
-    get(db, &format!("{access}{mine}")).await == json!(1)
 }
 
 async fn developer(db: &Db) -> Value {
@@ -227,5 +210,25 @@ async fn an_organization_takes_the_access_that_its_teams_gave() {
         assert_eq!(db.delete(&ann.caller, &path).await.expect("a removal"), 1, "{engine}");
         assert!(!has_access(db, &bob, ann.fleet).await, "{engine}");
         assert!(has_access(db, &ann, ann.fleet).await, "{engine}: what is given otherwise stays");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_wakes_the_devices_of_a_public_fleet() {
+    let twins = Twins::start().await;
+    for (engine, db) in twins.both() {
+        let (ann, bob) = strangers(db).await;
+        let device = device(db, &ann).await;
+        let before = db.state_generation(device).await.expect("a generation");
+        let mut moved = db.moved();
+        let profile = json!({"application": bob.fleet, "on__application": ann.fleet,
+            "activates__profile_name": "x"});
+        let made = db.post(&bob.caller, "application_profile", &object(profile)).await;
+        let path = format!("application_profile({})", made.expect("a profile").id);
+        let other = json!({"activates__profile_name": "y"});
+        assert_eq!(status_of_patch(db, &bob.caller, &path, other).await, 200, "{engine}");
+        assert_eq!(db.delete(&bob.caller, &read(&path)).await.expect("a removal"), 1, "{engine}");
+        assert_eq!(db.state_generation(device).await.expect("a generation"), before, "{engine}");
+        assert!(moved.try_recv().is_err(), "{engine}: nobody is told");
     }
 }

@@ -104,6 +104,81 @@ async fn a_changed_state_has_a_changed_generation() {
     }
 }
 
+/// Makes a write whose effect must show.
+async fn patched(db: &Db, path: &str, body: Value) {
+    let before = (state(db).await, generation(db).await);
+    let done = db.patch(&Caller::root(), &read(path), &object(body.clone())).await;
+    assert_eq!(done.expect(path), 1, "{path} {body}");
+    check(db, &format!("{path} {body}"), &before, true).await;
+}
+
+async fn posted(db: &Db, resource: &str, body: Value) -> i64 {
+    let before = (state(db).await, generation(db).await);
+    let id = post(db, resource, body).await.expect(resource).id;
+    check(db, resource, &before, true).await;
+    id
+}
+
+/// A release of this application with one image that nothing runs yet; gives both and the place.
+async fn unseen(db: &Db, application: i64, commit: &str) -> (i64, i64, i64) {
+    let service = json!({"application": application, "service_name": commit});
+    let service = post(db, "service", service).await.expect("a service").id;
+    let before = (state(db).await, generation(db).await);
+    let release = json!({"belongs_to__application": application, "commit": commit,
+        "status": "success", "source": "local", "composition": {"services": {commit: {}}}});
+    let release = post(db, "release", release).await.expect("a release").id;
+    let image = json!({"is_a_build_of__service": service, "status": "success"});
+    let image = post(db, "image", image).await.expect("an image").id;
+    let place = json!({"is_part_of__release": release, "image": image});
+    let place = post(db, "release_image", place).await.expect("a place").id;
+    assert_eq!((state(db).await, generation(db).await), before, "{commit} shows nowhere");
+    (release, image, place)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_shows_by_every_link_that_makes_it_a_target() {
+    let twins = Twins::start().await;
+    for (engine, db) in twins.both() {
+        fill(db).await;
+        let supervisor = json!({"id": 203, "app_name": "supervisor", "organization": 101,
+            "is_for__device_type": 51, "slug": "balena_os/sixty-one-supervisor"});
+        post(db, "application", supervisor).await.expect("an application");
+        for application in [201, 202, 203] {
+            let path = read(&format!("application({application})"));
+            let body = object(json!({"should_track_latest_release": false}));
+            db.patch(&Caller::root(), &path, &body).await.expect("no more tracking");
+        }
+        for (at, (path, link, application)) in [
+            ("application(201)", "should_be_running__release", 201),
+            ("device(301)", "is_pinned_on__release", 201),
+            ("device(301)", "should_be_operated_by__release", 202),
+            ("device(301)", "should_be_managed_by__release", 203),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let (release, image, place) = unseen(db, application, &format!("new{at}")).await;
+            patched(db, path, json!({link: release})).await;
+            let label = json!({"release_image": place, "label_name": "l", "value": "1"});
+            let label = posted(db, "image_label", label).await;
+            patched(db, &format!("image_label({label})"), json!({"value": "2"})).await;
+            let variable = json!({"release_image": place, "name": "N", "value": "1"});
+            posted(db, "image_environment_variable", variable).await;
+            let hash = json!({"content_hash": "sha256:ff"});
+            patched(db, &format!("image({image})"), hash).await;
+            let composition = json!({"services": {format!("new{at}"): {"tty": true}}});
+            let composition = json!({"composition": composition});
+            patched(db, &format!("release({release})"), composition).await;
+            for gone in [format!("release_image({place})"), format!("release({release})")] {
+                let before = (state(db).await, generation(db).await);
+                let done = db.delete(&Caller::root(), &read(&gone)).await;
+                assert_eq!(done.expect(&gone), 1, "{engine} {link}");
+                check(db, &gone, &before, true).await;
+            }
+        }
+    }
+}
+
 /// Every writable field of every resource: whatever changes the state moves the generation.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_field_of_any_resource_changes_the_state_unnoticed() {

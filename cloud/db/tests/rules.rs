@@ -405,3 +405,73 @@ async fn a_write_of_many_rows_is_done_in_parts() {
         assert_eq!(db.delete(&ann.caller, &all).await.expect("a removal"), 1100);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_asks_for_some_of_its_rows_is_refused() {
+    let twins = Twins::start().await;
+    for (engine, db) in twins.both() {
+        let ann = owner(db, "ann").await;
+        let device = device(db, &ann).await;
+        for key in ["a", "b", "c"] {
+            let tag = json!({"device": device, "tag_key": key, "value": "v"});
+            post(db, "device_tag", tag).await.expect("a tag");
+        }
+        for option in ["$top=1", "$skip=1", "$orderby=id asc"] {
+            let some = read(&format!("device_tag?$filter=device eq {device}&{option}"));
+            let body = object(json!({"value": "w"}));
+            for done in [
+                db.delete(&ann.caller, &some).await,
+                db.patch(&ann.caller, &some, &body).await,
+                db.put(&ann.caller, &some, &body).await,
+            ] {
+                let error = done.expect_err(option);
+                assert_eq!(error.status(), 400, "{engine} {option}: {error}");
+                let name = option.split('=').next().unwrap_or_default();
+                assert!(error.to_string().starts_with(name), "{engine} {option}: {error}");
+            }
+        }
+        let left = get(db, "device_tag/$count?$filter=value eq 'v'").await;
+        assert_eq!(left, json!(3), "{engine}: all are there as they were");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_final_release_keeps_its_version() {
+    let twins = Twins::start().await;
+    for (engine, db) in twins.both() {
+        let ann = owner(db, "ann").await;
+        let id = release(db, &ann, "c1", json!({"semver": "1.2.3"})).await;
+        let draft = release(db, &ann, "c2", json!({"semver": "1.2.3", "is_final": false})).await;
+        let parts = [
+            json!({"revision": null}),
+            json!({"revision": 7}),
+            json!({"semver": "2.0.0"}),
+            json!({"semver_major": 9}),
+            json!({"semver_minor": 9}),
+            json!({"semver_patch": 9}),
+            json!({"semver_prerelease": "rc"}),
+            json!({"semver_build": "b"}),
+            json!({"variant": "dev"}),
+        ];
+        for body in parts {
+            let path = read(&format!("release({id})"));
+            let error = db.patch(&ann.caller, &path, &object(body.clone())).await;
+            let error = error.expect_err(&body.to_string());
+            assert_eq!(error.status(), 400, "{engine} {body}: {error}");
+            let now = one(db, &format!("release({id})?$select=raw_version,revision")).await;
+            assert_eq!(now, json!({"raw_version": "1.2.3", "revision": 0}), "{engine} {body}");
+        }
+        let path = read(&format!("release({draft})"));
+        let seventh = db.patch(&ann.caller, &path, &object(json!({"revision": 7}))).await;
+        assert_eq!(seventh.expect_err("a revision").status(), 400, "{engine}");
+        let new = json!({"belongs_to__application": ann.fleet, "commit": "c3", "source": "local",
+            "composition": {}, "status": "success", "revision": 7});
+        let new = db.post(&ann.caller, "release", &object(new)).await;
+        assert_eq!(new.expect_err("a revision").status(), 400, "{engine}");
+        // A draft may still be named.
+        let named = db.patch(&ann.caller, &path, &object(json!({"semver_minor": 9}))).await;
+        assert_eq!(named.expect("a new version"), 1, "{engine}");
+        let now = one(db, &format!("release({draft})?$select=semver,is_final")).await;
+        assert_eq!(now, json!({"semver": "1.9.3", "is_final": false}), "{engine}");
+    }
+}

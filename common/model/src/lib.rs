@@ -17,6 +17,7 @@ pub mod labels;
 pub mod lenient;
 pub mod pax;
 pub mod reported_state;
+pub mod semver;
 pub mod sizes;
 pub mod target_state;
 pub mod update_strategy;

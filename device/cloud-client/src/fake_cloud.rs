@@ -27,6 +27,8 @@ pub(crate) enum Fault {
     After,
     /// The server answers this.
     Status(u16),
+    /// Something between answers this and names another page, which is there for everybody.
+    Redirect(u16),
 }
 
 #[derive(Debug, Default)]
@@ -61,6 +63,7 @@ impl FakeCloud {
             .route("/api-key/device/{id}/device-key", post(exchange))
             .route("/device/v3/{uuid}/state", get(state))
             .route("/device/v3/state", patch(report))
+            .route("/ok", get(async || StatusCode::OK))
             .route("/device/v2/{uuid}/log-stream", post(logs))
             .layer(middleware::from_fn_with_state(cloud.clone(), faults))
             .with_state(cloud.clone());
@@ -91,6 +94,9 @@ async fn faults(State(cloud): State<Shared>, request: Request, next: Next) -> Re
             cut()
         }
         Fault::Status(status) => StatusCode::from_u16(status).unwrap().into_response(),
+        Fault::Redirect(status) => {
+            (StatusCode::from_u16(status).unwrap(), [("location", "/ok")]).into_response()
+        }
     }
 }
 

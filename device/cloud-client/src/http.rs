@@ -6,7 +6,8 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use minke_common_model::config_json::ConfigJson;
-use reqwest::header::RETRY_AFTER;
+use reqwest::header::{LOCATION, RETRY_AFTER};
+use reqwest::redirect::{Action, Attempt, Policy};
 use reqwest::{Certificate, Client, Method, RequestBuilder, Response, StatusCode};
 
 use crate::config_file::ConfigFile;
@@ -16,6 +17,8 @@ mod tests;
 
 /// Longest text of a refusal that is kept for the log, in characters.
 const MAX_REASON: usize = 300;
+/// Most redirects that one request follows.
+const MAX_REDIRECTS: usize = 3;
 
 /// Why a request had no good answer.
 #[derive(Debug, thiserror::Error)]
@@ -162,9 +165,23 @@ fn client(versions: &SoftwareVersions, root_ca: Option<&str>) -> Result<Client, 
         .pool_max_idle_per_host(2)
         // A connection that waits is not worth a packet: one that has died is made anew.
         .tcp_keepalive(None)
-        .redirect(reqwest::redirect::Policy::limited(3))
+        .redirect(Policy::custom(redirect))
         .build()
         .map_err(HttpError::Client)
+}
+
+/// Follows what keeps the method, the body and the key of a request; any other is its answer. A report
+/// that became a `GET`, or went without its key to somebody else's page, would be taken for one that
+/// arrived.
+fn redirect(attempt: Attempt<'_>) -> Action {
+    let keeps_method = [StatusCode::TEMPORARY_REDIRECT, StatusCode::PERMANENT_REDIRECT];
+    let asked = attempt.previous();
+    let is_same_server = asked.last().is_some_and(|url| url.origin() == attempt.url().origin());
+    let may_follow = keeps_method.contains(&attempt.status()) && is_same_server;
+    match may_follow && asked.len() <= MAX_REDIRECTS {
+        true => attempt.follow(),
+        false => attempt.stop(),
+    }
 }
 
 fn certificates(root_ca: &str) -> Result<Vec<Certificate>, HttpError> {
@@ -194,10 +211,15 @@ pub(crate) async fn check(doing: &'static str, response: Response) -> Result<Res
         .and_then(|value| value.to_str().ok())
         .and_then(|text| text.trim().parse().ok())
         .map(Duration::from_secs);
-    let reason = body(doing, response, 64 * 1024)
-        .await
-        .map(|bytes| String::from_utf8_lossy(&bytes).chars().take(MAX_REASON).collect())
-        .unwrap_or_default();
+    let location = response.headers().get(LOCATION).filter(|_| status.is_redirection());
+    let reason = match location {
+        Some(location) => format!("it points to {}", String::from_utf8_lossy(location.as_bytes())),
+        None => {
+            let bytes = body(doing, response, 64 * 1024).await.unwrap_or_default();
+            String::from_utf8_lossy(&bytes).into_owned()
+        }
+    };
+    let reason = reason.chars().take(MAX_REASON).collect();
     Err(HttpError::Refused { doing, status, reason, retry_after })
 }
 

@@ -37,6 +37,8 @@ const IDLE: Duration = Duration::from_secs(2);
 const LONGEST: Duration = Duration::from_secs(10);
 /// A server that takes nothing for this long is given up.
 const STALL: Duration = Duration::from_secs(30);
+/// A server that has not answered this long after the end of a request is given up.
+const ANSWER: Duration = Duration::from_secs(30);
 /// Bytes of lines that go into one flush.
 const BATCH: u64 = 64 * 1024;
 
@@ -95,12 +97,13 @@ pub struct LogStream {
 }
 
 impl LogStream {
-    /// A stream for `uuid` whose spool is the directory `dir`.
-    pub fn new(http: CloudHttp, uuid: DeviceUuid, dir: &Path) -> io::Result<(LogStream, LogSink)> {
-        let spool = Arc::new(Mutex::new(Spool::open(dir, Limits::default())?));
+    /// A stream for `uuid` whose spool is the directory `dir`. A directory that cannot be used is no
+    /// error: its lines are counted as dropped until it can be.
+    pub fn new(http: CloudHttp, uuid: DeviceUuid, dir: &Path) -> (LogStream, LogSink) {
+        let spool = Arc::new(Mutex::new(Spool::open(dir, Limits::default())));
         let (sender, news) = mpsc::channel(1);
         let sink = LogSink { spool: spool.clone(), news: sender };
-        Ok((LogStream { http, uuid, news, spool }, sink))
+        (LogStream { http, uuid, news, spool }, sink)
     }
 
     fn spool(&self) -> MutexGuard<'_, Spool> {
@@ -172,6 +175,7 @@ impl LogStream {
                 service_id: None,
             };
             lines.insert(0, encode(line));
+            open.dropped += dropped;
         }
         open.write(&lines).await;
         Ok(())
@@ -179,6 +183,7 @@ impl LogStream {
 
     /// Ends a request; what it carried is forgotten or sent again.
     async fn settle(&mut self, request: Request, backoff: &mut Backoff) -> Option<Instant> {
+        let dropped = request.dropped;
         let settled = match request.finish().await {
             Ok(()) => {
                 backoff.succeeded();
@@ -188,7 +193,10 @@ impl LogStream {
                 let wait = backoff.failed(error.retry_after(), random::fraction());
                 let cause = causes(&error);
                 warn!(%error, cause, "logs wait on disk");
-                self.spool().rewind();
+                let mut spool = self.spool();
+                spool.rewind();
+                // The line that said so is in no spool.
+                spool.give_back_dropped(dropped);
                 return Some(Instant::now() + wait);
             }
         };
@@ -209,14 +217,26 @@ enum ForwardError {
     Spool(#[source] io::Error),
 }
 
+/// The task that waits for an answer. It ends with this, and its connection with it: a server that
+/// never answers would else keep one for each request.
+struct Answer(JoinHandle<Result<(), HttpError>>);
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// One request on its way.
 struct Request {
     chunks: mpsc::Sender<Result<Bytes, io::Error>>,
-    answer: JoinHandle<Result<(), HttpError>>,
+    answer: Answer,
     gzip: GzEncoder<Vec<u8>>,
     opened: Instant,
     written: Instant,
     is_stalled: bool,
+    /// Lines that this request says went unread.
+    dropped: u64,
 }
 
 impl Request {
@@ -237,21 +257,22 @@ impl Request {
             .header(CONTENT_TYPE, "application/x-ndjson")
             .header(CONTENT_ENCODING, "gzip")
             .body(reqwest::Body::wrap_stream(body));
-        let answer = tokio::spawn(async move {
+        let answer = Answer(tokio::spawn(async move {
             let response = request
                 .send()
                 .await
                 .map_err(|source| HttpError::Transport { doing: DOING, source })?;
             check(DOING, response).await.map(drop)
-        });
+        }));
         let now = Instant::now();
         let gzip = GzEncoder::new(Vec::new(), Compression::fast());
-        Ok(Request { chunks, answer, gzip, opened: now, written: now, is_stalled: false })
+        let (opened, written) = (now, now);
+        Ok(Request { chunks, answer, gzip, opened, written, is_stalled: false, dropped: 0 })
     }
 
     /// An answer before the end is always bad news.
     fn is_broken(&self) -> bool {
-        self.is_stalled || self.answer.is_finished()
+        self.is_stalled || self.answer.0.is_finished()
     }
 
     fn ends_at(&self) -> Instant {
@@ -272,22 +293,26 @@ impl Request {
     }
 
     async fn finish(self) -> Result<(), HttpError> {
-        if self.is_stalled {
-            self.answer.abort();
+        let Request { chunks, mut answer, gzip, is_stalled, .. } = self;
+        if is_stalled {
             let what = "the server takes nothing more".to_owned();
             return Err(HttpError::Protocol { doing: DOING, what });
         }
-        let rest = self.gzip.finish().expect("a vector takes all");
-        let _ = self.chunks.send(Ok(rest.into())).await;
-        drop(self.chunks);
-        let answer = tokio::time::timeout(Duration::from_secs(30), self.answer).await;
-        match answer {
+        let rest = gzip.finish().expect("a vector takes all");
+        let answered = async {
+            // A receiver that is gone has answered already.
+            let _ = chunks.send(Ok(rest.into())).await;
+            drop(chunks);
+            (&mut answer.0).await
+        };
+        match tokio::time::timeout(ANSWER, answered).await {
             Ok(Ok(result)) => result,
             Ok(Err(error)) => {
                 Err(HttpError::Protocol { doing: DOING, what: format!("the task ended: {error}") })
             }
             Err(_) => {
-                Err(HttpError::Protocol { doing: DOING, what: "no answer in 30 s".to_owned() })
+                let what = format!("no answer in {} s", ANSWER.as_secs());
+                Err(HttpError::Protocol { doing: DOING, what })
             }
         }
     }

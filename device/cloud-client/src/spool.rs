@@ -10,6 +10,8 @@
 //!   the process lives, one that was not comes again after [`Spool::rewind`].
 //! * The directory never holds more than [`Limits::total`] bytes and one segment: the oldest lines go
 //!   first and are counted.
+//! * No disk, however broken or full, keeps a spool from being opened: what cannot be read or kept is
+//!   counted.
 //!
 //! Nothing is synced: a power cut may lose the last seconds of logs, and that is cheaper for flash
 //! than a sync per line. Segments that live shorter than the kernel's write-back never reach it.
@@ -18,6 +20,8 @@ use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+
+use tracing::warn;
 
 #[cfg(test)]
 mod tests;
@@ -54,6 +58,8 @@ pub(crate) struct Spool {
     /// Oldest first; the last is written to.
     segments: VecDeque<Segment>,
     writer: Option<File>,
+    /// Above the number of every segment in the directory, also of those that cannot be read.
+    free: u64,
     read: Position,
     acknowledged: Position,
     dropped: u64,
@@ -61,17 +67,24 @@ pub(crate) struct Spool {
 
 impl Spool {
     /// Opens the directory, which is made, and cuts a line that a crash tore.
-    pub(crate) fn open(dir: &Path, limits: Limits) -> io::Result<Spool> {
-        fs::create_dir_all(dir)?;
-        let mut numbers: Vec<u64> = fs::read_dir(dir)?
-            .flatten()
-            .filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".ndjson")?.parse().ok())
-            .collect();
-        numbers.sort_unstable();
+    pub(crate) fn open(dir: &Path, limits: Limits) -> Spool {
+        let numbers = segment_numbers(dir).unwrap_or_else(|error| {
+            warn!(%error, dir = %dir.display(), "the spool of logs cannot be read");
+            Vec::new()
+        });
+        let free = numbers.last().map_or(1, |last| last + 1);
         let mut segments = VecDeque::new();
+        let mut dropped = 0;
         for number in numbers {
-            let bytes = cut_torn_end(&segment_path(dir, number))?;
-            segments.push_back(Segment { number, bytes });
+            let path = segment_path(dir, number);
+            match cut_torn_end(&path) {
+                Ok(bytes) => segments.push_back(Segment { number, bytes }),
+                Err(error) => {
+                    warn!(%error, path = %path.display(), "a part of the spool of logs cannot be read");
+                    // One that cannot even be removed is met again by the next start.
+                    dropped += u64::from(fs::remove_file(&path).is_ok());
+                }
+            }
         }
         let stored = read_position(&position_path(dir));
         let start = match (segments.front(), stored) {
@@ -92,12 +105,16 @@ impl Spool {
             limits,
             segments,
             writer: None,
+            free,
             read: acknowledged,
             acknowledged,
-            dropped: 0,
+            dropped,
         };
-        spool.settle_on_line_start()?;
-        Ok(spool)
+        if !spool.is_on_line_start() {
+            spool.acknowledged.offset = 0;
+            spool.read = spool.acknowledged;
+        }
+        spool
     }
 
     /// Adds one line, which has no line break in it. One that cannot be written is counted as dropped:
@@ -137,11 +154,14 @@ impl Spool {
     }
 
     fn start_segment(&mut self) -> io::Result<()> {
-        let number = self.segments.back().map_or(self.read.segment.max(1), |last| last.number + 1);
+        let number = self.free.max(self.read.segment);
         let path = segment_path(&self.dir, number);
+        // There was perhaps no room for the directory when the spool was opened.
+        fs::create_dir_all(&self.dir)?;
         let file = OpenOptions::new().create(true).append(true).open(path)?;
         let bytes = file.metadata()?.len();
         self.writer = Some(file);
+        self.free = number + 1;
         self.segments.push_back(Segment { number, bytes });
         if self.segments.len() == 1 {
             let start = Position { segment: number, offset: 0 };
@@ -159,7 +179,8 @@ impl Spool {
             let path = segment_path(&self.dir, oldest.number);
             let from = if self.read.segment == oldest.number { self.read.offset } else { 0 };
             if self.read.segment <= oldest.number {
-                self.dropped += count_lines(&path, from)?;
+                // Of one that cannot be read, at least one.
+                self.dropped += count_lines(&path, from).unwrap_or(1);
             }
             fs::remove_file(&path)?;
             let start = Position { segment: oldest.number + 1, offset: 0 };
@@ -248,22 +269,37 @@ impl Spool {
         std::mem::take(&mut self.dropped)
     }
 
+    /// Nobody heard of these: they are said again.
+    pub(crate) fn give_back_dropped(&mut self, dropped: u64) {
+        self.dropped += dropped;
+    }
+
     /// A position file that is older than its segment may point into a line.
-    fn settle_on_line_start(&mut self) -> io::Result<()> {
+    fn is_on_line_start(&self) -> bool {
         let at = self.acknowledged;
         if at.offset == 0 || !self.segments.iter().any(|s| s.number == at.segment) {
-            return Ok(());
+            return true;
         }
-        let mut file = File::open(segment_path(&self.dir, at.segment))?;
-        file.seek(SeekFrom::Start(at.offset - 1))?;
-        let mut byte = [0];
-        file.read_exact(&mut byte)?;
-        if byte[0] != b'\n' {
-            self.acknowledged.offset = 0;
-            self.read = self.acknowledged;
-        }
-        Ok(())
+        let before = || -> io::Result<u8> {
+            let mut file = File::open(segment_path(&self.dir, at.segment))?;
+            file.seek(SeekFrom::Start(at.offset - 1))?;
+            let mut byte = [0];
+            file.read_exact(&mut byte)?;
+            Ok(byte[0])
+        };
+        before().is_ok_and(|byte| byte == b'\n')
     }
+}
+
+/// The numbers of the segments in the directory, which is made.
+fn segment_numbers(dir: &Path) -> io::Result<Vec<u64>> {
+    fs::create_dir_all(dir)?;
+    let mut numbers: Vec<u64> = fs::read_dir(dir)?
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".ndjson")?.parse().ok())
+        .collect();
+    numbers.sort_unstable();
+    Ok(numbers)
 }
 
 fn segment_path(dir: &Path, number: u64) -> PathBuf {

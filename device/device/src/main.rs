@@ -19,6 +19,7 @@ fn main() -> ExitCode {
     if words.next().is_some_and(|word| word == "runtime") {
         return minke_engine_runtime::main(words.map(|word| word.to_string_lossy().into_owned()));
     }
+    minke_engine_rest::one_heap();
     let arguments = Arguments::parse();
     log::start(arguments.verbose);
     // Whoever chose another provider before would be this program itself.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use minke_common_model::ids::{AppId, AppUuid, ServiceName};
-use minke_device_store::{Document, StoreError};
+use minke_device_store::Document;
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -28,9 +28,11 @@ pub(crate) struct Memory {
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// Containers that this supervisor stopped; on disk, for one that ended by itself must not be
-    /// taken for one of these after a crash, nor the other way round.
+    /// Containers that this supervisor stopped, or was asked to start again; on disk, for one that
+    /// ended by itself must not be taken for one of these after a crash, nor the other way round.
     stopped: BTreeSet<ContainerId>,
+    /// The disk holds other containers than these, for it did not take the last change.
+    is_unsaved: bool,
     wishes: Wishes,
     /// Until when the locks of apps that have settled do not count either.
     force_held: Option<Instant>,
@@ -106,28 +108,29 @@ impl Memory {
         self.lock().stopped.contains(id)
     }
 
-    /// Remembers, durably, that this supervisor is about to stop a container.
-    pub fn stopping(&self, id: &ContainerId) -> Result<(), StoreError> {
-        self.change(|stopped| stopped.insert(id.clone()))
+    /// Remembers, durably if the disk takes it, that this supervisor is about to stop a container.
+    pub fn stopping(&self, id: &ContainerId) {
+        self.change(|stopped| stopped.insert(id.clone()));
     }
 
     /// A container runs again or is gone.
-    pub fn forget(&self, id: &ContainerId) -> Result<(), StoreError> {
-        self.change(|stopped| stopped.remove(id))
+    pub fn forget(&self, id: &ContainerId) {
+        self.change(|stopped| stopped.remove(id));
     }
 
-    fn change(
-        &self,
-        change: impl FnOnce(&mut BTreeSet<ContainerId>) -> bool,
-    ) -> Result<(), StoreError> {
+    /// A disk that takes nothing is no error: only what is stopped can be removed, which may be what
+    /// fills it. What could not be saved is saved with the next change.
+    fn change(&self, change: impl FnOnce(&mut BTreeSet<ContainerId>) -> bool) {
         let mut inner = self.lock();
-        // What could not be saved is not remembered either, or the next try would not save it.
-        let mut stopped = inner.stopped.clone();
-        if change(&mut stopped) {
-            self.stopped.save(&stopped.iter().map(|id| id.0.clone()).collect())?;
-            inner.stopped = stopped;
+        if !change(&mut inner.stopped) && !inner.is_unsaved {
+            return;
         }
-        Ok(())
+        let saved = self.stopped.save(&inner.stopped.iter().map(|id| id.0.clone()).collect());
+        if let Err(error) = &saved {
+            let reason = crate::reconcile::describe(error);
+            warn!(reason, "which containers are stopped is not on disk");
+        }
+        inner.is_unsaved = saved.is_err();
     }
 
     /// Takes back wishes that are fulfilled: of containers that are gone, of apps that have settled.

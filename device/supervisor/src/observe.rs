@@ -8,7 +8,7 @@ use std::time::Duration;
 use minke_common_model::ids::{AppId, AppUuid};
 use minke_common_model::labels;
 use minke_common_model::update_strategy::UpdateStrategy;
-use minke_engine_client::wire::{ContainerSummary, ImageSummary, Network, Volume};
+use minke_engine_client::wire::{ContainerSummary, HostNetwork, ImageSummary, Network, Volume};
 use minke_engine_client::{Engine, Error};
 use tokio::time::Instant;
 use tracing::warn;
@@ -49,10 +49,10 @@ impl Observer {
 
     /// Four calls at once; `target` only says which waits are over.
     pub async fn observe<E: Engine>(&self, engine: &E, target: &Target) -> Result<Observed, Error> {
-        let ours = [labels::SUPERVISED.to_owned()];
+        // Also those of others: the engine does not remove an image that one of them uses.
         let (images, containers, networks, volumes) = tokio::try_join!(
             engine.images(),
-            engine.containers(&ours),
+            engine.containers(&[]),
             engine.networks(),
             engine.volumes(),
         )?;
@@ -63,7 +63,10 @@ impl Observer {
             ..Observed::default()
         };
         for summary in &containers {
-            let Some((id, mut container)) = container(summary) else { continue };
+            let Some((id, mut container)) = container(summary) else {
+                observed.used_elsewhere.insert(LocalImage(summary.image_id.clone()));
+                continue;
+            };
             container.must_go = self.memory.wishes().must_go.contains(&id);
             container.was_stopped = self.memory.was_stopped(&id);
             container.has_taken_over = self.has_taken_over(&id, &container, target);
@@ -146,8 +149,14 @@ fn is_release_image(reference: &str) -> bool {
     name.len() == 32 && name.bytes().all(|b| b.is_ascii_hexdigit()) && parts.next() == Some("v2")
 }
 
+/// Reads a container of ours; `None` for one that somebody else made.
 fn container(summary: &ContainerSummary) -> Option<(ContainerId, ObservedContainer)> {
     let label = |name: &str| summary.labels.get(name).map(String::as_str);
+    label(labels::SUPERVISED)?;
+    let network_of = match HostNetwork::parse(&summary.host_config.network_mode) {
+        HostNetwork::Container(id) => Some(ContainerId(id.to_owned())),
+        _ => None,
+    };
     let container = ObservedContainer {
         app: label(labels::APP_UUID)?.parse().ok()?,
         app_id: label(labels::APP_ID)?.parse().ok()?,
@@ -159,6 +168,7 @@ fn container(summary: &ContainerSummary) -> Option<(ContainerId, ObservedContain
         status: status(&summary.state, &summary.status),
         created: summary.created,
         networks: summary.network_settings.networks.keys().cloned().collect(),
+        network_of,
         must_go: false,
         was_stopped: false,
         has_taken_over: false,
@@ -176,6 +186,8 @@ fn status(state: &str, text: &str) -> ContainerStatus {
             ContainerStatus::Exited { code }
         }
         "dead" | "removing" => ContainerStatus::Dead,
+        // It ended and waits for its next try: the text says nothing of its health.
+        "restarting" => ContainerStatus::Running { is_healthy: false },
         _ => {
             let is_unwell = text.contains("(unhealthy)") || text.contains("(health: starting)");
             ContainerStatus::Running { is_healthy: !is_unwell }
@@ -221,7 +233,55 @@ mod tests {
         assert_eq!(status("running", "Up 3 minutes"), running(true));
         assert_eq!(status("running", "Up 3 minutes (healthy)"), running(true));
         assert_eq!(status("running", "Up 1 second (health: starting)"), running(false));
-        assert_eq!(status("restarting", "Restarting (1) 2 seconds ago"), running(true));
+        assert_eq!(status("restarting", "Restarting (1) 2 seconds ago"), running(false));
+    }
+
+    fn summary(service: &str, state: &str, text: &str) -> ContainerSummary {
+        let labels = [
+            (labels::SUPERVISED, "true"),
+            (labels::APP_UUID, "app1"),
+            (labels::APP_ID, "1"),
+            (labels::SERVICE_NAME, service),
+            (HASH_LABEL, "v1 1"),
+        ];
+        ContainerSummary {
+            id: service.to_owned(),
+            names: vec![format!("/{service}_1")],
+            image_id: "v1".to_owned(),
+            labels: labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+            state: state.to_owned(),
+            status: text.to_owned(),
+            ..ContainerSummary::default()
+        }
+    }
+
+    #[test]
+    fn a_service_waits_for_one_that_crashes_over_and_over_to_be_healthy() {
+        use crate::plan::tests::{service, service_name, target, target_app};
+        use crate::state::Condition;
+        use crate::step::{Step, Wait};
+        let here = [
+            summary("db", "restarting", "Restarting (1) 2 seconds ago"),
+            summary("web", "created", "Created"),
+        ];
+        let mut observed = Observed::default();
+        observed.containers.extend(here.iter().filter_map(container));
+        let keys = BTreeSet::from([ImageKey("v1".to_owned())]);
+        let image = ObservedImage { keys, ..ObservedImage::default() };
+        observed.images.insert(LocalImage("v1".to_owned()), image);
+        let planned = |condition| {
+            let mut web = service("v1", 1);
+            web.depends_on.insert(service_name("db"), condition);
+            let app = target_app(1, 1, vec![("web", web), ("db", service("v1", 1))]);
+            crate::plan::plan(&observed, &target(vec![app]))
+        };
+        let wait = Wait::Dependency { service: service_name("web"), on: service_name("db") };
+        let blocked = planned(Condition::Healthy);
+        assert_eq!((blocked.steps, blocked.waits), (BTreeSet::new(), BTreeSet::from([wait])));
+        // It was started, which is all that others ask for.
+        let start =
+            Step::StartContainer { id: ContainerId("web".into()), service: service_name("web") };
+        assert_eq!(planned(Condition::Started).steps, BTreeSet::from([start]));
     }
 
     #[test]

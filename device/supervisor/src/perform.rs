@@ -7,7 +7,6 @@ use std::time::Duration;
 use minke_common_model::ids::{AppUuid, DeviceUuid, ServiceName};
 use minke_common_model::update_strategy::UpdateStrategy;
 use minke_device_cloud_client::ConfigFile;
-use minke_device_store::StoreError;
 use minke_engine_client::wire::{CreateContainer, RegistryAuth};
 use minke_engine_client::{Engine, PullImage, RemoveContainer};
 use tokio::sync::watch;
@@ -30,8 +29,6 @@ pub(crate) type Progress = BTreeMap<ImageKey, u8>;
 pub(crate) enum PerformError {
     #[error(transparent)]
     Engine(#[from] minke_engine_client::Error),
-    #[error("remembering what is stopped")]
-    Memory(#[from] StoreError),
     #[error("the update locks of app {app}")]
     Locks { app: AppUuid, source: std::io::Error },
     #[error("the directory of the locks of service {service}")]
@@ -88,10 +85,11 @@ impl<E: Engine> Performer<E> {
             }
             Step::StartContainer { id, .. } => {
                 engine.start_container(&id.0).await?;
-                Ok(self.memory.forget(id)?)
+                self.memory.forget(id);
+                Ok(())
             }
             Step::StopContainer { id, .. } => {
-                self.memory.stopping(id)?;
+                self.memory.stopping(id);
                 absent_is_fine(engine.stop_container(&id.0, None).await)
             }
             Step::RemoveContainer { id, .. } => {
@@ -101,7 +99,8 @@ impl<E: Engine> Performer<E> {
                 let _ = tokio::time::timeout(LAST_WORDS, read).await;
                 let options = RemoveContainer { force: false, volumes: true };
                 absent_is_fine(engine.remove_container(&id.0, options).await)?;
-                Ok(self.memory.forget(id)?)
+                self.memory.forget(id);
+                Ok(())
             }
             Step::RenameContainer { id, name, .. } => {
                 absent_is_fine(engine.rename_container(&id.0, name).await)

@@ -8,6 +8,7 @@
 //! ```
 //!
 //! A kill-first strategy retires its service before the pull; hand-over retires it after the start.
+//! A pull may take days: meanwhile what is here is stopped, and started again, as it is asked for.
 //! Images that nobody uses or wants go at once, whatever else is held up: a disk that is full of them
 //! would never take the pull that everything waits for.
 

@@ -38,7 +38,7 @@ impl View<'_> {
     fn app(&self, uuid: &AppUuid, app: &AppTarget) -> AppReport {
         let mut report =
             AppReport { release_uuid: self.applied.get(uuid).cloned(), releases: BTreeMap::new() };
-        let planned = self.status.target.as_ref().and_then(|target| target.apps.get(uuid));
+        let planned = self.planned(uuid, app);
         if let Some((commit, release)) = app.release() {
             let mut services = BTreeMap::new();
             for (name, wanted) in &release.services {
@@ -56,6 +56,14 @@ impl View<'_> {
         }
         self.add_others(uuid, app, planned, &mut report);
         report
+    }
+
+    /// What the loop looked at the device for. `None` while that is another release: a target is here
+    /// before the loop has looked, and what was true of the last release says nothing of this one.
+    fn planned(&self, uuid: &AppUuid, app: &AppTarget) -> Option<&TargetApp> {
+        let planned = self.status.target.as_ref()?.apps.get(uuid)?;
+        let commit = planned.release.as_ref().map(|release| &release.commit);
+        (commit == app.release().map(|(commit, _)| commit)).then_some(planned)
     }
 
     /// Where a service of the target stands.

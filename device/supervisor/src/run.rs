@@ -139,8 +139,7 @@ async fn serve(options: SupervisorOptions) -> anyhow::Result<()> {
         return Ok(serving.await??);
     };
     let uuid = provisioned.uuid;
-    let (stream, sink) = LogStream::new(http.clone(), uuid.clone(), &own.join("log-spool"))
-        .context("cannot open the spool of logs")?;
+    let (stream, sink) = LogStream::new(http.clone(), uuid.clone(), &own.join("log-spool"));
     let narrator = Narrator::new(sink.clone());
     let follower = TargetFollower::new(http.clone(), uuid.clone(), &own);
     health.send_replace(Some(follower.health()));

@@ -166,9 +166,11 @@ pub struct ObservedContainer {
     /// Seconds since 1970.
     pub created: i64,
     pub networks: BTreeSet<NetworkKey>,
+    /// The container whose network namespace it was made for, which may be gone.
+    pub network_of: Option<ContainerId>,
     /// Somebody asked for a new one in its place.
     pub must_go: bool,
-    /// It ended because this supervisor stopped it, so it may be started again.
+    /// It ended because this supervisor stopped it, or somebody asked to start it again: so it may be started.
     pub was_stopped: bool,
     /// The one that it replaces may go: it said so, or has had its time. Of one that was never started
     /// this says nothing.
@@ -207,6 +209,8 @@ pub enum Locks {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Observed {
     pub images: BTreeMap<LocalImage, ObservedImage>,
+    /// Images of containers that somebody else made.
+    pub used_elsewhere: BTreeSet<LocalImage>,
     pub containers: BTreeMap<ContainerId, ObservedContainer>,
     pub networks: BTreeMap<NetworkKey, ObservedNetwork>,
     pub volumes: BTreeMap<VolumeKey, AppUuid>,
@@ -220,9 +224,10 @@ impl Observed {
         self.images.iter().find(|(_, image)| image.keys.contains(key))
     }
 
-    /// Whether a container needs this image.
+    /// Whether a container needs this image, be it one of ours or not.
     pub fn uses_image(&self, image: &LocalImage) -> bool {
-        self.containers.values().any(|container| &container.image == image)
+        self.used_elsewhere.contains(image)
+            || self.containers.values().any(|container| &container.image == image)
     }
 
     /// The containers of one app.

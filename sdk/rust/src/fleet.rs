@@ -82,6 +82,11 @@ fn query() -> Query {
         .order_by("app_name asc")
 }
 
+/// Public fleets of others are readable, too, but are no fleets of the caller's.
+fn is_own() -> Filter {
+    Filter::leads("is_directly_accessible_by__user")
+}
+
 impl From<Row> for Fleet {
     fn from(row: Row) -> Fleet {
         Fleet {
@@ -103,20 +108,23 @@ impl From<Row> for Fleet {
 }
 
 impl Client {
-    /// All fleets that the caller may use.
+    /// All fleets that the caller may use; not those of others that anybody may see.
     pub async fn fleets(&self) -> Result<Vec<Fleet>, Error> {
-        let rows: Vec<Row> = self.rows("list fleets", &query()).await?;
+        let rows: Vec<Row> = self.rows("list fleets", &query().filter(is_own())).await?;
         Ok(rows.into_iter().map(Fleet::from).collect())
     }
 
-    /// The fleet with this slug, uuid, id or (if only one has it) name.
+    /// The caller's fleet with this slug, uuid, id or (if only one has it) name. A fleet of others
+    /// that anybody may see is found by its slug only.
     pub async fn fleet(&self, name: &str) -> Result<Fleet, Error> {
         let slug = name.to_lowercase();
         let filter = match name.parse::<i64>() {
             // A name may be a number, too.
-            Ok(id) => Filter::eq("id", id).or(Filter::eq("app_name", name)),
+            Ok(id) => is_own().and(Filter::eq("id", id).or(Filter::eq("app_name", name))),
             Err(_) if name.contains('/') => Filter::eq("slug", slug.as_str()),
-            Err(_) => Filter::eq("app_name", name).or(Filter::eq("uuid", slug.as_str())),
+            Err(_) => {
+                is_own().and(Filter::eq("app_name", name).or(Filter::eq("uuid", slug.as_str())))
+            }
         };
         let rows: Vec<Row> = self.rows("find the fleet", &query().filter(filter)).await?;
         let mut fleets: Vec<Fleet> = rows.into_iter().map(Fleet::from).collect();

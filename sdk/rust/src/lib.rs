@@ -39,4 +39,4 @@ pub use fleet::{Fleet, Organization};
 pub use logs::{LogCount, LogEntry, LogOptions};
 pub use release::{Image, Release, ReleaseDetail};
 pub use reqwest::Body;
-pub use variable::{Scope, Variable, VariableKind};
+pub use variable::{Owner, Scope, Variable, VariableKind};

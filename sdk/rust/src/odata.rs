@@ -70,6 +70,8 @@ pub enum Filter {
     StartsWith(String, String),
     /// `navigation/any(x:…)` with the condition on `x`.
     Any(String, Box<Filter>),
+    /// `navigation/any()`.
+    Leads(String),
     /// All must hold.
     And(Vec<Filter>),
     /// One must hold.
@@ -90,6 +92,11 @@ impl Filter {
     /// Some row that `navigation` leads to fulfils `filter`.
     pub fn any(navigation: &str, filter: Filter) -> Filter {
         Filter::Any(navigation.to_owned(), Box::new(filter))
+    }
+
+    /// `navigation` leads to some row that the caller may see.
+    pub fn leads(navigation: &str) -> Filter {
+        Filter::Leads(navigation.to_owned())
     }
 
     /// Both hold.
@@ -115,6 +122,7 @@ impl Filter {
                 filter.write(&format!("{name}/"), f)?;
                 f.write_str(")")
             }
+            Filter::Leads(navigation) => write!(f, "{prefix}{navigation}/any()"),
             Filter::And(parts) => write_joined(parts, " and ", prefix, f),
             Filter::Or(parts) => write_joined(parts, " or ", prefix, f),
         }
@@ -267,5 +275,7 @@ mod tests {
         let filter =
             Filter::eq("a", 1).or(Filter::eq("b", true)).and(Filter::starts_with("c", "x'"));
         assert_eq!(filter.to_string(), "((a eq 1 or b eq true) and startswith(c,'x'''))");
+        let filter = Filter::leads("device").and(Filter::any("a", Filter::leads("b")));
+        assert_eq!(filter.to_string(), "(device/any() and a/any(x0:x0/b/any()))");
     }
 }

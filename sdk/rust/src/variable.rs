@@ -29,6 +29,30 @@ pub enum Scope {
     },
 }
 
+/// Whose variables are meant, as far as it is known: all of a kind, or those of one fleet, device or
+/// service. Each kind counts its ids by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Owner {
+    /// A fleet, for every service.
+    Fleet(Option<i64>),
+    /// A service of a fleet.
+    FleetService {
+        /// The fleet's id.
+        fleet: Option<i64>,
+        /// The service's name.
+        service: Option<String>,
+    },
+    /// A device, for every service.
+    Device(Option<i64>),
+    /// A service of a device.
+    DeviceService {
+        /// The device's id.
+        device: Option<i64>,
+        /// The service's name.
+        service: Option<String>,
+    },
+}
+
 /// Whether a variable is for services or for the device itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -84,22 +108,71 @@ impl VariableKind {
 }
 
 impl Scope {
+    fn owner(&self) -> Owner {
+        match self {
+            Scope::Fleet(fleet) => Owner::Fleet(Some(*fleet)),
+            Scope::FleetService { fleet, service } => {
+                Owner::FleetService { fleet: Some(*fleet), service: Some(service.clone()) }
+            }
+            Scope::Device(device) => Owner::Device(Some(*device)),
+            Scope::DeviceService { device, service } => {
+                Owner::DeviceService { device: Some(*device), service: Some(service.clone()) }
+            }
+        }
+    }
+}
+
+impl Owner {
     /// The resource that holds such variables.
     fn resource(&self, kind: VariableKind) -> &'static str {
         match (self, kind) {
-            (Scope::Fleet(_), VariableKind::Environment) => "application_environment_variable",
-            (Scope::Fleet(_), VariableKind::Config) => "application_config_variable",
-            (Scope::FleetService { .. }, _) => "service_environment_variable",
-            (Scope::Device(_), VariableKind::Environment) => "device_environment_variable",
-            (Scope::Device(_), VariableKind::Config) => "device_config_variable",
-            (Scope::DeviceService { .. }, _) => "device_service_environment_variable",
+            (Owner::Fleet(_), VariableKind::Environment) => "application_environment_variable",
+            (Owner::Fleet(_), VariableKind::Config) => "application_config_variable",
+            (Owner::FleetService { .. }, _) => "service_environment_variable",
+            (Owner::Device(_), VariableKind::Environment) => "device_environment_variable",
+            (Owner::Device(_), VariableKind::Config) => "device_config_variable",
+            (Owner::DeviceService { .. }, _) => "device_service_environment_variable",
         }
     }
 
     fn name(&self) -> &'static str {
         match self {
-            Scope::Fleet(_) | Scope::FleetService { .. } => "fleet",
-            Scope::Device(_) | Scope::DeviceService { .. } => "device",
+            Owner::Fleet(_) | Owner::FleetService { .. } => "fleet",
+            Owner::Device(_) | Owner::DeviceService { .. } => "device",
+        }
+    }
+
+    /// What holds for the variables of this owner.
+    fn conditions(&self) -> Vec<Filter> {
+        let named = |service: &String| Filter::eq("service_name", service);
+        let both = match self {
+            Owner::Fleet(fleet) => [fleet.map(|id| Filter::eq("application", id)), None],
+            Owner::Device(device) => [device.map(|id| Filter::eq("device", id)), None],
+            Owner::FleetService { fleet, service } => [
+                fleet.map(|id| Filter::any("service", Filter::eq("application", id))),
+                service.as_ref().map(|name| Filter::any("service", named(name))),
+            ],
+            Owner::DeviceService { device, service } => [
+                device.map(|id| Filter::any("service_install", Filter::eq("device", id))),
+                service.as_ref().map(|name| {
+                    let of_service = Filter::any("installs__service", named(name));
+                    Filter::any("service_install", of_service)
+                }),
+            ],
+        };
+        both.into_iter().flatten().collect()
+    }
+
+    /// The navigation to the service, where there is one.
+    fn service(&self) -> Option<Query> {
+        match self {
+            Owner::Fleet(_) | Owner::Device(_) => None,
+            Owner::FleetService { .. } => Some(Query::new("service").select(["service_name"])),
+            Owner::DeviceService { .. } => Some(
+                Query::new("service_install")
+                    .select(["id"])
+                    .expand(Query::new("installs__service").select(["service_name"])),
+            ),
         }
     }
 }
@@ -108,7 +181,7 @@ impl Client {
     /// Sets a variable: a new one, or a new value for the one that is there.
     pub async fn set_variable(&self, scope: &Scope, name: &str, value: &str) -> Result<(), Error> {
         let what = format!("set {name}");
-        let resource = scope.resource(VariableKind::of(name));
+        let resource = scope.owner().resource(VariableKind::of(name));
         let (parent, id) = self.parent(scope).await?;
         let mut body = Map::new();
         body.insert(parent.to_owned(), json!(id));
@@ -126,7 +199,7 @@ impl Client {
 
     /// Deletes the variable called `name`; an error if there is none.
     pub async fn remove_variable(&self, scope: &Scope, name: &str) -> Result<(), Error> {
-        let resource = scope.resource(VariableKind::of(name));
+        let resource = scope.owner().resource(VariableKind::of(name));
         let (parent, id) = self.parent(scope).await?;
         let query = Query::new(resource)
             .select(["id"])
@@ -138,14 +211,24 @@ impl Client {
         self.delete("remove the variable", &Query::by_id(resource, variable.id)).await
     }
 
-    /// Deletes a variable by the id that a list shows.
+    /// Deletes the variable with the id that a list shows; an error if there is none of this kind
+    /// and owner.
     pub async fn remove_variable_by_id(
         &self,
-        scope: &Scope,
+        owner: &Owner,
         kind: VariableKind,
         id: i64,
     ) -> Result<(), Error> {
-        self.delete("remove the variable", &Query::by_id(scope.resource(kind), id)).await
+        let resource = owner.resource(kind);
+        let mut conditions = owner.conditions();
+        conditions.push(Filter::eq("id", id));
+        let query = Query::new(resource).select(["id"]).filter(Filter::And(conditions));
+        // Deleting what is not there is no error of the API.
+        let found: Vec<Id> = self.rows("find the variable", &query).await?;
+        if found.is_empty() {
+            return Err(Error::NotFound { kind: "variable", name: id.to_string() });
+        }
+        self.delete("remove the variable", &Query::by_id(resource, id)).await
     }
 
     /// The row that variables of this scope hang from: the field that names it, and its id.
@@ -179,49 +262,36 @@ impl Client {
 
     /// All variables of a fleet, those of its services included.
     pub async fn fleet_variables(&self, fleet: &Fleet) -> Result<Vec<Variable>, Error> {
-        let own = Filter::eq("application", fleet.id);
-        let services = Filter::any("service", Filter::eq("application", fleet.id));
-        let scope = Scope::Fleet(fleet.id);
-        let by_service = Scope::FleetService { fleet: fleet.id, service: String::new() };
-        let expand = Query::new("service").select(["service_name"]);
-        let mut all = self.variables(&scope, VariableKind::Environment, own.clone(), None).await?;
-        all.extend(self.variables(&scope, VariableKind::Config, own, None).await?);
-        all.extend(
-            self.variables(&by_service, VariableKind::Environment, services, Some(expand)).await?,
-        );
-        Ok(all)
+        let own = Owner::Fleet(Some(fleet.id));
+        let of_services = Owner::FleetService { fleet: Some(fleet.id), service: None };
+        self.all_variables(&own, &of_services).await
     }
 
     /// All variables of a device, those of its services included.
     pub async fn device_variables(&self, device: &Device) -> Result<Vec<Variable>, Error> {
-        let own = Filter::eq("device", device.id);
-        let services = Filter::any("service_install", Filter::eq("device", device.id));
-        let scope = Scope::Device(device.id);
-        let by_service = Scope::DeviceService { device: device.id, service: String::new() };
-        let expand = Query::new("service_install")
-            .select(["id"])
-            .expand(Query::new("installs__service").select(["service_name"]));
-        let mut all = self.variables(&scope, VariableKind::Environment, own.clone(), None).await?;
-        all.extend(self.variables(&scope, VariableKind::Config, own, None).await?);
-        all.extend(
-            self.variables(&by_service, VariableKind::Environment, services, Some(expand)).await?,
-        );
+        let own = Owner::Device(Some(device.id));
+        let of_services = Owner::DeviceService { device: Some(device.id), service: None };
+        self.all_variables(&own, &of_services).await
+    }
+
+    async fn all_variables(
+        &self,
+        own: &Owner,
+        of_services: &Owner,
+    ) -> Result<Vec<Variable>, Error> {
+        let mut all = self.variables(own, VariableKind::Environment).await?;
+        all.extend(self.variables(own, VariableKind::Config).await?);
+        all.extend(self.variables(of_services, VariableKind::Environment).await?);
         Ok(all)
     }
 
-    async fn variables(
-        &self,
-        scope: &Scope,
-        kind: VariableKind,
-        filter: Filter,
-        expand: Option<Query>,
-    ) -> Result<Vec<Variable>, Error> {
-        let mut query = Query::new(scope.resource(kind))
+    async fn variables(&self, owner: &Owner, kind: VariableKind) -> Result<Vec<Variable>, Error> {
+        let mut query = Query::new(owner.resource(kind))
             .select(["id", "name", "value"])
-            .filter(filter)
+            .filter(Filter::And(owner.conditions()))
             .order_by("name asc");
-        if let Some(expand) = expand {
-            query = query.expand(expand);
+        if let Some(service) = owner.service() {
+            query = query.expand(service);
         }
         let rows: Vec<Row> = self.rows("list variables", &query).await?;
         Ok(rows
@@ -232,7 +302,7 @@ impl Client {
                 value: row.value,
                 service: service_name(&row.service)
                     .or_else(|| service_name(&row.service_install[0]["installs__service"])),
-                scope: scope.name(),
+                scope: owner.name(),
                 kind,
             })
             .collect())

@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
@@ -25,9 +25,9 @@ fn both(cli: &Cli, words: &[&str]) -> Result<Value> {
 /// What a command that fails says, for people and for programs.
 fn refused(cli: &Cli, words: &[&str]) -> Result<String> {
     let plain = cli.output(words)?;
-    ensure!(!plain.status.success(), "`minke {}` did not fail", words.join(" "));
+    ensure!(plain.status.code() == Some(1), "`minke {}` did not fail", words.join(" "));
     let machine = cli.output(&[words, &["--json"]].concat())?;
-    ensure!(!machine.status.success(), "`minke {} --json` did not fail", words.join(" "));
+    ensure!(machine.status.code() == Some(1), "`minke {} --json` did not fail", words.join(" "));
     let said: Value = serde_json::from_slice(&machine.stderr).context("the error is no JSON")?;
     let said = said["error"].as_str().context("no error is named")?.to_owned();
     let text = String::from_utf8_lossy(&plain.stderr).into_owned();
@@ -165,7 +165,9 @@ fn variables(cli: &Cli, uuid: &str) -> Result<()> {
     cli.run(&["env", "set", "A=1", "--fleet", FLEET])?;
     cli.run(&["env", "add", "B", "2", "--app", FLEET])?;
     assert_eq!(cli.run(&["env", "set", "C", "3", "--device", uuid, "--quiet"])?, "");
-    cli.json(&["env", "set", "BALENA_HOST_X", "4", "-f", FLEET])?;
+    // Without the value, which may be a secret.
+    let set = cli.json(&["env", "set", "BALENA_HOST_X", "4", "-f", FLEET])?;
+    assert_eq!(set, json!({ "name": "BALENA_HOST_X" }));
     let listed = both(cli, &of_fleet)?;
     assert_eq!(listed.as_array().map(Vec::len), Some(2), "{listed}");
     // With what the device gets from its fleet.
@@ -175,6 +177,7 @@ fn variables(cli: &Cli, uuid: &str) -> Result<()> {
     let own = own.context("the device's own variable is not listed")?["id"].to_string();
     let configures = both(cli, &["env", "list", "--fleet", FLEET, "--config"])?;
     assert_eq!(configures[0]["name"], "BALENA_HOST_X");
+    not_removed(cli, uuid)?;
     // By name, and by id as balena's command line does: flags say the kind.
     assert_eq!(cli.json(&["env", "rm", "A", "--fleet", FLEET, "--yes"])?["removed"], "A");
     cli.run(&["env", "rm", "B", "--fleet", FLEET, "-y"])?;
@@ -183,6 +186,32 @@ fn variables(cli: &Cli, uuid: &str) -> Result<()> {
     assert_eq!(cli.json(&of_device)?, json!([]));
     assert_eq!(cli.json(&["env", "list", "--fleet", FLEET, "--config"])?, json!([]));
     cli.run(&of_fleet)?;
+    Ok(())
+}
+
+/// An id is of one kind, and of the fleet, device and service that are named.
+fn not_removed(cli: &Cli, uuid: &str) -> Result<()> {
+    cli.run(&["env", "set", "S=5", "--fleet", FLEET, "--service", "main"])?;
+    let listed = cli.json(&["env", "list", "--fleet", FLEET])?;
+    let id = |name: &str| {
+        let row = listed.as_array().into_iter().flatten().find(|it| it["name"] == name);
+        row.map(|it| it["id"].to_string()).with_context(|| format!("no {name} in {listed}"))
+    };
+    let (of_fleet, of_service) = (id("A")?, id("S")?);
+    let refusals: [(&[&str], &str); 6] = [
+        (&["999999"], "no variable of a fleet has the id 999999"),
+        (&["999999", "--config"], "no configuration variable of a fleet has"),
+        (&[&of_fleet, "--fleet", "other"], "no variable of the fleet `other` has"),
+        (&[&of_service, "-f", FLEET, "-s", "nothing"], "no variable of the service `nothing` of"),
+        (&["999999", "-d", uuid, "-s", "main"], "no variable of the service `main` of the device"),
+        (&[&of_fleet, "--fleet", FLEET, "--device"], "not both"),
+    ];
+    for (words, expected) in refusals {
+        let said = refused(cli, &[&["env", "rm", "--yes"], words].concat())?;
+        assert!(said.contains(expected), "{words:?}: {said}");
+    }
+    assert_eq!(cli.json(&["env", "list", "--fleet", FLEET])?, listed);
+    cli.run(&["env", "rm", &of_service, "--fleet", FLEET, "--service", "main", "--yes"])?;
     Ok(())
 }
 
@@ -241,6 +270,71 @@ fn logins(test: &TestSite) -> Result<()> {
     // Nobody else was logged out.
     test.site.cli().run(&["whoami"])?;
     Ok(())
+}
+
+#[test]
+fn public_fleets_of_others_do_not_stand_in_the_way_of_ones_own() -> Result<()> {
+    let test = TestSite::start()?;
+    let mut command = Command::new(test.site.binaries().path("minke-cloud"));
+    command.args(["admin", "--data"]).arg(test.folder.path().join("cloud"));
+    command.args(["create-user", "--email", "bob@example.org"]);
+    let made = command.env("MINKE_PASSWORD", "a long password").output()?;
+    ensure!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let bob = Cli::new(test.site.binaries().path("minke"), &test.folder.path().join("bob"));
+    let password = "a long password";
+    bob.run(&["login", test.site.url(), "-e", "bob@example.org", "--password", password])?;
+    let theirs = bob.json(&["fleet", "create", FLEET])?;
+    let url = format!("{}/v7/application({})", test.site.url(), theirs["id"]);
+    let bearer = format!("Bearer {}", bob.token()?);
+    let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
+    let public = json!({ "is_public": true }).to_string();
+    let answer = request("PATCH", &url, &headers, &public, PATIENCE)?;
+    ensure!(answer.status == 200, "{}", answer.body);
+
+    let cli = test.site.cli();
+    let slug = word(&theirs["slug"])?;
+    // Anybody may look at it.
+    assert_eq!(cli.json(&["fleet", slug])?["id"], theirs["id"]);
+    let all = cli.json(&["fleet", "list"])?;
+    assert_eq!(all.as_array().map(Vec::len), Some(1), "{all}");
+    assert_ne!(all[0]["slug"], slug);
+    assert_eq!(cli.json(&["fleet", FLEET])?, all[0]);
+    cli.run(&["env", "set", "A=1", "--fleet", FLEET])?;
+    let id = all[0]["id"].to_string();
+    for name in [&id, word(&all[0]["uuid"])?] {
+        assert_eq!(cli.json(&["fleet", name])?, all[0]);
+    }
+    assert_eq!(bob.json(&["fleet", FLEET])?["id"], theirs["id"]);
+    test.site.stop()
+}
+
+#[test]
+fn a_push_takes_a_dockerfile_of_any_name_and_warns_of_a_version_that_is_none() -> Result<()> {
+    let test = TestSite::start()?;
+    let cli = test.site.cli();
+    let folder = tempfile::tempdir()?;
+    let source = word(&json!(folder.path()))?.to_owned();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text);
+    write("app.dockerfile", "FROM busybox\nRUN echo built by hand\n")?;
+    let words = ["push", FLEET, "--source", &source, "--dockerfile", "./app.dockerfile"];
+    let contract =
+        |version: &str| format!("name: test\ntype: sw.application\nversion: {version}\n");
+    for version in ["1.02.3", "1.2.3-", "1.2.3-a..b"] {
+        write("balena.yml", &contract(version))?;
+        let text = cli.run(&words)?;
+        assert!(text.contains("built by hand") && text.contains("is ready"), "{text}");
+        assert!(text.contains(&format!("{version:?} is not a version")), "{text}");
+        // From the second time on, though the images do not need it.
+        write(".dockerignore", "*.dockerfile\n")?;
+    }
+    write("balena.yml", &contract("1.2.3-rc.1"))?;
+    let text = cli.run(&words)?;
+    assert!(text.contains("built by hand") && !text.contains("is not a version"), "{text}");
+    let releases = cli.json(&["release", "list", FLEET])?;
+    assert_eq!(releases.as_array().map(Vec::len), Some(4), "{releases}");
+    assert_eq!(releases[0]["raw_version"], "1.2.3-rc.1");
+    assert_eq!(releases[1]["raw_version"], "0.0.0+rev2");
+    test.site.stop()
 }
 
 /// A command that goes on until it has seen enough.

@@ -2,13 +2,14 @@
 //! `user__has_direct_access_to__application`, so that a permission is one indexed look-up.
 //!
 //! Access comes from the application's organization, from a membership of the application, and from
-//! a team. Each write that can change it recomputes it for the users or applications concerned.
+//! a team. Each write that can change it recomputes it for the users or applications concerned, one
+//! such write at a time.
 
 use super::Left;
 use crate::cell::Cell;
 use crate::error::Result;
 use crate::model::Resource;
-use crate::store::{Session, list};
+use crate::store::{Engine, Session, list};
 use crate::write::Changes;
 
 /// Every pair of user `u` and application `a` that should be there.
@@ -18,6 +19,9 @@ const CLOSURE: &str = "\
     UNION SELECT \"user\", \"is_member_of__application\" FROM \"user_application_membership\" \
     UNION SELECT tm.\"user\", ta.\"grants_access_to__application\" FROM \"team_membership\" tm \
     JOIN \"team_application_access\" ta ON ta.\"team\" = tm.\"is_member_of__team\"";
+
+/// Number of the lock that a write takes before it can change the closure; only ours.
+const LOCK: i64 = 7_239_846_520;
 
 /// Resources whose rows give access, and how their users are found.
 const OF_USER: [&str; 3] =
@@ -32,6 +36,43 @@ const GIVING: [(&str, &str); 2] = [
 /// Whether rows of `resource` give access to what this link of theirs leads to.
 pub(crate) fn gives_access(resource: &Resource, link: &str) -> bool {
     GIVING.contains(&(resource.name.as_str(), link))
+}
+
+/// What a write does to rows, as far as access goes.
+pub(super) enum Doing<'c> {
+    /// Making one.
+    Insert,
+    /// Changing these columns.
+    Update(&'c Changes),
+    /// Removing them.
+    Delete,
+}
+
+fn can_change(resource: &Resource, doing: &Doing<'_>) -> bool {
+    match (resource.name.as_str(), doing) {
+        ("team_application_access", _) => true,
+        ("application", Doing::Insert) => true,
+        ("application", Doing::Update(changes)) => changes.has("organization"),
+        ("organization", Doing::Update(changes)) => changes.has("handle"),
+        ("organization" | "team", Doing::Delete) => true,
+        (name, _) => OF_USER.contains(&name),
+    }
+}
+
+/// Before the first change: waits for other writes that can change who has access.
+///
+/// On PostgreSQL two transactions do not see each other's rows: a membership that one of them ends and
+/// a fleet that the other makes would leave access behind. SQLite has one writer anyway.
+pub(super) async fn lock(
+    session: &mut Session,
+    resource: &Resource,
+    doing: Doing<'_>,
+) -> Result<()> {
+    if session.engine() != Engine::Postgres || !can_change(resource, &doing) {
+        return Ok(());
+    }
+    let lock = format!("SELECT pg_advisory_xact_lock({LOCK})");
+    session.run("waiting for other changes of access", &lock, []).await.map(drop)
 }
 
 async fn refresh(session: &mut Session, column: &str, short: &str, ids: &[i64]) -> Result<()> {

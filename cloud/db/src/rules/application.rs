@@ -65,11 +65,40 @@ fn check_uuid(changes: &Changes) -> Result<()> {
     }
 }
 
+/// A fleet is its organization's: only who administers that can give it to another.
+async fn check_transfer(
+    session: &mut Session,
+    caller: &Caller,
+    ids: &[i64],
+    changes: &Changes,
+) -> Result<()> {
+    let Some(organization) = changes.integer("organization") else { return Ok(()) };
+    if caller.is_root() {
+        return Ok(());
+    }
+    let rest = format!(
+        "FROM \"application\" a WHERE a.\"id\" IN ({}) AND a.\"organization\" <> $1 AND NOT \
+         EXISTS (SELECT 1 FROM \"organization_membership\" m JOIN \
+         \"organization_membership_role\" r ON r.\"id\" = m.\"organization_membership_role\" \
+         JOIN \"user\" u ON u.\"id\" = m.\"user\" WHERE r.\"name\" = 'administrator' AND \
+         m.\"is_member_of__organization\" = a.\"organization\" AND u.\"actor\" = {}) LIMIT 1",
+        list(ids),
+        list(&caller.actor.into_iter().collect::<Vec<_>>()),
+    );
+    let values = [Cell::Integer(organization)];
+    match session.rows("finding who owns a fleet", "a.\"id\"", &rest, values).await?.is_empty() {
+        true => Ok(()),
+        false => Err(Error::Denied("taking an application from its organization".to_owned())),
+    }
+}
+
 pub(super) async fn before_update(
     session: &mut Session,
+    caller: &Caller,
     ids: &[i64],
     changes: &mut Changes,
 ) -> Result<()> {
+    check_transfer(session, caller, ids, changes).await?;
     check_name(changes)?;
     check_uuid(changes)?;
     let Some(target) = changes.integer("should_be_running__release") else { return Ok(()) };

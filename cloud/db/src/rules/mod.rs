@@ -5,18 +5,22 @@
 
 mod access;
 mod actor;
+mod api_key;
 mod application;
 mod device;
 mod image;
 mod invite;
 mod organization;
+mod own_device;
 mod ownership;
 mod release;
 mod service_install;
 mod system_release;
+mod user;
 mod variable;
 
 pub(crate) use access::gives_access;
+pub(crate) use user::check as check_account;
 
 use crate::caller::Caller;
 use crate::error::Result;
@@ -44,6 +48,7 @@ pub(crate) async fn before_insert(
     resource: &'static Resource,
     changes: &mut Changes,
 ) -> Result<()> {
+    access::lock(session, resource, access::Doing::Insert).await?;
     variable::check(resource, changes)?;
     match resource.name.as_str() {
         "application" => application::before_insert(session, caller, changes).await,
@@ -87,10 +92,16 @@ pub(crate) async fn before_update(
     ids: &[i64],
     changes: &mut Changes,
 ) -> Result<()> {
+    access::lock(session, resource, access::Doing::Update(changes)).await?;
     variable::check(resource, changes)?;
     match resource.name.as_str() {
-        "application" => application::before_update(session, ids, changes).await,
-        "device" => device::before_update(session, ids, changes).await,
+        "application" => application::before_update(session, caller, ids, changes).await,
+        "api_key" => api_key::before_update(session, caller, ids, changes).await,
+        "device" => {
+            own_device::before_update(session, caller, ids, changes).await?;
+            device::before_update(session, ids, changes).await
+        }
+        "user" => user::before_update(changes),
         "release" => {
             ownership::stays(session, resource, "belongs_to__application", ids, changes).await?;
             release::before_update(session, caller, ids, changes).await
@@ -127,6 +138,7 @@ pub(crate) async fn before_delete(
     resource: &'static Resource,
     ids: &[i64],
 ) -> Result<Left> {
+    access::lock(session, resource, access::Doing::Delete).await?;
     match resource.name.as_str() {
         "application" => application::before_delete(session, caller, ids).await,
         "device" | "user" => actor::of_rows(session, resource, ids).await,

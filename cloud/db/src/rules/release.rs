@@ -12,6 +12,16 @@ use crate::model::Model;
 use crate::store::{Engine, Session, list};
 use crate::write::{Changes, update_ids};
 
+/// Columns that a version is made of, and the text that sets most of them.
+const VERSION: [&str; 7] = [
+    "semver",
+    "semver_major",
+    "semver_minor",
+    "semver_patch",
+    "semver_prerelease",
+    "semver_build",
+    "variant",
+];
 /// Columns that decide whether a release can be the latest.
 const DECIDING: [&str; 5] =
     ["status", "revision", "is_passing_tests", "is_invalidated", "start_timestamp"];
@@ -87,7 +97,7 @@ pub(super) async fn before_update(
     changes: &mut Changes,
 ) -> Result<()> {
     let wanted = changes.take("is_final");
-    let renamed = changes.has_any(&["semver", "semver_major", "variant"]);
+    let renamed = changes.has_any(&VERSION);
     read_semver(changes)?;
     changes.set_if_absent("update_timestamp", || Cell::Integer(session.now));
     if wanted.is_none() && (!renamed || caller.is_root()) {
@@ -96,7 +106,12 @@ pub(super) async fn before_update(
     let columns = "\"id\", \"revision\", \"belongs_to__application\", \"semver_major\", \
                    \"semver_minor\", \"semver_patch\", \"semver_prerelease\", \"semver_build\", \
                    \"variant\"";
-    let rest = format!("FROM \"release\" WHERE \"id\" IN ({}) ORDER BY \"id\"", list(ids));
+    // Another write may be making one of them final: what it is must hold until this one is done.
+    let lock = match session.engine() {
+        Engine::Postgres => "FOR NO KEY UPDATE",
+        Engine::Sqlite => "",
+    };
+    let rest = format!("FROM \"release\" WHERE \"id\" IN ({}) ORDER BY \"id\" {lock}", list(ids));
     for row in session.rows("reading releases", columns, &rest, []).await? {
         let is_final = row.get(1).is_some_and(|revision| !revision.is_null());
         if is_final && renamed {

@@ -5,6 +5,8 @@
 //!   a new or changed row after it as well;
 //! * a link that a caller gives must lead to a row that the caller may read; one that is hidden and
 //!   one that is not there are refused in the same words;
+//! * a request's key and filter say all of what it touches: options that would take a part of that
+//!   (`$top`, `$skip`, `$orderby`) are refused;
 //! * a link by which a row gives access to an application must lead to one that the caller may change
 //!   before the write;
 //! * the state generation of every device that a write can show on moves in the same transaction.
@@ -64,11 +66,29 @@ pub(crate) async fn addressed(
     request: &Request,
     verb: Verb,
 ) -> Result<Vec<i64>> {
+    refuse_parts(request)?;
     let shared = std::sync::Arc::clone(&session.shared);
     let aliases = &request.options.aliases;
     let mut compiler = Compiler::new(session.engine(), caller, &shared.rules, session.now, aliases);
     let select = compiler.addressed(request, verb)?;
     session.integers("finding the rows of a write", select).await
+}
+
+/// A write is of every row that its key and filter find: an option that asks for some of them would
+/// be taken for more than was asked.
+fn refuse_parts(request: &Request) -> Result<()> {
+    let options = &request.options;
+    let parts = [
+        ("$top", options.top.is_some()),
+        ("$skip", options.skip.is_some()),
+        ("$orderby", !options.orderby.is_empty()),
+    ];
+    match parts.iter().find(|(_, given)| *given) {
+        Some((name, _)) => Err(Error::invalid(format!(
+            "{name} is for reads only: a write is of every row that its key and $filter find"
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// Whether the caller may do `verb` with every one of these rows, as they are now.

@@ -44,6 +44,7 @@ pub(crate) async fn update_ids(
     changes: Changes,
 ) -> Result<()> {
     Box::pin(async move {
+        generation::wait_for_releases(session, resource, &changes).await?;
         for chunk in ids.chunks(CHUNK) {
             let mut changes = changes.clone();
             rules::before_update(session, caller, resource, chunk, &mut changes).await?;

@@ -26,6 +26,28 @@ pub async fn refused(db: &Db, request: &str, body: Value) -> String {
     error.to_string()
 }
 
+/// The status of making a row: 201 if it was made.
+pub async fn status_of_post(db: &Db, caller: &Caller, resource: &str, body: Value) -> u16 {
+    let done = db.post(caller, resource, &object(body)).await;
+    done.map_or_else(|error| error.status(), |_| 201)
+}
+
+/// The status of a change: 200 if it was made, 404 if there was nothing that the caller may change.
+pub async fn status_of_patch(db: &Db, caller: &Caller, request: &str, body: Value) -> u16 {
+    match db.patch(caller, &read(request), &object(body)).await {
+        Ok(0) => 404,
+        Ok(_) => 200,
+        Err(error) => error.status(),
+    }
+}
+
+/// Whether somebody has direct access to a fleet.
+pub async fn has_access(db: &Db, who: &Owner, fleet: i64) -> bool {
+    let access = "user__has_direct_access_to__application/$count?$filter=";
+    let mine = format!("user eq {} and has_direct_access_to__application eq {fleet}", who.user);
+    get(db, &format!("{access}{mine}")).await == json!(1)
+}
+
 /// A person with an organization and a fleet.
 pub struct Owner {
     pub caller: Caller,

@@ -9,12 +9,35 @@ const ALL: &[Verb] = &Verb::ALL;
 /// The row is an application that the caller has direct access to.
 const ACCESSIBLE: &str =
     "{}is_directly_accessible_by__user/any(dau:dau/user/any(u:u/actor eq @__ACTOR_ID))";
+/// The membership role that changes a fleet as its organization's members do.
+const DEVELOPER: &str = "r/name eq 'developer'";
+/// The membership roles that change a fleet's devices.
+const OPERATORS: &str = "r/name in ('developer','operator')";
 /// The row is an organization of the caller's.
 const MEMBER: &str = "{}organization_membership/any(om:om/user/any(u:u/actor eq @__ACTOR_ID))";
 /// The row is an organization that the caller administers.
 const ADMINISTRATOR: &str = "{}organization_membership/any(om:om/organization_membership_role/any(r:r/name eq 'administrator') and om/user/any(u:u/actor eq @__ACTOR_ID))";
 /// The row is the caller.
 const SELF: &str = "{}actor eq @__ACTOR_ID";
+
+/// The row is an application that the caller has direct access to by more than looking at it: from
+/// its organization, or by a membership or a team whose role is one of `roles`.
+fn changeable(roles: &str) -> String {
+    let caller = "user/any(u:u/actor eq @__ACTOR_ID)";
+    let role = format!("application_membership_role/any(r:{roles})");
+    // The kept rows come first: strangers go no further than one look-up.
+    format!(
+        "{ACCESSIBLE} and ({{}}organization/any(o:o/organization_membership/any(om:om/{caller})) or \
+         {{}}user_application_membership/any(m:m/{role} and m/{caller}) or \
+         {{}}team_application_access/any(a:a/{role} and \
+         a/team/any(t:t/team_membership/any(tm:tm/{caller}))))"
+    )
+}
+
+/// Whether rows are a device or a part of one.
+fn is_of_device(resource: &str, path: &[&str]) -> bool {
+    resource == "device" || path.contains(&"device")
+}
 
 /// What is public of an application that is: what it takes to run its releases, not who runs them.
 const PUBLIC: [&str; 10] = [
@@ -56,16 +79,18 @@ pub(super) fn rules() -> Permissions {
 }
 
 fn allow_applications(table: &mut Permissions) {
+    let (developed, operated) = (changeable(DEVELOPER), changeable(OPERATORS));
     for (resource, path) in OF_APPLICATION {
+        table.allow(resource, READ, &along(path, ACCESSIBLE));
+        let changed = if is_of_device(resource, path) { &operated } else { &developed };
         match resource {
             // Made by the organization's members; the access row of the new one may not exist yet.
             "application" => {
                 table.allow(resource, &[Verb::Create], &along(&["organization"], MEMBER));
-                let verbs = &[Verb::Read, Verb::Update, Verb::Delete];
-                table.allow(resource, verbs, &along(path, ACCESSIBLE));
+                table.allow(resource, &[Verb::Update, Verb::Delete], &along(path, changed));
             }
-            "delta" => table.allow(resource, READ, &along(path, ACCESSIBLE)),
-            _ => table.allow(resource, ALL, &along(path, ACCESSIBLE)),
+            "delta" => {}
+            _ => table.allow(resource, WRITE, &along(path, changed)),
         }
     }
     table.allow("device_history", READ, &along(&["belongs_to__application"], ACCESSIBLE));
@@ -75,8 +100,11 @@ fn allow_applications(table: &mut Permissions) {
         ("user_application_membership", "is_member_of__application"),
         ("application_invite", "is_invited_to__application"),
     ] {
-        table.allow(resource, ALL, &along(&[path], ACCESSIBLE));
+        table.allow(resource, READ, &along(&[path], ACCESSIBLE));
+        table.allow(resource, WRITE, &along(&[path], &developed));
     }
+    // Whoever may only look may still leave.
+    table.allow("user_application_membership", &[Verb::Delete], &along(&["user"], SELF));
     table.allow(
         "service_instance",
         READ,
@@ -95,14 +123,21 @@ fn allow_account(table: &mut Permissions) {
     table.allow("actor", READ, "id eq @__ACTOR_ID");
     table.allow("actor", READ, &along(&["is_of__application"], ACCESSIBLE));
     table.allow("actor", READ, &along(&["is_of__device", "belongs_to__application"], ACCESSIBLE));
-    // Keys are made by their own endpoints: there the key itself is answered, once.
-    let verbs = &[Verb::Read, Verb::Update, Verb::Delete];
-    table.allow("api_key", verbs, "is_of__actor eq @__ACTOR_ID");
-    let of_application = along(&["is_of__actor", "is_of__application"], ACCESSIBLE);
-    table.allow("api_key", verbs, &of_application);
-    let of_device =
-        along(&["is_of__actor", "is_of__device", "belongs_to__application"], ACCESSIBLE);
-    table.allow("api_key", verbs, &of_device);
+    allow_keys(table);
+}
+
+/// Keys are made by their own endpoints: there the key itself is answered, once.
+fn allow_keys(table: &mut Permissions) {
+    let changes = &[Verb::Update, Verb::Delete];
+    table.allow("api_key", READ, "is_of__actor eq @__ACTOR_ID");
+    table.allow("api_key", changes, "is_of__actor eq @__ACTOR_ID");
+    for (path, roles) in [
+        (&["is_of__actor", "is_of__application"][..], DEVELOPER),
+        (&["is_of__actor", "is_of__device", "belongs_to__application"], OPERATORS),
+    ] {
+        table.allow("api_key", READ, &along(path, ACCESSIBLE));
+        table.allow("api_key", changes, &along(path, &changeable(roles)));
+    }
 }
 
 fn allow_organizations(table: &mut Permissions) {

@@ -49,6 +49,40 @@ async fn server() -> String {
     format!("https://{address}")
 }
 
+/// Answers every request for `/start` with this status and the address `to`, all others with 200.
+async fn redirecting(status: StatusCode, to: String) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let app = axum::Router::new()
+        .route("/start", axum::routing::any(async move || (status, [("location", to)])))
+        .fallback(async |method: Method, body: String| format!("{method} {body}"));
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    format!("http://{address}")
+}
+
+#[tokio::test]
+async fn a_redirect_is_followed_only_with_the_method_the_body_and_the_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let http = crate::fake_cloud::device(dir.path(), "http://127.0.0.1:1");
+    let elsewhere = redirecting(StatusCode::OK, String::new()).await;
+    let ask = async |status: u16, to: &str| {
+        let status = StatusCode::from_u16(status).unwrap();
+        let server = redirecting(status, to.to_owned()).await;
+        let config = http.config_file().get();
+        let request = http.request_at(&server, &config, Method::PATCH, "/start", Some("key"));
+        let response = send("asking", request.unwrap().body("body")).await?;
+        body("asking", response, 100).await
+    };
+    for status in [307, 308] {
+        assert_eq!(ask(status, "/other").await.unwrap(), b"PATCH body");
+    }
+    for (status, to) in [(301, "/other"), (303, "/other"), (307, &*elsewhere), (307, "/start")] {
+        let error = ask(status, to).await.unwrap_err();
+        assert_eq!(error.status().map(|status| status.as_u16()), Some(status), "{error}");
+        assert!(error.to_string().contains(to), "{error}");
+    }
+}
+
 #[tokio::test]
 async fn a_server_is_believed_for_the_authority_in_config_json() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,3 +1,7 @@
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
 use super::*;
 use crate::fake_cloud::{FakeCloud, Fault, device};
 use crate::provision;
@@ -25,11 +29,21 @@ fn messages(cloud: &FakeCloud) -> Vec<String> {
     })
 }
 
+async fn arrived(cloud: &FakeCloud, expected: &[&str]) {
+    let waited = async {
+        while messages(cloud) != expected {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(60), waited).await;
+    assert!(waited.is_ok(), "{:?}", messages(cloud));
+}
+
 #[tokio::test]
 async fn lines_arrive_in_order_and_the_disk_is_empty_after() {
     let dir = tempfile::tempdir().unwrap();
     let (cloud, http, uuid) = ready(dir.path()).await;
-    let (stream, sink) = LogStream::new(http, uuid, &dir.path().join("spool")).unwrap();
+    let (stream, sink) = LogStream::new(http, uuid, &dir.path().join("spool"));
     let task = tokio::spawn(stream.run());
     for number in 0..2000 {
         sink.push([line(&format!("line {number}"))]);
@@ -52,7 +66,7 @@ async fn lines_of_the_time_offline_and_of_a_process_before_arrive() {
     let (cloud, http, uuid) = ready(dir.path()).await;
     let spool = dir.path().join("spool");
     cloud.with(|cloud| cloud.faults.extend([Fault::Status(503); 2]));
-    let (stream, sink) = LogStream::new(http.clone(), uuid.clone(), &spool).unwrap();
+    let (stream, sink) = LogStream::new(http.clone(), uuid.clone(), &spool);
     let task = tokio::spawn(stream.run());
     sink.push([line("offline 1")]);
     let asked = async {
@@ -64,16 +78,10 @@ async fn lines_of_the_time_offline_and_of_a_process_before_arrive() {
     task.abort();
     let _ = task.await;
 
-    let (stream, sink) = LogStream::new(http, uuid, &spool).unwrap();
+    let (stream, sink) = LogStream::new(http, uuid, &spool);
     sink.push([line("online 2")]);
     let task = tokio::spawn(stream.run());
-    tokio::time::timeout(Duration::from_secs(60), async {
-        while messages(&cloud) != ["offline 1", "online 2"] {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await
-    .unwrap_or_else(|_| panic!("{:?}", messages(&cloud)));
+    arrived(&cloud, &["offline 1", "online 2"]).await;
     task.abort();
 }
 
@@ -82,16 +90,98 @@ async fn lines_that_the_disk_did_not_take_are_counted_and_said() {
     let dir = tempfile::tempdir().unwrap();
     let (cloud, http, uuid) = ready(dir.path()).await;
     let spool = dir.path().join("spool");
-    let (stream, sink) = LogStream::new(http, uuid, &spool).unwrap();
+    let (stream, sink) = LogStream::new(http, uuid, &spool);
     std::fs::remove_dir_all(&spool).unwrap();
+    std::fs::write(&spool, "in the way").unwrap();
     sink.push([line("lost 1"), line("lost 2")]);
-    std::fs::create_dir(&spool).unwrap();
+    std::fs::remove_file(&spool).unwrap();
     sink.push([line("kept")]);
+    // A request that fails has said nothing; the page that a redirect names has heard nothing.
+    cloud.with(|cloud| cloud.faults.extend([Fault::Status(500), Fault::Redirect(302)]));
     let task = tokio::spawn(stream.run());
+    arrived(&cloud, &["Warning: Suppressed 2 message(s) due to high load", "kept"]).await;
     drop(sink);
     task.await.unwrap();
-    let expected = ["Warning: Suppressed 2 message(s) due to high load", "kept"];
-    assert_eq!(messages(&cloud), expected);
+}
+
+/// A server that takes connections and never answers; gives its address, and tells how many of them
+/// were opened and how many have ended.
+async fn silent() -> (String, watch::Receiver<(u32, u32)>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (counts, seen) = watch::channel((0, 0));
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let counts = counts.clone();
+            tokio::spawn(async move {
+                let mut chunk = [0; 4096];
+                // Not counted before something came: the request is on its way then.
+                let mut count = socket.read(&mut chunk).await;
+                counts.send_modify(|(opened, _)| *opened += 1);
+                while count.is_ok_and(|count| count > 0) {
+                    count = socket.read(&mut chunk).await;
+                }
+                counts.send_modify(|(_, ended)| *ended += 1);
+            });
+        }
+    });
+    (format!("http://{address}"), seen)
+}
+
+fn device_uuid() -> DeviceUuid {
+    "aabb".parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_server_that_never_answers_keeps_no_connection() {
+    let dir = tempfile::tempdir().unwrap();
+    let (url, mut seen) = silent().await;
+    let http = device(dir.path(), &url);
+    let mut reached = async |wanted: (u32, u32)| {
+        let reached = seen.wait_for(|seen| *seen == wanted);
+        let limit = Duration::from_secs(60);
+        let reached = tokio::time::timeout(limit, reached).await.map(|seen| seen.is_ok());
+        assert!(reached.is_ok(), "{wanted:?} is never reached, only {:?}", *seen.borrow());
+    };
+    for number in 0..3 {
+        let mut request = Request::open(&http, &device_uuid()).unwrap();
+        request.write(&[b"{}".to_vec()]).await;
+        reached((number + 1, number)).await;
+        // Only the clock ends this one.
+        tokio::time::pause();
+        request.finish().await.unwrap_err();
+        tokio::time::resume();
+        reached((number + 1, number + 1)).await;
+    }
+    // As when the whole stream ends.
+    let mut request = Request::open(&http, &device_uuid()).unwrap();
+    request.write(&[b"{}".to_vec()]).await;
+    reached((4, 3)).await;
+    drop(request);
+    reached((4, 4)).await;
+}
+
+#[tokio::test]
+async fn a_server_that_never_reads_holds_the_end_of_a_request_up_for_a_while_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let http = device(dir.path(), &format!("http://{}", listener.local_addr().unwrap()));
+    let request = Request::open(&http, &device_uuid()).unwrap();
+    let (mut socket, _) = listener.accept().await.unwrap();
+    // Until the buffers of both ends are full, and the queue before them.
+    let chunk = Bytes::from(vec![0; 1 << 20]);
+    while let Ok(sent) =
+        tokio::time::timeout(Duration::from_secs(2), request.chunks.send(Ok(chunk.clone()))).await
+    {
+        sent.unwrap();
+    }
+    tokio::time::pause();
+    let ended = tokio::time::timeout(ANSWER * 10, request.finish()).await;
+    ended.expect("it ends").unwrap_err();
+    tokio::time::resume();
+    // The connection has ended with it: what was in the buffers, and then no more.
+    let mut taken = vec![0; 1 << 20];
+    while socket.read(&mut taken).await.is_ok_and(|count| count > 0) {}
 }
 
 #[test]

@@ -75,6 +75,25 @@ async fn what_happened_while_the_server_was_away_is_said_when_it_is_back() {
     task.await.unwrap();
 }
 
+#[tokio::test]
+async fn a_page_that_a_redirect_names_acknowledges_no_report() {
+    let dir = tempfile::tempdir().unwrap();
+    let cloud = FakeCloud::start().await;
+    let http = device(dir.path(), &cloud.url());
+    let uuid = provision(&http).await.unwrap().uuid;
+    // This one makes a GET of every request.
+    cloud.with(|cloud| cloud.faults.push_back(Fault::Redirect(303)));
+    let report = DeviceReport { status: Some("Idle".into()), ..DeviceReport::default() };
+    let (sender, receiver) = watch::channel(report);
+    let reporter = Reporter::new(http, uuid.clone());
+    let task = tokio::spawn(reporter.run(receiver, TunnelLease::default()));
+    wait_until(|| cloud.with(|cloud| cloud.reports.len() == 1)).await;
+    let said = cloud.with(|cloud| cloud.reports[0][uuid.as_str()].clone());
+    assert_eq!(said, json!({"status": "Idle"}));
+    drop(sender);
+    task.await.unwrap();
+}
+
 async fn wait_until(is_so: impl Fn() -> bool) {
     let waited = async {
         while !is_so() {

@@ -18,7 +18,7 @@ fn drain(spool: &mut Spool) -> Vec<String> {
 #[test]
 fn the_oldest_lines_go_first_and_are_counted() {
     let dir = tempfile::tempdir().unwrap();
-    let mut spool = Spool::open(dir.path(), SMALL).unwrap();
+    let mut spool = Spool::open(dir.path(), SMALL);
     for number in 0..100 {
         spool.append(format!("line {number:04}").as_bytes()).unwrap();
     }
@@ -36,14 +36,52 @@ fn the_oldest_lines_go_first_and_are_counted() {
 #[test]
 fn a_torn_line_is_cut_and_the_whole_ones_stay() {
     let dir = tempfile::tempdir().unwrap();
-    let mut spool = Spool::open(dir.path(), Limits::default()).unwrap();
+    let mut spool = Spool::open(dir.path(), Limits::default());
     spool.append(b"whole").unwrap();
     drop(spool);
     let path = segment_path(dir.path(), 1);
     OpenOptions::new().append(true).open(&path).unwrap().write_all(b"to").unwrap();
-    let mut spool = Spool::open(dir.path(), Limits::default()).unwrap();
+    let mut spool = Spool::open(dir.path(), Limits::default());
     spool.append(b"next").unwrap();
     assert_eq!(drain(&mut spool), ["whole", "next"]);
+}
+
+#[test]
+fn a_segment_that_cannot_be_read_is_counted_and_the_others_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = Limits { segment: 8, total: 1 << 20 };
+    let mut spool = Spool::open(dir.path(), limits);
+    for line in ["first", "second", "third"] {
+        spool.append(line.as_bytes()).unwrap();
+    }
+    drop(spool);
+    // A link to itself: reading it fails, as a bad block does.
+    let broken = segment_path(dir.path(), 2);
+    fs::remove_file(&broken).unwrap();
+    std::os::unix::fs::symlink(&broken, &broken).unwrap();
+    // In the place of a segment stands what is none, and the newest.
+    fs::create_dir(segment_path(dir.path(), 9)).unwrap();
+
+    let mut spool = Spool::open(dir.path(), limits);
+    assert_eq!(spool.take_dropped(), 1);
+    spool.append(b"fourth").unwrap();
+    assert_eq!(drain(&mut spool), ["first", "third", "fourth"]);
+    spool.acknowledge().unwrap();
+    assert_eq!(Spool::open(dir.path(), limits).take_dropped(), 0, "it is counted once");
+}
+
+#[test]
+fn a_spool_that_has_no_directory_yet_opens_and_counts_until_it_has_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let in_the_way = dir.path().join("file");
+    fs::write(&in_the_way, "").unwrap();
+    let mut spool = Spool::open(&in_the_way.join("spool"), SMALL);
+    spool.append(b"lost").unwrap_err();
+    assert!(!spool.has_more());
+    fs::remove_file(&in_the_way).unwrap();
+    spool.append(b"kept").unwrap();
+    assert_eq!(drain(&mut spool), ["kept"]);
+    assert_eq!(spool.take_dropped(), 1);
 }
 
 #[derive(Debug, Clone)]
@@ -75,7 +113,7 @@ proptest! {
     ) {
         let dir = tempfile::tempdir().unwrap();
         let roomy = Limits { segment: 100, total: 1 << 20 };
-        let mut spool = Spool::open(dir.path(), roomy).unwrap();
+        let mut spool = Spool::open(dir.path(), roomy);
         let (mut appended, mut given, mut acknowledged) = (0, 0, 0);
         for call in calls {
             match call {
@@ -112,7 +150,7 @@ proptest! {
                             file.write_all(&vec![b'x'; usize::from(torn)]).unwrap();
                         }
                     }
-                    spool = Spool::open(dir.path(), roomy).unwrap();
+                    spool = Spool::open(dir.path(), roomy);
                     given = acknowledged;
                 }
             }

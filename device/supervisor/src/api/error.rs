@@ -14,6 +14,8 @@ pub(crate) enum ApiError {
     Missing(&'static str),
     #[error("App not found: an app needs to be installed for this endpoint to work (app {0})")]
     NoApp(AppId),
+    #[error("App not found: an app needs to be installed for its state to be known (app {0})")]
+    NoStateOf(AppId),
     #[error("Service not found, a container must exist for this endpoint to work")]
     NoService,
     #[error("This endpoint is for apps with one service; use /v2")]
@@ -30,6 +32,7 @@ impl ApiError {
             ApiError::Unauthorized => StatusCode::UNAUTHORIZED,
             ApiError::Missing(_) | ApiError::ManyServices => StatusCode::BAD_REQUEST,
             ApiError::NoApp(_) | ApiError::NoService => StatusCode::NOT_FOUND,
+            ApiError::NoStateOf(_) => StatusCode::CONFLICT,
             ApiError::Locked(_) => StatusCode::LOCKED,
             ApiError::NotDone(_) => StatusCode::SERVICE_UNAVAILABLE,
         }

@@ -1,7 +1,12 @@
 //! The device API over a socket, with the loop and an engine in memory behind it.
 
+mod full_disk;
+
 use std::net::SocketAddr;
 
+use futures_util::StreamExt;
+use minke_common_model::reported_state::{AppReport, ReleaseReport, ServiceReport};
+use minke_engine_client::{Engine, EventFilter};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -21,6 +26,7 @@ struct Device {
     address: SocketAddr,
     keys: ApiKeys,
     look: Arc<Notify>,
+    report: watch::Sender<DeviceReport>,
 }
 
 impl Device {
@@ -52,10 +58,11 @@ impl Device {
             applied: &applied,
         };
         let report = DeviceReport { apps: Some(apps.apps()), ..DeviceReport::default() };
+        let (report, reported) = watch::channel(report);
         let api = Arc::new(Api {
             keys: keys.clone(),
             status: world.status.subscribe(),
-            report: watch::channel(report).1,
+            report: reported,
             view: watch::channel(Arc::new(view)).1,
             memory: world.memory.clone(),
             wake: world.wake.clone(),
@@ -70,7 +77,7 @@ impl Device {
         let address = listener.local_addr().unwrap();
         let app = router(api.clone());
         tokio::spawn(async move { axum::serve(listener, app).await });
-        Device { api, world, address, keys, look }
+        Device { api, world, address, keys, look, report }
     }
 
     async fn call(
@@ -152,7 +159,41 @@ async fn state_is_told_in_every_shape() {
     let missing = device
         .call(Method::GET, "/v2/applications/9/state", &device.keys.global(), Value::Null)
         .await;
-    assert_eq!(missing.0, StatusCode::NOT_FOUND);
+    assert_eq!(missing.0, StatusCode::CONFLICT);
+}
+
+#[tokio::test]
+async fn during_an_update_a_service_has_the_state_of_its_own_release() {
+    let device = Device::running().await;
+    let web = ["web".parse().unwrap()];
+    let report = |status: &str, progress| {
+        let service = ServiceReport {
+            image: "image".to_owned(),
+            status: status.to_owned(),
+            download_progress: progress,
+        };
+        let services = web.iter().cloned().map(|name| (name, service.clone())).collect();
+        ReleaseReport { update_status: None, services }
+    };
+    // Of two releases the one that is not the target comes first.
+    let releases = [
+        ("b1".parse().unwrap(), report("Stopping", None)),
+        ("c1".parse().unwrap(), report("Downloading", Some(40.0))),
+    ];
+    let app = AppReport { release_uuid: None, releases: releases.into() };
+    let apps = [("app1".parse().unwrap(), app)];
+    device.report.send_modify(|report| report.apps = Some(apps.into()));
+    let app = device.get("/v2/applications/7/state").await;
+    let service = &app["local"]["7"]["services"]["101"];
+    assert_eq!(
+        *service,
+        json!({"status": "Downloading", "download_progress": 40.0, "releaseId": 9})
+    );
+    let status = device.get("/v2/state/status").await;
+    let containers = status["containers"].as_array().unwrap();
+    // Its name says that it is of release c1.
+    let web = containers.iter().find(|container| container["serviceName"] == "web").unwrap();
+    assert_eq!(web["status"], "Downloading");
 }
 
 #[tokio::test]
@@ -226,6 +267,55 @@ async fn a_request_with_nothing_to_do_is_answered_at_once() {
     ask("stop-service").await;
     ask("start-service").await;
     assert_eq!(device.world.id_of("web").await, web);
+}
+
+fn starts(device: &Device) -> usize {
+    let history = device.world.engine.history();
+    history.iter().filter(|line| line.starts_with("container start once")).count()
+}
+
+async fn start_once(device: &Device) {
+    let body = json!({"serviceName": "once"});
+    let asked = device.post("/v2/applications/7/start-service", body);
+    let answer = tokio::time::timeout(PATIENCE / 10, asked).await.expect("an answer");
+    assert_eq!(answer.0, StatusCode::OK, "{}", answer.1);
+}
+
+#[tokio::test]
+async fn a_job_that_has_ended_is_started_again_when_asked() {
+    let device = Device::running().await;
+    let once = device.world.id_of("once").await;
+    for number in 2..4 {
+        device.world.engine.exit(&once, 0);
+        start_once(&device).await;
+        assert_eq!(starts(&device), number);
+    }
+    assert_eq!(device.world.id_of("once").await, once, "the container is kept");
+    assert!(!device.world.memory.was_stopped(&ContainerId(once)));
+}
+
+#[tokio::test]
+async fn a_job_that_ends_at_once_has_been_started() {
+    let device = Device::running().await;
+    let once = device.world.id_of("once").await;
+    let engine = device.world.engine.clone();
+    let mut events = engine.events(&EventFilter::default()).await.unwrap();
+    let ending = once.clone();
+    tokio::spawn(async move {
+        while let Some(Ok(event)) = events.next().await {
+            if event.action == "start" && event.actor.id == ending {
+                engine.exit(&ending, 0);
+            }
+        }
+    });
+    let body = json!({"serviceName": "once"});
+    let (status, text) = device.post("/v2/applications/7/stop-service", body).await;
+    assert_eq!(status, StatusCode::OK, "{text}");
+    start_once(&device).await;
+    start_once(&device).await;
+    assert_eq!(starts(&device), 3);
+    let key = (AppId::new(7), "once".parse().unwrap());
+    assert!(!device.world.memory.wishes().stopped.contains(&key), "it is not asked to stop");
 }
 
 #[tokio::test]

@@ -6,15 +6,17 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Extension, Path, Query, State};
 use axum::response::{IntoResponse, Response};
-use minke_common_model::ids::{AppId, AppUuid, ServiceName};
-use minke_common_model::reported_state::{AppReport, DeviceReport};
+use minke_common_model::ids::{AppId, AppUuid, Commit, ServiceName};
+use minke_common_model::reported_state::{AppReport, DeviceReport, ServiceReport};
 use serde_json::{Map, Value, json};
 
 use super::Api;
 use super::body::Fields;
 use super::error::ApiError;
 use crate::api_keys::Scope;
-use crate::state::TargetApp;
+use crate::memory::Memory;
+use crate::report::commit_of;
+use crate::state::{ContainerId, ContainerStatus, ObservedContainer, TargetApp};
 
 type Answer = Result<Response, ApiError>;
 
@@ -60,7 +62,7 @@ pub(super) async fn status(
     let (mut containers, mut images) = (Vec::new(), Vec::new());
     for (uuid, app) in target.apps.iter().filter(|(uuid, _)| visible(uuid)) {
         for (id, container) in status.observed.containers_of(uuid) {
-            let state = service_status(&report, uuid, &container.service);
+            let state = container_status(&report, uuid, container);
             containers.push(json!({
                 "status": state,
                 "serviceName": container.service,
@@ -94,10 +96,26 @@ pub(super) async fn status(
     }))
 }
 
-fn service_status(report: &DeviceReport, app: &AppUuid, service: &ServiceName) -> Option<String> {
+fn container_status(
+    report: &DeviceReport,
+    app: &AppUuid,
+    container: &ObservedContainer,
+) -> Option<String> {
     let app = report.apps.as_ref()?.get(app)?;
-    let mut services = app.releases.values().filter_map(|release| release.services.get(service));
-    services.next().map(|service| service.status.clone())
+    let service = service_report(app, commit_of(&container.name).as_ref(), &container.service)?;
+    Some(service.status.clone())
+}
+
+/// What is reported of a service: of the release `first` if the service is in it. During an update the
+/// release before is reported too.
+fn service_report<'a>(
+    reported: &'a AppReport,
+    first: Option<&Commit>,
+    service: &ServiceName,
+) -> Option<&'a ServiceReport> {
+    let first = first.and_then(|commit| reported.releases.get(commit));
+    let mut releases = first.into_iter().chain(reported.releases.values());
+    releases.find_map(|release| release.services.get(service))
 }
 
 pub(super) async fn apps_state(
@@ -150,7 +168,7 @@ pub(super) async fn app_state(
     Path(id): Path<AppId>,
 ) -> Answer {
     scope.allow(id)?;
-    let uuid = api.app(id)?;
+    let uuid = api.app(id).map_err(|_| ApiError::NoStateOf(id))?;
     let report = api.report.borrow().clone();
     let target = api.status.borrow().target.clone().unwrap_or_default();
     let reported =
@@ -164,9 +182,9 @@ pub(super) async fn app_state(
 
 fn by_image_id(app: &TargetApp, reported: &AppReport) -> Map<String, Value> {
     let mut services = Map::new();
+    let commit = app.release.as_ref().map(|release| &release.commit);
     for (name, service) in &app.services {
-        let state = reported.releases.values().find_map(|release| release.services.get(name));
-        let Some(state) = state else { continue };
+        let Some(state) = service_report(reported, commit, name) else { continue };
         let image_id = service.container_name.rsplit('_').nth(2).unwrap_or_default();
         services.insert(
             image_id.to_owned(),
@@ -327,18 +345,54 @@ pub(super) async fn stop_one(
 
 pub(super) async fn start_one(api: &Api, app: AppId, service: ServiceName) -> Result<(), ApiError> {
     let uuid = api.app(app)?;
+    // One that has ended just now is not yet in what the loop saw last.
+    api.fulfil((app, &uuid), |_| {}, |_| true).await?;
+    let ended = |(_, it): &(ContainerId, ObservedContainer)| {
+        it.service == service
+            && !it.was_stopped
+            && matches!(it.status, ContainerStatus::Exited { .. })
+    };
+    let ended: Vec<ContainerId> =
+        api.containers(&uuid).into_iter().filter(ended).map(|(id, _)| id).collect();
+    // The loop starts again only what was stopped.
+    let marked = ended.clone();
+    remember(api, move |memory| marked.iter().for_each(|id| memory.stopping(id))).await?;
     let key = (app, service.clone());
-    api.fulfil(
+    let started = api.fulfil(
         (app, &uuid),
         move |wishes| {
             wishes.stopped.remove(&key);
         },
         |status| {
             let mut containers = status.observed.containers_of(&uuid);
-            containers.any(|(_, it)| it.service == service && it.status.is_running())
+            containers.any(|(_, it)| it.service == service && was_started(it))
         },
-    )
-    .await
+    );
+    let started = started.await;
+    if started.is_err() {
+        remember(api, move |memory| ended.iter().for_each(|id| memory.forget(id))).await?;
+    }
+    started
+}
+
+/// Whether a container that was asked to start has done so: a short job may have ended since.
+fn was_started(container: &ObservedContainer) -> bool {
+    match container.status {
+        ContainerStatus::Running { .. } => true,
+        // Its start takes the mark away.
+        ContainerStatus::Exited { .. } => !container.was_stopped,
+        ContainerStatus::Created | ContainerStatus::Dead => false,
+    }
+}
+
+/// Changes what is remembered of containers, which writes to the disk.
+async fn remember(
+    api: &Api,
+    change: impl FnOnce(&Memory) + Send + 'static,
+) -> Result<(), ApiError> {
+    let memory = api.memory.clone();
+    let changed = tokio::task::spawn_blocking(move || change(&memory)).await;
+    changed.map_err(|error| ApiError::NotDone(error.to_string()))
 }
 
 /// The service that `serviceName` or `imageId` names.

@@ -145,6 +145,16 @@ pub(super) fn body(fields: Fields, given: Given, warnings: &mut Warnings) -> Cre
     }
 }
 
+/// `pid` or `ipc`. That of another service is left out: the engine knows no services.
+fn namespace_mode(fields: Fields, key: &str, warnings: &mut Warnings) -> Option<String> {
+    let mode = fields.text(key)?;
+    if mode.starts_with("service:") {
+        warnings.push(format!("the {key} mode {mode:?} is not supported"));
+        return None;
+    }
+    Some(mode)
+}
+
 fn host_config(fields: Fields, warnings: &mut Warnings) -> HostConfig {
     let extra_hosts = fields.get("extra_hosts").map(|hosts| match hosts {
         Value::Object(_) => {
@@ -161,9 +171,9 @@ fn host_config(fields: Fields, warnings: &mut Warnings) -> HostConfig {
         dns_search: fields.list("dns_search"),
         extra_hosts: extra_hosts.unwrap_or_default(),
         group_add: fields.list("group_add"),
-        ipc_mode: fields.text("ipc").unwrap_or_else(|| "shareable".to_owned()),
+        ipc_mode: namespace_mode(fields, "ipc", warnings).unwrap_or_else(|| "shareable".to_owned()),
         oom_score_adj: fields.number("oom_score_adj").unwrap_or(0),
-        pid_mode: fields.text("pid").unwrap_or_default(),
+        pid_mode: namespace_mode(fields, "pid", warnings).unwrap_or_default(),
         privileged: fields.truth("privileged").unwrap_or(false),
         readonly_rootfs: fields.truth("read_only").unwrap_or(false),
         security_opt: fields.list("security_opt"),

@@ -152,6 +152,18 @@ fn nonsense_is_left_out_with_a_warning_and_the_rest_runs() {
 }
 
 #[test]
+fn processes_of_another_service_are_not_shared_and_that_is_said() {
+    let (service, built) = web(json!({"pid": "service:db", "ipc": "service:db"}));
+    assert_eq!(built.warnings.len(), 2, "{:?}", built.warnings);
+    let host = &service.body.host_config;
+    assert_eq!((host.pid_mode.as_str(), host.ipc_mode.as_str()), ("", "shareable"));
+    let (service, built) = web(json!({"pid": "host", "ipc": "host"}));
+    assert!(built.warnings.is_empty(), "{:?}", built.warnings);
+    let host = &service.body.host_config;
+    assert_eq!((host.pid_mode.as_str(), host.ipc_mode.as_str()), ("host", "host"));
+}
+
+#[test]
 fn ports_beyond_the_limit_are_left_out_with_one_warning() {
     let range = |number: u16| format!("127.0.0.{number}:1-1024:1-1024");
     let (service, built) = web(json!({"ports": (1..=4).map(range).collect::<Vec<_>>()}));

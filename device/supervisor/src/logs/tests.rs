@@ -52,7 +52,7 @@ mod following {
         };
         let config = ConfigFile::open(&dir.join("config.json")).unwrap();
         let http = CloudHttp::new(config, versions).unwrap();
-        LogStream::new(http, "aabb".parse().unwrap(), &dir.join("spool")).unwrap()
+        LogStream::new(http, "aabb".parse().unwrap(), &dir.join("spool"))
     }
 
     fn spooled(dir: &Path) -> Vec<serde_json::Value> {

@@ -5,20 +5,20 @@ fn id(text: &str) -> ContainerId {
 }
 
 #[test]
-fn what_could_not_be_saved_is_saved_by_the_next_try() {
+fn what_could_not_be_saved_is_remembered_and_saved_with_the_next_change() {
     let root = tempfile::tempdir().unwrap();
     let dir = root.path().join("supervisor");
     std::fs::create_dir(&dir).unwrap();
     let memory = Memory::open(&dir);
-    memory.stopping(&id("kept")).unwrap();
+    memory.stopping(&id("kept"));
     std::fs::rename(&dir, root.path().join("away")).unwrap();
-    memory.stopping(&id("new")).unwrap_err();
-    memory.forget(&id("kept")).unwrap_err();
-    assert!(memory.was_stopped(&id("kept")) && !memory.was_stopped(&id("new")));
+    memory.stopping(&id("new"));
+    memory.forget(&id("kept"));
+    assert!(memory.was_stopped(&id("new")) && !memory.was_stopped(&id("kept")));
 
     std::fs::rename(root.path().join("away"), &dir).unwrap();
-    memory.stopping(&id("new")).unwrap();
-    memory.forget(&id("kept")).unwrap();
+    assert!(Memory::open(&dir).was_stopped(&id("kept")), "the disk holds what it held");
+    memory.forget(&id("never stopped"));
     let again = Memory::open(&dir);
     assert!(again.was_stopped(&id("new")) && !again.was_stopped(&id("kept")));
 }

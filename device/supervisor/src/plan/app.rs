@@ -1,11 +1,13 @@
 //! The phases of one app.
 
+mod fetch;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use minke_common_model::ids::{AppUuid, ServiceName};
 use minke_common_model::update_strategy::UpdateStrategy;
 
-use super::{Plan, reclaim};
+use super::Plan;
 use crate::state::{
     Condition, ContainerId, ContainerStatus, LocalImage, Locks, NetworkKey, Observed,
     ObservedContainer, SpecHash, Target, TargetApp, TargetService,
@@ -36,7 +38,7 @@ pub(super) fn advance(
     let missing: Vec<_> =
         wanted_services(app).filter(|(name, _)| !images.contains_key(name)).collect();
     if !missing.is_empty() {
-        return fetch(observed, target, uuid, &sorted, &missing);
+        return fetch::fetch(observed, target, uuid, app, &sorted, &missing);
     }
 
     let mut guarded = Plan::default();
@@ -110,9 +112,14 @@ fn wanted_services(app: &TargetApp) -> impl Iterator<Item = (&ServiceName, &Targ
 
 fn sort<'a>(observed: &'a Observed, uuid: &'a AppUuid, app: &TargetApp) -> Sorted<'a> {
     let mut sorted = Sorted { wanted: BTreeMap::new(), unwanted: BTreeMap::new() };
-    for (id, container) in observed.containers_of(uuid) {
+    let mut here: Vec<_> = observed.containers_of(uuid).collect();
+    // Which container of a service is wanted has to be known before those in its namespace are.
+    here.sort_by_key(|(_, container)| hosts_of(app, &container.service));
+    for (id, container) in here {
         let service = app.services.get(&container.service).filter(|_| !app.purge);
-        let is_wanted = service.is_some_and(|service| is_as_wanted(container, service));
+        let is_wanted = service.is_some_and(|service| {
+            is_as_wanted(container, service) && is_in_its_place(container, service, &sorted)
+        });
         let displaced = if is_wanted {
             match sorted.wanted.get(&container.service) {
                 // Of two that are equal, the one that runs stays, then the newer.
@@ -135,36 +142,29 @@ fn is_as_wanted(container: &ObservedContainer, service: &TargetService) -> bool 
         && container.status != ContainerStatus::Dead
 }
 
-fn rank(container: &ObservedContainer) -> (bool, i64) {
-    (container.status.is_running(), container.created)
+/// How many services' namespaces lead from that of a service to one that a container has to itself.
+fn hosts_of(app: &TargetApp, name: &ServiceName) -> usize {
+    let host_of = |name: &ServiceName| app.services.get(name)?.shares_network_of.clone();
+    // There is no cycle, so a chain is at most as long as there are services.
+    std::iter::successors(host_of(name), host_of).take(app.services.len()).count()
 }
 
-/// Pulls what is missing; services that go first, go.
-fn fetch(
-    observed: &Observed,
-    target: &Target,
-    uuid: &AppUuid,
+/// Whether a container is in the namespace where its service should be. That of a container which was
+/// made anew is another, and that of one that is gone lets nobody in.
+fn is_in_its_place(
+    container: &ObservedContainer,
+    service: &TargetService,
     sorted: &Sorted,
-    missing: &[(&ServiceName, &TargetService)],
-) -> Plan {
-    let mut plan = Plan::default();
-    for (name, service) in missing {
-        let old = sorted.unwanted.get(name);
-        let part = match (service.strategy, old) {
-            (UpdateStrategy::KillThenDownload | UpdateStrategy::DeleteThenDownload, Some(old)) => {
-                guard(observed, target, uuid, retire(old))
-            }
-            (UpdateStrategy::DeleteThenDownload, None) => reclaim(observed, target),
-            _ => Plan::default(),
-        };
-        if part.is_converged() {
-            let (image, reference) = (service.image.clone(), service.reference.clone());
-            plan.merge(Plan::of(Step::PullImage { image, reference }));
-        } else {
-            plan.merge(part);
-        }
+) -> bool {
+    match (&service.shares_network_of, &container.network_of) {
+        (None, of) => of.is_none(),
+        (Some(host), Some(of)) => sorted.wanted.get(host).is_some_and(|(id, _)| *id == of),
+        (Some(_), None) => false,
     }
-    plan
+}
+
+fn rank(container: &ObservedContainer) -> (bool, i64) {
+    (container.status.is_running(), container.created)
 }
 
 /// Stops, then removes.

@@ -158,11 +158,13 @@ prop_compose! {
 
 prop_compose! {
     /// What is left of up to three targets that were worked on and given up, somewhere in the
-    /// middle of a round, plus containers that ended by themselves, perhaps after a reboot.
+    /// middle of a round, plus containers that ended by themselves or were removed by hand, perhaps
+    /// after a reboot.
     pub(crate) fn any_device()(
         targets in prop::collection::vec((any_target(), 0..30usize), 0..4),
         done in prop::collection::vec(any::<bool>(), 64),
         ended in prop::collection::vec(any::<bool>(), 16),
+        removed in prop::collection::vec(prop::bool::weighted(0.1), 16),
         spare in prop::collection::vec(prop::sample::select(vec!["v1", "v9"]), 0..2),
         foreign in any::<bool>(),
         reboots in any::<bool>(),
@@ -184,6 +186,8 @@ prop_compose! {
                 container.status = ContainerStatus::Exited { code: 0 };
             }
         }
+        let mut removed = removed.into_iter();
+        device.observed.containers.retain(|_, _| removed.next() != Some(true));
         for image in spare {
             device.pull(&ImageKey(image.to_owned()), true);
         }

@@ -151,6 +151,48 @@ async fn a_step_that_fails_is_tried_again_and_holds_nothing_else_up() {
     world.settled().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_image_that_a_container_of_somebody_else_uses_stays_as_long_as_that() {
+    let world = World::new();
+    world.want("c1", weather("web1"));
+    world.settled().await;
+    let mut body = minke_engine_client::wire::CreateContainer::default();
+    body.config.image = image("web1");
+    let by_hand = world.engine.create_container("by_hand", &body).await.unwrap();
+    world.want("c2", weather("web2"));
+    let status = world.settled().await;
+    assert!(status.failures.is_empty(), "{:?}", status.failures);
+    assert!(world.engine.image(&image("web1")).await.unwrap().is_some());
+
+    let options = minke_engine_client::RemoveContainer { force: true, volumes: false };
+    world.engine.remove_container(&by_hand, options).await.unwrap();
+    let round = world.status.borrow().round;
+    world.wake.notify_one();
+    let is_over = |status: &Status| status.round > round && status.is_settled();
+    world.status.subscribe().wait_for(is_over).await.unwrap();
+    assert!(world.engine.image(&image("web1")).await.unwrap().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_in_anothers_namespace_follows_when_that_is_made_anew() {
+    let world = World::new();
+    let mut services = weather("web1");
+    services["web"]["composition"] = serde_json::json!({"network_mode": "service:db"});
+    world.want("c1", services);
+    world.settled().await;
+    let first = world.id_of("db").await;
+    world.memory.wish(|wishes| assert!(wishes.must_go.insert(ContainerId(first.clone()))));
+    world.wake.notify_one();
+    let is_over = |status: &Status| {
+        !status.observed.containers.contains_key(&ContainerId(first.clone())) && status.is_settled()
+    };
+    world.status.subscribe().wait_for(is_over).await.unwrap();
+    let web = world.engine.container(&world.id_of("web").await).await.unwrap().unwrap();
+    let db = world.id_of("db").await;
+    assert_eq!(web.host_config.network_mode, format!("container:{db}"));
+    assert!(web.state.running);
+}
+
 fn handing_over(web: &str) -> serde_json::Value {
     let mut services = weather(web);
     services["web"]["composition"] = serde_json::json!({});

@@ -37,6 +37,7 @@ fn container(name: &str, hash: &str, image: &str, status: ContainerStatus) -> Ob
         status,
         created: 0,
         networks: BTreeSet::new(),
+        network_of: None,
         must_go: false,
         was_stopped: false,
         has_taken_over: false,
@@ -103,6 +104,41 @@ fn an_update_is_told_from_the_download_to_the_end() {
     assert_eq!(done.releases.len(), 1);
     assert_eq!(done.releases["c2"].update_status, Some(UpdateStatus::Done));
     assert_eq!(done.releases["c2"].services["web"].status, "Running");
+}
+
+#[test]
+fn what_was_true_of_the_last_release_is_not_said_of_the_next() {
+    // The loop has settled on `c1` and has not looked at the device for `c2` yet.
+    let mut target = target(vec![target_app(1, 1, vec![("web", service("v1", 1))])]);
+    for app in target.apps.values_mut() {
+        app.services.values_mut().for_each(|service| service.container_name = "web_4_1_c1".into());
+    }
+    let mut observed = Observed::default();
+    observed.images.extend([image("v1")]);
+    let running = ContainerStatus::Running { is_healthy: true };
+    let web = container("web_4_1_c1", "v1 1", "v1", running);
+    observed.containers.insert(ContainerId("web".into()), web);
+    assert!(crate::plan::plan(&observed, &target).is_converged());
+    let status = Status {
+        target: Some(Arc::new(target)),
+        observed: Arc::new(observed),
+        ..Status::default()
+    };
+    let mut applied = Applied::new();
+    note_applied(&status, &mut applied);
+    let view = View {
+        device: &device(),
+        rejected: &BTreeSet::new(),
+        status: &status,
+        progress: &Progress::new(),
+        applied: &applied,
+    };
+    let report = serde_json::to_value(view.apps().remove("app1").unwrap()).unwrap();
+    let expected = json!({"release_uuid": "c1", "releases": {
+        "c1": {"services": {"web": {"image": "host/v2/v1", "status": "Running"}}},
+        "c2": {"update_status": "downloading", "services": {"web": {"image": "host/v2:1", "status": "Downloading", "download_progress": 0.0}}},
+    }});
+    assert_eq!(report, expected);
 }
 
 #[test]

@@ -17,6 +17,9 @@ use crate::perform::Progress;
 use crate::reconcile::Status;
 use crate::report::{Applied, View, note_applied};
 
+#[cfg(test)]
+mod tests;
+
 /// Between two looks at the host's numbers.
 const METRICS_INTERVAL: Duration = Duration::from_secs(60);
 

@@ -142,7 +142,8 @@ impl World {
         body: &CreateContainer,
     ) -> Result<std::collections::BTreeMap<String, EndpointSettings>, Refusal> {
         let mut networks = std::collections::BTreeMap::new();
-        let first = match body.host_config.network() {
+        let mode = body.host_config.network();
+        let first = match mode {
             HostNetwork::Bridge => "bridge",
             HostNetwork::Host => "host",
             HostNetwork::None => "none",
@@ -153,7 +154,12 @@ impl World {
             HostNetwork::Named(name) => name,
         };
         let asked = &body.networking_config.endpoints_config;
-        for name in std::iter::once(first).chain(asked.keys().map(String::as_str)) {
+        let alone = asked.is_empty() || matches!(mode, HostNetwork::Host | HostNetwork::None);
+        let names = match alone {
+            true => vec![first],
+            false => asked.keys().map(String::as_str).collect(),
+        };
+        for name in names {
             let network = self.find_network(name)?;
             let mut endpoint = asked.get(name).cloned().flatten().unwrap_or_default();
             endpoint.network_id = network.id.clone();

@@ -100,3 +100,25 @@ async fn networks_and_volumes_in_use_stay() {
     assert!(engine.volume("data").await.unwrap().is_some(), "a named volume outlives containers");
     engine.remove_volume("data", false).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_container_is_in_the_networks_it_names_and_else_in_that_of_its_mode() {
+    let engine = engine_with_image().await;
+    let network = CreateNetwork { name: "n1".to_owned(), ..CreateNetwork::default() };
+    engine.create_network(&network).await.unwrap();
+    for (name, mode, named, joined) in [
+        ("a1", "", vec!["n1"], vec!["n1"]),
+        ("a2", "", vec![], vec!["bridge"]),
+        ("a3", "n1", vec![], vec!["n1"]),
+        ("a4", "none", vec!["n1"], vec!["none"]),
+    ] {
+        let mut body = of_image("web:1");
+        body.host_config.network_mode = mode.to_owned();
+        let endpoints = named.into_iter().map(|network| (network.to_owned(), None));
+        body.networking_config.endpoints_config = endpoints.collect();
+        engine.create_container(name, &body).await.unwrap();
+        let made = engine.container(name).await.unwrap().unwrap();
+        let networks: Vec<_> = made.network_settings.networks.into_keys().collect();
+        assert_eq!(networks, joined, "{name}");
+    }
+}

@@ -14,8 +14,7 @@ use super::params::{JsonBody, Params};
 use super::reply::json;
 use crate::containers::membership;
 use crate::daemon::Daemon;
-use crate::error::{Error, Result};
-use crate::networks::Found;
+use crate::error::Result;
 
 /// What `type` tells apart: networks that are there without being made, and all others.
 const KINDS: [&str; 2] = ["builtin", "custom"];
@@ -74,28 +73,14 @@ pub(super) async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn bridge(found: Found) -> Result<minke_engine_network::NetworkRecord> {
-    match found {
-        Found::Bridge(record) => Ok(*record),
-        Found::Host => Err(Error::Forbidden(
-            "container cannot be connected to or disconnected from host network".to_owned(),
-        )),
-        Found::None => Err(Error::Forbidden(
-            "container cannot be connected to or disconnected from none network".to_owned(),
-        )),
-    }
-}
-
 pub(super) async fn connect(
     State(daemon): State<Daemon>,
     Path(id): Path<String>,
     JsonBody(body): JsonBody<ConnectNetwork>,
 ) -> Result<StatusCode> {
-    let record = bridge(daemon.find_network(&id)?)?;
     let container = daemon.containers.find(&body.container)?;
     let endpoint = body.endpoint_config.unwrap_or_default();
-    detached(async move { membership::connect(&daemon, &container, &record, endpoint).await })
-        .await?;
+    detached(async move { membership::connect(&daemon, &container, &id, endpoint).await }).await?;
     Ok(StatusCode::OK)
 }
 
@@ -104,9 +89,9 @@ pub(super) async fn disconnect(
     Path(id): Path<String>,
     JsonBody(body): JsonBody<DisconnectNetwork>,
 ) -> Result<StatusCode> {
-    let record = bridge(daemon.find_network(&id)?)?;
     let container = daemon.containers.find(&body.container)?;
-    detached(async move { membership::disconnect(&daemon, &container, &record).await }).await?;
+    let force = body.force;
+    detached(async move { membership::disconnect(&daemon, &container, &id, force).await }).await?;
     Ok(StatusCode::OK)
 }
 

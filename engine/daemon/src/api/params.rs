@@ -96,7 +96,8 @@ impl<S: Sync> FromRequestParts<S> for Params {
     }
 }
 
-/// A JSON body; an empty one is the type's default.
+/// A JSON body; an empty one is the type's default, and so is `null`: older clients write it where they
+/// have nothing to say.
 pub(crate) struct JsonBody<T>(pub(crate) T);
 
 impl<S: Sync, T: DeserializeOwned + Default> FromRequest<S> for JsonBody<T> {
@@ -107,8 +108,8 @@ impl<S: Sync, T: DeserializeOwned + Default> FromRequest<S> for JsonBody<T> {
         if bytes.iter().all(u8::is_ascii_whitespace) {
             return Ok(JsonBody(T::default()));
         }
-        serde_json::from_slice(&bytes)
-            .map(JsonBody)
+        serde_json::from_slice::<Option<T>>(&bytes)
+            .map(|body| JsonBody(body.unwrap_or_default()))
             .map_err(|error| Error::Invalid(format!("invalid JSON: {error}")))
     }
 }

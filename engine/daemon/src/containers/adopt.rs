@@ -266,9 +266,15 @@ async fn collect(daemon: &Daemon, container: &Arc<Container>) {
         exit::settle(container, None).await;
     }
     exit::take_down(daemon, container).await;
-    if status == Status::Restarting {
-        let wait = Duration::from_millis(container.lock().state.backoff);
-        exit::restart_after(daemon, container, wait);
+    let (given_up, wait) = {
+        let cell = container.lock();
+        (cell.is_end_asked_for(), Duration::from_millis(cell.state.backoff))
+    };
+    match status {
+        // The last daemon died in a stop that was giving the restart up.
+        Status::Restarting if given_up => forget_run(container),
+        Status::Restarting => exit::restart_after(daemon, container, wait),
+        _ => {}
     }
     let auto_remove = container.lock().config.host_config.auto_remove;
     if status == Status::Exited && auto_remove {

@@ -45,15 +45,20 @@ pub(crate) async fn commit(
     let mut config = build::with_changes(with_run, &how.changes)?;
     let own = traces::of_mounts(daemon, container)?;
     let mut paused = how.pause && container.status() == Status::Running;
+    if paused {
+        container.lock().still.begin();
+    }
     if paused && let Err(error) = stop::freeze(container).await {
         // It may have ended a moment ago; and where nothing can be paused, images can still be made.
         tracing::warn!(container = container.id, error = error.message(), "committed unpaused");
+        container.lock().still.end();
         paused = false;
     }
     let layer = daemon.images.commit_layer_without(&container.dir.join("upper"), own).await;
     if paused {
         // It may have been killed meanwhile: then there is nothing to thaw.
         stop::thaw_in_any_case(container);
+        container.lock().still.end();
     }
     let layer = layer?;
     let now = stamp::rfc3339(stamp::now());

@@ -47,8 +47,37 @@ pub(crate) struct Cell {
     pub(crate) tasks: Tasks,
     /// Stops the restart policy for the end that comes.
     pub(crate) stopping: bool,
+    /// Made to stand still while its document says that it runs.
+    pub(crate) still: Stillness,
     /// The end that comes is half of a restart: no auto-removal.
     pub(crate) restarting: bool,
+}
+
+impl Cell {
+    /// Whether somebody asked for the end that comes. A daemon that ended during a stop has left no more of
+    /// it than what the document says; only a start by hand takes that back.
+    pub(crate) fn is_end_asked_for(&self) -> bool {
+        self.stopping || self.state.manually_stopped
+    }
+}
+
+/// How often a container was made to stand still for a moment, and whether it is now. Equal before and
+/// after: it went on all the time in between, if it did before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Stillness {
+    pub(crate) now: bool,
+    times: u64,
+}
+
+impl Stillness {
+    pub(crate) fn begin(&mut self) {
+        self.now = true;
+        self.times += 1;
+    }
+
+    pub(crate) fn end(&mut self) {
+        self.now = false;
+    }
 }
 
 /// A client that waits for the start.
@@ -112,6 +141,7 @@ impl Container {
                 execs: BTreeMap::new(),
                 tasks: Tasks::default(),
                 stopping: false,
+                still: Stillness::default(),
                 restarting: false,
             }),
             lifecycle: Arc::default(),
@@ -264,6 +294,30 @@ pub(crate) fn make_directories(dir: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_stood_still_in_between_is_not_who_went_on() {
+        let mut still = Stillness::default();
+        let before = still;
+        assert_eq!(still, before);
+        still.begin();
+        assert!(still.now && still != before);
+        still.end();
+        assert!(!still.now && still != before);
+        // What begins now has seen nothing of it.
+        let later = still;
+        assert_eq!(still, later);
+    }
+
+    #[test]
+    fn an_end_stays_asked_for_under_the_next_daemon() {
+        let state = StateDocument { manually_stopped: true, ..StateDocument::default() };
+        let asked = |state| {
+            let container = Container::new(PathBuf::new(), ConfigDocument::default(), state);
+            container.lock().is_end_asked_for()
+        };
+        assert!(asked(state) && !asked(StateDocument::default()));
+    }
 
     #[test]
     fn the_age_of_a_process_is_told_by_the_time_since_the_start_of_the_system() {

@@ -189,7 +189,8 @@ fn with_hostname(mut config: ContainerConfig, id: &str) -> ContainerConfig {
     config
 }
 
-/// The networks that a container shall be in, by name.
+/// The networks that a container shall be in, by name. That of its mode is one of them only if no other
+/// was named: who names an internal network alone wants no way out.
 fn wanted_networks(
     daemon: &Daemon,
     mode: HostNetwork<'_>,
@@ -221,7 +222,9 @@ fn wanted_networks(
     for (name, settings) in endpoints {
         networks.insert(name_of(&name), settings);
     }
-    networks.entry(name_of(first)).or_default();
+    if networks.is_empty() {
+        networks.insert(name_of(first), EndpointSettings::default());
+    }
     Ok(networks)
 }
 
@@ -277,13 +280,13 @@ pub(super) fn fill_in(mut config: ContainerConfig, of_image: ContainerConfig) ->
     }
     config.stop_timeout = config.stop_timeout.or(of_image.stop_timeout);
     config.shell = config.shell.or(of_image.shell);
-    // A new entrypoint also does away with the image's command.
-    if config.entrypoint.is_none() {
-        if config.cmd.as_ref().is_none_or(Vec::is_empty) {
-            config.cmd = of_image.cmd;
-        }
-        config.entrypoint = of_image.entrypoint;
+    // A new entrypoint also does away with the image's command; an empty one takes its entrypoint alone.
+    if config.entrypoint.as_ref().is_none_or(Vec::is_empty)
+        && config.cmd.as_ref().is_none_or(Vec::is_empty)
+    {
+        config.cmd = of_image.cmd;
     }
+    config.entrypoint = config.entrypoint.or(of_image.entrypoint);
     if config.entrypoint.as_deref() == Some(&[String::new()]) {
         config.entrypoint = None;
     }
@@ -363,5 +366,13 @@ mod tests {
         assert_eq!(merged.entrypoint, Some(vec!["/init".to_owned()]));
         let merged = merge_image(asked(r#"{"Entrypoint":[""],"Cmd":["own"]}"#), &image).unwrap();
         assert_eq!(merged.entrypoint, None);
+        let merged = merge_image(asked(r#"{"Entrypoint":[""]}"#), &image).unwrap();
+        assert_eq!((merged.entrypoint, merged.cmd), (None, None));
+        // Compose and docker-py take away the entrypoint alone.
+        let merged = merge_image(asked(r#"{"Entrypoint":[]}"#), &image).unwrap();
+        assert_eq!(merged.entrypoint, Some(Vec::new()));
+        assert_eq!(merged.cmd, Some(vec!["serve".to_owned()]));
+        let merged = merge_image(asked(r#"{"Entrypoint":[],"Cmd":["own"]}"#), &image).unwrap();
+        assert_eq!(merged.cmd, Some(vec!["own".to_owned()]));
     }
 }

@@ -24,6 +24,9 @@ use crate::{durable, ids, launch};
 
 /// Finished execs that are kept for inspection, a container.
 const KEPT: usize = 64;
+/// Execs that nobody has started and that are kept for whoever will, a container. Beyond it the oldest go:
+/// those are most likely of clients that have gone.
+const UNSTARTED: usize = 1024;
 /// How often and how long a command that is to be killed is given time to have started.
 const STARTING_TRIES: u32 = 100;
 const STARTING_PAUSE: Duration = Duration::from_millis(50);
@@ -67,7 +70,7 @@ pub(crate) fn create(
     {
         let mut cell = container.lock();
         let sequence = cell.execs.values().map(|exec| exec.sequence + 1).max().unwrap_or(0);
-        forget_oldest(container, &mut cell.execs);
+        make_room(container, &mut cell.execs);
         cell.execs.insert(id.clone(), Exec { body, sequence, ..Exec::default() });
     }
     store(container, &id);
@@ -90,10 +93,21 @@ fn check_running(container: &Container) -> Result<()> {
     }
 }
 
-fn forget_oldest(container: &Container, execs: &mut BTreeMap<String, Exec>) {
-    let ended = |exec: &Exec| exec.progress != Progress::Running;
-    while execs.values().filter(|exec| ended(exec)).count() >= KEPT {
-        let oldest = execs.iter().filter(|(_, exec)| ended(exec)).min_by_key(|(_, e)| e.sequence);
+/// Forgets the oldest execs, so that there is room for one more. What is over and what is still to come
+/// are counted apart: the one must not displace the other.
+fn make_room(container: &Container, execs: &mut BTreeMap<String, Exec>) {
+    forget_oldest(container, execs, KEPT, |exec| matches!(exec.progress, Progress::Ended(_)));
+    forget_oldest(container, execs, UNSTARTED, |exec| exec.progress == Progress::Created);
+}
+
+fn forget_oldest(
+    container: &Container,
+    execs: &mut BTreeMap<String, Exec>,
+    limit: usize,
+    counts: impl Fn(&Exec) -> bool,
+) {
+    while execs.values().filter(|exec| counts(exec)).count() >= limit {
+        let oldest = execs.iter().filter(|(_, exec)| counts(exec)).min_by_key(|(_, e)| e.sequence);
         let Some(id) = oldest.map(|(id, _)| id.clone()) else { return };
         execs.remove(&id);
         // A document that stays is read by the next daemon and goes in its turn.
@@ -408,4 +422,35 @@ pub(crate) fn show(container: &Container, id: &str) -> Result<ExecDetails> {
         detach_keys: exec.body.detach_keys.clone(),
         pid: i64::from(exec.pid),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::document::{ConfigDocument, StateDocument};
+    use super::*;
+
+    #[test]
+    fn what_is_over_and_what_is_still_to_come_make_room_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let documents = (ConfigDocument::default(), StateDocument::default());
+        let container = Container::new(dir.path().to_owned(), documents.0, documents.1);
+        let kinds = [
+            (Progress::Created, UNSTARTED),
+            (Progress::Ended(0), KEPT),
+            (Progress::Running, KEPT + UNSTARTED),
+        ];
+        let mut execs = BTreeMap::new();
+        for (progress, count) in kinds {
+            for sequence in 0..count as u64 {
+                let exec = Exec { progress, sequence, ..Exec::default() };
+                execs.insert(format!("{progress:?} {sequence}"), exec);
+            }
+        }
+        let all = execs.len();
+        make_room(&container, &mut execs);
+        assert_eq!(execs.len(), all - 2);
+        assert!(!execs.contains_key("Created 0") && !execs.contains_key("Ended(0) 0"));
+        make_room(&container, &mut execs);
+        assert_eq!(execs.len(), all - 2, "there is room already");
+    }
 }

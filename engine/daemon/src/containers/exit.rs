@@ -103,7 +103,7 @@ pub(crate) async fn ended(daemon: &Daemon, container: &Arc<Container>, exit: Opt
         let end = End {
             exit_code: i64::from(exit.code),
             ran_for,
-            asked_for: cell.stopping,
+            asked_for: cell.is_end_asked_for(),
             restarts: cell.state.restart_count,
             last_wait: cell.state.backoff,
         };
@@ -192,7 +192,7 @@ pub(crate) fn restart_after(daemon: &Daemon, container: &Arc<Container>, wait: D
 
 async fn start_again(daemon: &Daemon, container: &Arc<Container>) {
     let _lifecycle = container.lifecycle.lock().await;
-    if container.status() != Status::Restarting || container.lock().stopping {
+    if container.status() != Status::Restarting || container.lock().is_end_asked_for() {
         return;
     }
     if let Err(error) = start::start_locked(daemon, container, true).await {
@@ -203,7 +203,7 @@ async fn start_again(daemon: &Daemon, container: &Arc<Container>) {
             let end = End {
                 exit_code: cell.state.exit_code,
                 ran_for: Duration::ZERO,
-                asked_for: cell.stopping,
+                asked_for: cell.is_end_asked_for(),
                 restarts: cell.state.restart_count,
                 last_wait: cell.state.backoff,
             };

@@ -98,9 +98,16 @@ async fn run(daemon: &Daemon, container: &Arc<Container>, check: &Check) {
             Status::Paused => continue,
             _ => return,
         }
+        let still = container.lock().still;
+        if still.now {
+            continue;
+        }
+        let begun = Instant::now();
         let result = probe(daemon, container, check).await;
-        if container.status() == Status::Running {
-            take_in(daemon, container, check, result);
+        // What stood still in between may be late for that alone.
+        let went_on = container.lock().still == still;
+        if went_on && container.status() == Status::Running {
+            take_in(daemon, container, check, begun, result);
         }
     }
 }
@@ -127,12 +134,18 @@ async fn probe(daemon: &Daemon, container: &Arc<Container>, check: &Check) -> He
     }
 }
 
-/// Works a result into the state; a change of status is published.
-fn take_in(daemon: &Daemon, container: &Arc<Container>, check: &Check, result: HealthResult) {
+/// Works the result of a check that began then into the state; a change of status is published.
+fn take_in(
+    daemon: &Daemon,
+    container: &Arc<Container>,
+    check: &Check,
+    begun: Instant,
+    result: HealthResult,
+) {
     let (before, health) = {
         let cell = container.lock();
         let health = cell.state.health.clone().unwrap_or_default();
-        let forgiving = check.is_start(cell.running_since, Instant::now());
+        let forgiving = check.is_start(cell.running_since, begun);
         (health.status.clone(), judge(health, result, check.retries, forgiving))
     };
     let changed = before != health.status;

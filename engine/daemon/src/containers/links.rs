@@ -3,7 +3,7 @@
 
 use minke_engine_client::wire::{EndpointSettings, HostConfig, HostNetwork};
 
-use super::container::Cell;
+use super::container::{Cell, Container};
 use super::ports;
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
@@ -54,6 +54,44 @@ pub(super) fn aliases<'a>(
 
 fn target(link: &str) -> &str {
     link.split(':').next().unwrap_or_default()
+}
+
+/// Has links lead on to a container whose name changes. Those of networks that were made go by names
+/// alone, and stay.
+pub(super) fn follow(daemon: &Daemon, old: &str, new: &str) {
+    let is_linked = |container: &Container| {
+        let host = &container.lock().config.host_config;
+        !matches!(host.network(), HostNetwork::Named(_))
+            && host.links.iter().any(|link| leads_to(link, old))
+    };
+    for container in daemon.containers.all() {
+        if !is_linked(&container) || container.check_stays("changed").is_err() {
+            continue;
+        }
+        let changed = container.change_config(|config| {
+            let links = &mut config.host_config.links;
+            for link in links.iter_mut().filter(|link| leads_to(link, old)) {
+                *link = led_to(link, new);
+            }
+        });
+        if let Err(error) = changed {
+            tracing::warn!(
+                container = container.id,
+                error = error.message(),
+                "a link of the container still has the name that {old} had until it became {new}"
+            );
+        }
+    }
+}
+
+fn leads_to(link: &str, name: &str) -> bool {
+    let target = target(link);
+    target.strip_prefix('/').unwrap_or(target) == name
+}
+
+/// A link with another target; what it is called stays.
+fn led_to(link: &str, name: &str) -> String {
+    format!("{name}:{}", alias(link))
 }
 
 /// Refuses to start a container somebody asks for while one that it is linked to does not run.
@@ -156,6 +194,17 @@ mod tests {
     fn a_link_has_an_alias() {
         assert_eq!((alias("db"), alias("db:main"), alias("/db:/web/main")), ("db", "main", "main"));
         assert_eq!(target("db:main"), "db");
+    }
+
+    #[test]
+    fn a_link_keeps_its_alias_when_its_target_gets_another_name() {
+        for (link, led) in
+            [("db", "db2:db"), ("db:", "db2:db"), ("db:main", "db2:main"), ("/db:/web/x", "db2:x")]
+        {
+            assert!(leads_to(link, "db") && !leads_to(link, "d"), "{link}");
+            assert_eq!(led_to(link, "db2"), led);
+            assert_eq!(alias(led), alias(link));
+        }
     }
 
     #[test]

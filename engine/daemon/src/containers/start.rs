@@ -43,7 +43,8 @@ pub(crate) async fn start(daemon: &Daemon, container: &Arc<Container>) -> Result
             "cannot start a paused container, try unpause instead".to_owned(),
         ));
     }
-    if container.status().has_process() {
+    // One that waits for its restart is left to that: started by hand it had all its retries again.
+    if container.status().counts_as_running() {
         return Err(Error::NotModified);
     }
     let host = container.lock().config.host_config.clone();

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use minke_engine_client::wire::{Resources, UpdateContainer};
+use minke_engine_network::NetworkError;
 use minke_engine_runtime::limits;
 use minke_engine_runtime::spec::{self, Facts};
 use minke_engine_shim::cgroup;
@@ -23,23 +24,45 @@ pub(crate) async fn rename(daemon: &Daemon, container: &Arc<Container>, name: &s
     let _turn = container.turn("renamed").await?;
     let old = container.name();
     daemon.containers.take_name(name, &container.id)?;
-    if let Err(error) = container.change_config(|config| name.clone_into(&mut config.name)) {
+    let renamed = match rename_in_networks(daemon, container, name).await {
+        Ok(()) => container.change_config(|config| name.clone_into(&mut config.name)),
+        error => error,
+    };
+    if let Err(error) = renamed {
+        if let Err(error) = rename_in_networks(daemon, container, &old).await {
+            let (container, error) = (&container.id, error.message());
+            tracing::warn!(container, error, "some of its networks may know it as {name}");
+        }
         daemon.containers.release_name(name, &container.id);
         return Err(error);
     }
+    // Both names are its own until no link has the old one.
+    links::follow(daemon, &old, name);
     daemon.containers.release_name(&old, &container.id);
-    let endpoints: Vec<String> = container.lock().state.endpoints.keys().cloned().collect();
-    if container.status().has_process() {
-        for network in endpoints {
-            let asked = container.lock().config.networks.get(&network).cloned();
-            let new_names = start::dns_names(container, &asked.unwrap_or_default());
-            daemon.networks.rename(&container.id, &network, new_names).await?;
-        }
-    }
     let mut attributes = container.attributes();
     attributes.insert("oldName".to_owned(), format!("/{old}"));
     daemon.events.publish("container", "rename", &container.id, attributes);
     Ok(())
+}
+
+/// Calls a running container by this name in all its networks, and goes on where that fails; the first
+/// error.
+async fn rename_in_networks(daemon: &Daemon, container: &Container, name: &str) -> Result<()> {
+    if !container.status().has_process() {
+        return Ok(());
+    }
+    let networks: Vec<String> = container.lock().state.endpoints.keys().cloned().collect();
+    let mut first = Ok(());
+    for network in networks {
+        let asked = container.lock().config.networks.get(&network).cloned();
+        let names = start::dns_names(container, name, &asked.unwrap_or_default());
+        match daemon.networks.rename(&container.id, &network, names).await {
+            // Nobody can look for it in a network that is gone.
+            Ok(()) | Err(NetworkError::NotFound(_) | NetworkError::NotAttached { .. }) => {}
+            Err(error) => first = first.and(Err(error.into())),
+        }
+    }
+    first
 }
 
 /// Takes a link to another container away; it is gone from the next start on.
@@ -83,7 +106,10 @@ pub(crate) async fn update(
     if container.status().has_process()
         && let Err(error) = apply(container, &resources)
     {
-        container.change_config(|config| config.host_config = before)?;
+        container.change_config(|config| {
+            config.host_config.resources = before.resources;
+            config.host_config.restart_policy = before.restart_policy;
+        })?;
         return Err(error);
     }
     daemon.events.publish("container", "update", &container.id, container.attributes());

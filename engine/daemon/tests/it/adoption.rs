@@ -242,6 +242,84 @@ fn a_stopped_container_stays_stopped_and_a_reboot_starts_what_should_run() {
     assert_eq!(code, 137);
 }
 
+const POLICIES: [&str; 3] = ["unless-stopped", "on-failure", "always"];
+
+/// Stops the containers that are named as their policies, and kills the engine before they have ended.
+fn kill_in_a_stop(site: &mut Site, earlier: usize) {
+    let asked = |site: &Site, name: &str| {
+        let log = site.docker(&["logs", name]).ok();
+        log.lines().filter(|line| *line == "asked").count()
+    };
+    let docker = crate::support::docker28();
+    let stops = POLICIES.map(|name| {
+        let stop = site.spawn(&docker, &["stop", "-t", "100", name]);
+        wait_until("the signal", || (asked(site, name) == earlier + 1).then_some(()));
+        stop
+    });
+    site.kill_engine();
+    for mut stop in stops {
+        stop.wait().unwrap();
+    }
+}
+
+#[test]
+fn a_stop_that_the_engine_did_not_outlive_is_not_forgotten() {
+    let mut site = Site::new();
+    let out = site.dir.path().join("out");
+    std::fs::create_dir(&out).unwrap();
+    let (go, volume) = (out.join("go"), format!("{}:/out", out.display()));
+    let script = "trap 'echo asked; while ! test -e /out/go; do sleep 0.05; done; exit 3' TERM; \
+                  echo ready; while true; do sleep 0.05; done";
+    let ready = |site: &Site, name: &str, times: usize| {
+        wait_until("the trap", || {
+            let log = site.docker(&["logs", name]).ok();
+            (log.lines().filter(|line| *line == "ready").count() == times).then_some(())
+        });
+    };
+    for policy in POLICIES {
+        let words = ["run", "-d", "--name", policy, "--restart", policy, "-v", &volume, "busybox"];
+        site.docker(&[&words[..], &["sh", "-c", script]].concat()).ok();
+        ready(&site, policy, 1);
+    }
+    let form = "{{.State.Status}} {{.State.ExitCode}} {{.RestartCount}}";
+    let state = |site: &Site, name: &str| site.docker(&["inspect", "-f", form, name]).ok();
+
+    // They end before the next engine starts.
+    let shims = POLICIES.map(|name| shim_pid(&site, name));
+    kill_in_a_stop(&mut site, 0);
+    std::fs::write(&go, "").unwrap();
+    for shim in &shims {
+        wait_until("the shim's end", || (!identity::is_alive(shim)).then_some(()));
+    }
+    std::fs::remove_file(&go).unwrap();
+    site.start_engine();
+    assert_eq!(state(&site, "unless-stopped"), "exited 3 0\n");
+    assert_eq!(state(&site, "on-failure"), "exited 3 0\n");
+    site.docker(&["start", "unless-stopped", "on-failure"]).ok();
+    // What always runs is started with the engine.
+    POLICIES.iter().for_each(|policy| ready(&site, policy, 2));
+
+    // They end under the next engine.
+    kill_in_a_stop(&mut site, 1);
+    site.start_engine();
+    std::fs::write(&go, "").unwrap();
+    for policy in POLICIES {
+        wait_until("an end", || (state(&site, policy) == "exited 3 0\n").then_some(()));
+    }
+    let id = site.docker(&["inspect", "-f", "{{.Id}}", "unless-stopped"]).ok();
+    site.kill_engine();
+
+    // The engine was killed in a stop before it had given a restart up.
+    let path = site.data().join("containers").join(id.trim()).join("state.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let mut known: serde_json::Value =
+        serde_json::from_str(text.split_once('\n').unwrap().1).unwrap();
+    known["status"] = serde_json::json!("restarting");
+    std::fs::write(&path, known.to_string()).unwrap();
+    site.start_engine();
+    assert_eq!(state(&site, "unless-stopped"), "exited 3 0\n");
+}
+
 /// Makes the shim of a container stand still; what it is.
 fn stand_still(site: &Site, name: &str) -> String {
     let shim = shim_pid(site, name);

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::MetadataExt;
 
-use crate::support::{Site, clis, docker28, wait_until};
+use crate::support::{Site, ask_with, clis, docker28, wait_until};
 
 #[test]
 fn files_are_copied_in_and_out_of_running_and_stopped_containers() {
@@ -158,4 +158,19 @@ fn what_cannot_be_done_is_refused_by_name() {
     assert_eq!(std::fs::metadata(site.socket()).unwrap().mode() & 0o777, 0o660);
     let missing = site.cli(&docker28(), &["run", "--pull", "never", "nosuch:1"]);
     assert!(missing.code == 125 && missing.stderr.contains("No such image"), "{missing:?}");
+}
+
+#[test]
+fn a_container_is_committed_by_both_clients_and_by_a_body_that_says_nothing() {
+    let site = Site::new();
+    site.docker(&["create", "--name", "box", "busybox", "true"]).ok();
+    for docker in clis() {
+        site.cli(&docker, &["commit", "box", "made"]).ok();
+        site.cli(&docker, &["rmi", "made"]).ok();
+    }
+    let kind = ["Content-Type: application/json"];
+    for body in ["null", "", "{}"] {
+        let made = ask_with(&site, "POST", "/commit?container=box", &kind, body.as_bytes());
+        assert_eq!(made.status, 201, "{body:?}: {}", made.text);
+    }
 }

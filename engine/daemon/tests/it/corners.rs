@@ -350,3 +350,16 @@ fn an_archive_may_be_given_to_the_containers_user() {
         assert_eq!(site.docker(&["start", "-a", "cc"]).ok(), owners);
     }
 }
+
+#[test]
+fn execs_that_are_made_wait_for_their_start_however_many_they_are() {
+    let site = Site::new();
+    site.docker(&["run", "-d", "--name", "cc", "busybox", "sleep", "1000"]).ok();
+    let body = json!({"Cmd": ["true"]});
+    let ids: Vec<String> = (0..100).map(|_| create_exec(&site, &body)).collect();
+    for id in [&ids[0], &ids[99]] {
+        let path = format!("/exec/{id}/start");
+        let started = ask(&site, "POST", &path, Some(&json!({"Detach": true})));
+        assert_eq!(started.status, 200, "{}", started.text);
+    }
+}

@@ -97,6 +97,46 @@ fn addresses_names_and_links_of_an_endpoint_are_those_asked_for() {
 }
 
 #[test]
+fn a_container_is_in_the_networks_it_names_and_in_no_other() {
+    let site = Site::new();
+    site.docker(&["network", "create", "--internal", "inside"]).ok();
+    site.docker(&["network", "create", "other"]).ok();
+    let form = "{{range $name, $_ := .NetworkSettings.Networks}}{{$name}} {{end}}";
+    let all: &[&str] = &["inside", "other"];
+    for (name, mode, named, way_out) in [
+        ("nothing", "", &all[..1], false),
+        ("default", "default", &all[..1], false),
+        ("bridge", "bridge", &all[..1], false),
+        ("another", "other", &all[..1], false),
+        ("two", "", all, true),
+    ] {
+        let endpoints: serde_json::Map<_, _> =
+            named.iter().map(|network| ((*network).to_owned(), json!({}))).collect();
+        let body = json!({
+            "Image": "busybox", "Cmd": ["sleep", "1000"],
+            "HostConfig": { "NetworkMode": mode },
+            "NetworkingConfig": { "EndpointsConfig": endpoints },
+        });
+        create(&site, name, body);
+        let shown = site.docker(&["inspect", "-f", form, name]).ok();
+        assert_eq!(shown.trim(), named.join(" "), "{name}");
+        let routes = site.docker(&["exec", name, "ip", "route"]).ok();
+        assert_eq!(routes.contains("default"), way_out, "{name}: {routes}");
+    }
+}
+
+#[test]
+fn an_empty_entrypoint_leaves_the_images_command() {
+    let site = Site::new();
+    site.docker(&["create", "--name", "base", "busybox"]).ok();
+    let changes = ["--change", r#"ENTRYPOINT ["false"]"#, "--change", r#"CMD ["echo", "served"]"#];
+    site.docker(&[&["commit"], &changes[..], &["base", "own"]].concat()).ok();
+    create(&site, "bare", json!({ "Image": "own", "Entrypoint": [] }));
+    assert_eq!(site.docker(&["wait", "bare"]).ok(), "0\n");
+    assert_eq!(site.docker(&["logs", "bare"]).ok(), "served\n");
+}
+
+#[test]
 fn what_an_endpoint_answers_is_not_taken_from_a_request() {
     let site = Site::new();
     site.docker(&["network", "create", "net"]).ok();

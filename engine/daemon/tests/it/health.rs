@@ -1,6 +1,6 @@
 //! Health checks and restarts, also across daemons.
 
-use crate::support::{Site, wait_until};
+use crate::support::{Site, ask, wait_until};
 
 const FORM: &str = "{{.State.Health.Status}}";
 
@@ -57,6 +57,22 @@ fn a_start_period_forgives_and_its_own_interval_finds_the_start_soon() {
     fails_without_consequence(&site, "app");
     site.docker(&["exec", "app", "touch", "/tmp/well"]).ok();
     becomes(&site, "app", "healthy");
+}
+
+#[test]
+fn a_check_that_began_in_the_start_period_is_forgiven_though_it_ends_after_it() {
+    let site = Site::new();
+    let check = ["--health-cmd", "sleep 4321", "--health-interval", "10m"];
+    let end = ["--health-timeout", "8s", "--health-retries", "1"];
+    let start = ["--health-start-period", "6s", "--health-start-interval", "100ms"];
+    let words = [&["run", "-d", "--name", "app"], &check[..], &end, &start, &["busybox"]];
+    site.docker(&[&words.concat()[..], &["sleep", "1000"]].concat()).ok();
+    let form = "{{len .State.Health.Log}} {{.State.Health.Status}} {{.State.Health.FailingStreak}}";
+    let said = wait_until("a result", || {
+        let said = site.docker(&["inspect", "-f", form, "app"]).ok();
+        (!said.starts_with('0')).then_some(said)
+    });
+    assert_eq!(said, "1 starting 0\n");
 }
 
 /// Waits for a few failures in the start period, none of which counts.
@@ -147,6 +163,28 @@ fn back_off_counts_and_manual_stops_outlive_the_daemon() {
     site.start_engine();
     wait_until("a start", || (count(&site, "ever") >= 1).then_some(()));
     assert!(of(&site, "stopped").contains(" exited "));
+}
+
+#[test]
+fn a_start_leaves_what_waits_for_its_restart_to_it() {
+    let site = Site::new();
+    let words = ["run", "-d", "--name", "box", "--restart", "on-failure:50", "busybox", "false"];
+    site.docker(&words).ok();
+    let state = || {
+        let said =
+            site.docker(&["inspect", "-f", "{{.RestartCount}} {{.State.Status}}", "box"]).ok();
+        let (count, status) = said.trim().split_once(' ').unwrap();
+        (count.parse::<u32>().unwrap(), status.to_owned())
+    };
+    // The waits are long enough by then to come in between.
+    let before = wait_until("a wait", || {
+        let (count, status) = state();
+        (count >= 5 && status == "restarting").then_some(count)
+    });
+    let answer = ask(&site, "POST", "/containers/box/start", None);
+    assert_eq!(answer.status, 304, "{}", answer.text);
+    assert!(state().0 >= before, "its count was lost");
+    wait_until("the next restart", || (state().0 > before).then_some(()));
 }
 
 #[test]

@@ -94,3 +94,22 @@ fn users_of_the_host_reach_no_file_of_a_container() {
         assert_eq!(mode & 0o777, 0o700, "{folder}");
     }
 }
+
+#[test]
+fn a_link_leads_on_to_a_container_that_gets_another_name() {
+    let site = Site::new();
+    site.docker(&["run", "-d", "--name", "db", "busybox", "sleep", "1000"]).ok();
+    let web = ["run", "-d", "--name", "web", "--link", "db", "busybox", "sleep", "1000"];
+    site.docker(&web).ok();
+    site.docker(&["rename", "db", "db2"]).ok();
+    site.docker(&["stop", "-t", "0", "web"]).ok();
+    site.docker(&["start", "web"]).ok();
+    let form = "{{.NetworkSettings.Networks.bridge.IPAddress}}";
+    let address = site.docker(&["inspect", "-f", form, "db2"]).ok();
+    let seen = || site.docker(&["exec", "web", "cat", "/etc/hosts"]).ok();
+    assert!(seen().contains(&format!("{}\tdb db2", address.trim())), "{}", seen());
+    // Not to whoever has the old name now.
+    site.docker(&["run", "-d", "--name", "db", "busybox", "sleep", "1000"]).ok();
+    site.docker(&["restart", "-t", "0", "web"]).ok();
+    assert!(seen().contains(&format!("{}\tdb db2", address.trim())), "{}", seen());
+}

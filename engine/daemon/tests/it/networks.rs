@@ -1,6 +1,9 @@
 //! Networks: names, aliases, isolation, modes, connecting later.
 
-use crate::support::{Site, clis, wait_until};
+use serde_json::json;
+
+use crate::support::{Site, ask, clis, wait_until};
+use crate::verify::flip;
 
 #[test]
 fn names_and_aliases_resolve_between_containers_of_a_network() {
@@ -273,4 +276,118 @@ fn containers_of_a_network_without_talk_between_them_reach_its_gateway_alone() {
         assert!(ping("-W10", gateway), "{network}");
         assert_eq!(ping(if talks { "-W10" } else { "-W2" }, other), talks, "{network}");
     }
+}
+
+#[test]
+fn what_has_ended_leaves_a_network_that_is_gone_and_can_be_started_again() {
+    let site = Site::new();
+    site.docker(&["network", "create", "net"]).ok();
+    site.docker(&["create", "--name", "box", "--network", "net", "busybox", "sleep", "1000"]).ok();
+    site.docker(&["network", "rm", "net"]).ok();
+    let start = || ask(&site, "POST", "/containers/box/start", None);
+    assert_eq!(start().status, 404);
+    let body = json!({ "Container": "box" });
+    let leave = |name: &str| {
+        ask(&site, "POST", &format!("/networks/{name}/disconnect"), Some(&body)).status
+    };
+    assert_eq!([leave("other"), leave("net"), leave("net")], [404, 200, 404]);
+    let started = start();
+    assert_eq!(started.status, 204, "{}", started.text);
+    site.docker(&["network", "connect", "bridge", "box"]).ok();
+}
+
+#[test]
+fn what_runs_in_a_network_that_was_lost_can_be_renamed_and_leaves_it_by_force() {
+    let mut site = Site::new();
+    let id = site.docker(&["network", "create", "lost"]).ok();
+    let words = ["run", "-d", "--name", "box", "--network", "lost", "-p", "18097:80", "busybox"];
+    site.docker(&[&words[..], &["sleep", "1000"]].concat()).ok();
+    site.stop_engine();
+    flip(&site.data().join("networks").join(id.trim()).join("network.json"));
+    site.start_engine();
+    assert_eq!(site.docker(&["network", "inspect", "lost"]).code, 1);
+    site.docker(&["rename", "box", "kept"]).ok();
+    let refused = site.docker(&["network", "disconnect", "lost", "kept"]);
+    assert!(refused.code == 1 && refused.stderr.contains("lost not found"), "{refused:?}");
+    assert!(site.docker(&["port", "kept"]).ok().contains("18097"));
+    site.docker(&["network", "disconnect", "-f", "lost", "kept"]).ok();
+    assert_eq!(site.docker(&["port", "kept"]).ok(), "");
+    site.docker(&["restart", "-t", "0", "kept"]).ok();
+}
+
+#[test]
+fn the_ports_of_what_runs_are_published_by_the_next_network_when_theirs_is_left() {
+    let site = Site::new();
+    let cli = |words: &[&str]| site.docker(words);
+    cli(&["network", "create", "--internal", "aa"]).ok();
+    cli(&["network", "create", "bb"]).ok();
+    cli(&["network", "create", "cc"]).ok();
+    let serve = "while true; do echo served | nc -l -p 80; done";
+    let words = ["run", "-d", "--name", "web", "-p", "18096:80", "busybox", "sh", "-c", serve];
+    cli(&words).ok();
+    let port = || cli(&["port", "web"]).ok().trim().to_owned();
+    let listed = || cli(&["ps", "--format", "{{.Ports}}"]).ok().contains("18096");
+    let says = || site.say_of_port("127.0.0.1", 18096);
+    // The second time round another network has become the way out.
+    for (stays, left, next) in [("aa", "bridge", "bb"), ("cc", "bb", "bridge")] {
+        wait_until("the published port", || says().filter(|said| said == "served"));
+        cli(&["network", "connect", stays, "web"]).ok();
+        assert!(listed(), "{stays} is entered");
+        cli(&["network", "disconnect", left, "web"]).ok();
+        assert_eq!((port().as_str(), listed(), says()), ("", false, None), "{left} is left");
+        cli(&["network", "connect", next, "web"]).ok();
+        assert_eq!(port(), "80/tcp -> 0.0.0.0:18096", "{next} is entered");
+    }
+    wait_until("the published port", || says().filter(|said| said == "served"));
+    let gateway = ["network", "inspect", "-f", "{{(index .IPAM.Config 0).Gateway}}", "bb"];
+    let gateway = cli(&gateway).ok();
+    let ask =
+        ["run", "--rm", "--network", "bb", "busybox", "nc", "-w", "2", gateway.trim(), "18096"];
+    wait_until("an answer to another network", || {
+        (cli(&ask).stdout.trim() == "served").then_some(())
+    });
+}
+
+#[test]
+fn a_containers_hardware_address_is_that_in_the_network_of_its_mode_alone() {
+    let site = Site::new();
+    for name in ["one", "two", "three"] {
+        site.docker(&["network", "create", name]).ok();
+    }
+    let given = "02:42:ac:11:00:77";
+    let body = json!({ "Image": "busybox", "Cmd": ["sleep", "1000"], "MacAddress": given,
+        "HostConfig": { "NetworkMode": "two" } });
+    let made = ask(&site, "POST", "/containers/create?name=box", Some(&body));
+    assert_eq!(made.status, 201, "{}", made.text);
+    site.docker(&["network", "connect", "one", "box"]).ok();
+    site.docker(&["start", "box"]).ok();
+    site.docker(&["network", "connect", "three", "box"]).ok();
+    let read = "cat /sys/class/net/eth0/address /sys/class/net/eth1/address \
+                /sys/class/net/eth2/address";
+    let addresses = site.docker(&["exec", "box", "sh", "-c", read]).ok();
+    let addresses: Vec<&str> = addresses.lines().collect();
+    assert_eq!((addresses.len(), addresses[0]), (3, given), "{addresses:?}");
+    assert!(!addresses[1..].contains(&given), "{addresses:?}");
+}
+
+#[test]
+fn a_rename_that_fails_in_one_network_has_not_happened() {
+    let site = Site::new();
+    let cli = |words: &[&str]| site.docker(words);
+    cli(&["network", "create", "aa"]).ok();
+    let id = cli(&["network", "create", "bb"]).ok();
+    cli(&["run", "-d", "--name", "old", "--network", "aa", "busybox", "sleep", "1000"]).ok();
+    cli(&["network", "connect", "bb", "old"]).ok();
+    cli(&["run", "-d", "--name", "asks", "--network", "aa", "busybox", "sleep", "1000"]).ok();
+    let names = site.data().join("networks").join(id.trim()).join("names");
+    std::fs::remove_file(&names).unwrap();
+    std::fs::create_dir(&names).unwrap();
+    let refused = cli(&["rename", "old", "new"]);
+    assert!(refused.code == 1 && refused.stderr.contains("names"), "{refused:?}");
+    let finds = |name: &str| cli(&["exec", "asks", "ping", "-c1", "-W10", name]).code == 0;
+    assert!(finds("old") && !finds("new"));
+    assert_eq!(cli(&["inspect", "-f", "{{.Name}}", "old"]).ok(), "/old\n");
+    std::fs::remove_dir(&names).unwrap();
+    cli(&["rename", "old", "new"]).ok();
+    assert!(finds("new") && !finds("old"));
 }

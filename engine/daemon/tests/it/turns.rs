@@ -1,6 +1,6 @@
 //! Calls that meet each other at one container, and calls whose client does not wait for the answer.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -157,4 +157,37 @@ fn a_start_that_failed_at_the_log_can_be_tried_again_at_once_and_lasts() {
     site.kill_engine();
     site.start_engine();
     assert_eq!(site.docker(&["exec", "box", "echo", "alive"]).ok(), "alive\n");
+}
+
+#[test]
+fn a_network_that_goes_while_a_container_waits_to_come_into_it_is_not_entered() {
+    let site = Site::new();
+    site.docker(&["network", "create", "net"]).ok();
+    let before = now();
+    deaf(&site, &[]);
+    std::thread::scope(|scope| {
+        let stop = scope.spawn(|| ask(&site, "POST", "/containers/box/stop?t=-1", None));
+        wait_until("the stop's signal", || {
+            let events = ["events", "--since", &before, "--until", &now()];
+            site.docker(&events).ok().contains("signal=15").then_some(())
+        });
+        // It waits for the stop.
+        let mut stream = UnixStream::connect(site.socket()).unwrap();
+        let body = r#"{"Container":"box"}"#;
+        let length = body.len();
+        let call = format!(
+            "POST /networks/net/connect HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+             Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        );
+        stream.write_all(call.as_bytes()).unwrap();
+        // Nothing tells whether it has begun; it is refused in any case.
+        site.docker(&["version"]).ok();
+        site.docker(&["network", "rm", "net"]).ok();
+        site.docker(&["kill", "box"]).ok();
+        assert_eq!(stop.join().unwrap().status, 204);
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+    });
+    site.docker(&["start", "box"]).ok();
 }

@@ -230,3 +230,13 @@ fn a_bind_has_what_is_mounted_below_it_unless_that_is_not_wanted() {
     assert_eq!(answer.status, 400, "{}", answer.text);
     assert!(answer.text.contains("ReadOnlyNonRecursive"), "{}", answer.text);
 }
+
+#[test]
+fn memory_that_is_asked_for_read_only_cannot_be_written() {
+    let site = Site::new();
+    for (options, code) in [("/x", 0), ("/x:rw", 0), ("/x:ro", 1), ("/x:size=1m,ro", 1)] {
+        let written = site.docker(&["run", "--rm", "--tmpfs", options, "busybox", "touch", "/x/a"]);
+        let why = if code == 0 { "" } else { "Read-only file system" };
+        assert!(written.code == code && written.stderr.contains(why), "{options}: {written:?}");
+    }
+}

@@ -153,9 +153,12 @@ fn custom(mount: &Mount, target: String, can_map: bool) -> Result<OciMount, Spec
             if !options.iter().any(|option| option == "exec") {
                 all.push("noexec".to_owned());
             }
-            let plain = |o: &&String| !matches!(o.as_str(), "exec" | "" | "rw");
+            let is_access = |o: &&String| matches!(o.as_str(), "ro" | "rw");
+            let plain = |o: &&String| !is_access(o) && !matches!(o.as_str(), "exec" | "");
             all.extend(options.iter().filter(plain).cloned());
-            all.push(access.to_owned());
+            // Of several the last one counts, as in Docker.
+            let asked = options.iter().rfind(is_access).map_or("rw", String::as_str);
+            all.push(if mount.readonly { access } else { asked }.to_owned());
             built.typ("tmpfs").source("tmpfs").options(all).build()?
         }
     })
@@ -203,6 +206,23 @@ mod tests {
             shm[0].options().as_ref().unwrap(),
             &["rbind", "rprivate", "ro", "rro"].map(str::to_owned)
         );
+    }
+
+    #[test]
+    fn memory_is_read_only_by_its_options_or_as_a_mount() {
+        let access = |options: &[&str], readonly: bool| {
+            let options = options.iter().map(|option| option.to_string()).collect();
+            let mount = Mount { kind: MountKind::Tmpfs { options }, target: "/x".into(), readonly };
+            let built = custom(&mount, "/x".to_owned(), false).unwrap();
+            let options = built.options().clone().unwrap();
+            let access = options.into_iter().filter(|option| ["ro", "rw"].contains(&&**option));
+            access.collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(access(&["size=1m"], false), "rw");
+        assert_eq!(access(&["ro", "size=1m"], false), "ro");
+        assert_eq!(access(&["ro", "rw"], false), "rw");
+        assert_eq!(access(&["rw", "ro"], false), "ro");
+        assert_eq!(access(&["rw"], true), "ro");
     }
 
     #[test]

@@ -259,3 +259,98 @@ fn purge_empties_the_volumes_and_nothing_else_does() {
     story(&mut device, &with);
     assert_eq!(device.observed.containers.len(), 1);
 }
+
+#[test]
+fn what_lives_in_the_namespace_of_a_container_is_made_anew_with_it() {
+    let mut web = service("web", 1);
+    web.depends_on.insert(service_name("vpn"), Condition::Started);
+    web.shares_network_of = Some(service_name("vpn"));
+    let target = target(vec![target_app(1, 1, vec![("web", web), ("vpn", service("vpn", 1))])]);
+    let id_of = |device: &Device, service: &str| {
+        let mut containers = device.observed.containers.iter();
+        containers.find(|(_, c)| c.service == service_name(service)).unwrap().0.clone()
+    };
+    let mut device = running(&target);
+    let first = id_of(&device, "vpn");
+    device.observed.containers.get_mut(&first).unwrap().must_go = true;
+    assert_eq!(
+        story(&mut device, &target),
+        "take the update locks of app app1\n\
+         stop service vpn | stop service web\n\
+         remove service vpn | remove service web\n\
+         create service vpn\n\
+         create service web | start service vpn\n\
+         start service web\n\
+         release the update locks of app app1"
+    );
+    let second = id_of(&device, "vpn");
+    assert_ne!(second, first);
+    let web = &device.observed.containers[&id_of(&device, "web")];
+    assert_eq!(web.network_of.as_ref(), Some(&second));
+
+    // Also where somebody removed it by hand.
+    device.observed.containers.remove(&second);
+    story(&mut device, &target);
+    let web = &device.observed.containers[&id_of(&device, "web")];
+    assert_eq!(web.network_of, Some(id_of(&device, "vpn")));
+    assert!(web.status.is_running());
+}
+
+#[test]
+fn what_runs_while_an_image_cannot_be_pulled_is_stopped_and_started_as_asked() {
+    let of = |version, image, is_db_wanted| {
+        let mut web = service(image, 1);
+        web.depends_on.insert(service_name("db"), Condition::Started);
+        let db = TargetService { running: is_db_wanted, ..service("db", 1) };
+        target(vec![target_app(1, version, vec![("web", web), ("db", db)])])
+    };
+    let without_pulls = |device: &mut Device, target: &Target| {
+        let mut lines = Vec::new();
+        loop {
+            let mut steps = plan(&device.observed, target).steps;
+            steps.retain(|step| !matches!(step, Step::PullImage { .. }));
+            if steps.is_empty() {
+                return lines.join("\n");
+            }
+            lines.extend(steps.iter().map(ToString::to_string));
+            steps.iter().for_each(|step| device.apply(step, target));
+            device.time_passes();
+        }
+    };
+    let mut device = running(&of(1, "v1", true));
+    assert_eq!(without_pulls(&mut device, &of(2, "v2", true)), "");
+    assert_eq!(
+        without_pulls(&mut device, &of(2, "v2", false)),
+        "take the update locks of app app1\n\
+         stop service db\n\
+         release the update locks of app app1"
+    );
+    assert_eq!(without_pulls(&mut device, &of(2, "v2", true)), "start service db");
+    device.observed.locks.insert(app_uuid(1), Locks::Theirs);
+    assert_eq!(without_pulls(&mut device, &of(2, "v2", false)), "");
+    assert!(device.observed.containers.values().all(|c| c.status.is_running()));
+}
+
+#[test]
+fn what_an_update_that_was_given_up_had_stopped_runs_while_the_next_is_pulled() {
+    let strategy = UpdateStrategy::DownloadThenKill;
+    let mut device = running(&one(strategy, 1, "v1"));
+    let second = one(strategy, 2, "v2");
+    device.pull(&ImageKey("v2".to_owned()), true);
+    for _ in 0..2 {
+        for step in plan(&device.observed, &second).steps {
+            device.apply(&step, &second);
+        }
+    }
+    assert!(device.observed.containers.values().all(|c| !c.status.is_running()));
+    assert_eq!(
+        story(&mut device, &one(strategy, 3, "v3")),
+        "pull image host/v3:1 | remove image local v2 | release the update locks of app app1 | start service web\n\
+         take the update locks of app app1\n\
+         stop service web\n\
+         remove service web\n\
+         remove image local v1 | create service web\n\
+         start service web\n\
+         release the update locks of app app1"
+    );
+}

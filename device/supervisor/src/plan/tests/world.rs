@@ -147,6 +147,7 @@ impl Device {
             status: ContainerStatus::Created,
             created: self.clock,
             networks: wanted.networks.clone(),
+            network_of: network_of.cloned(),
             must_go: false,
             was_stopped: false,
             has_taken_over: false,

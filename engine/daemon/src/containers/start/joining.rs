@@ -5,8 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
-use minke_engine_client::wire::{EndpointSettings, HostNetwork};
-use minke_engine_network::{AttachOptions, Endpoint, NAME_SERVICE_PORT, Namespace, NetworkRecord};
+use minke_engine_client::wire::{EndpointSettings, HostConfig, HostNetwork};
+use minke_engine_network::{
+    AttachOptions, Endpoint, NAME_SERVICE_PORT, Namespace, NetworkRecord, Port,
+};
 use minke_engine_shim::config::DnsConfig;
 
 use super::host_resolver;
@@ -92,7 +94,8 @@ async fn enter_all(
     for (place, record) in records.into_iter().enumerate() {
         let asked = document.networks.get(&record.name).cloned().unwrap_or_default();
         let is_way_out = place == way_out;
-        let options = attach_options(container, &record.id, &asked, is_way_out, &mut ports)?;
+        let ports = if is_way_out { std::mem::take(&mut ports) } else { Vec::new() };
+        let options = attach_options(daemon, container, &record, &asked, is_way_out, ports)?;
         let endpoint = daemon.networks.attach(options).await?;
         named |= record.dns;
         if is_way_out {
@@ -108,25 +111,31 @@ async fn enter_all(
 /// The network of the network mode first: if it has a way out, it gets the default route and the
 /// published ports, else the next one that has.
 fn in_order(daemon: &Daemon, document: &ConfigDocument) -> Result<Vec<NetworkRecord>> {
-    let mode = match document.host_config.network() {
-        HostNetwork::Named(name) => name,
-        _ => "bridge",
-    };
-    // The mode is as it was asked for: it may be an id.
-    let first = daemon.networks.get(mode).map_or_else(|_| mode.to_owned(), |record| record.name);
+    let first = network_of_mode(daemon, &document.host_config);
     let mut names: Vec<&String> = document.networks.keys().collect();
     names.sort_by_key(|name| **name != first);
     names.into_iter().map(|name| Ok(daemon.networks.get(name)?)).collect()
 }
 
-/// How a container asks for a place in a network. `way_out`: this one gives it the default route and
-/// publishes its ports.
+/// The name of the network of the network mode.
+fn network_of_mode(daemon: &Daemon, host: &HostConfig) -> String {
+    let mode = match host.network() {
+        HostNetwork::Named(name) => name,
+        _ => "bridge",
+    };
+    // The mode is as it was asked for: it may be an id.
+    daemon.networks.get(mode).map_or_else(|_| mode.to_owned(), |record| record.name)
+}
+
+/// How a container asks for a place in a network. `way_out`: this one gives it the default route.
+/// `ports`: what it publishes.
 pub(crate) fn attach_options(
+    daemon: &Daemon,
     container: &Container,
-    network: &str,
+    record: &NetworkRecord,
     asked: &EndpointSettings,
     way_out: bool,
-    ports: &mut Vec<minke_engine_network::Port>,
+    ports: Vec<Port>,
 ) -> Result<AttachOptions> {
     let ipam = asked.ipam_config.clone().unwrap_or_default();
     let address = match ipam.ipv4_address.as_str() {
@@ -142,25 +151,39 @@ pub(crate) fn attach_options(
         })?),
     };
     let mac_text = match asked.mac_address.as_str() {
-        "" => container.lock().config.config.mac_address.clone(),
+        "" => address_of_mode(daemon, container, record),
         text => text.to_owned(),
     };
     Ok(AttachOptions {
-        network: network.to_owned(),
+        network: record.id.clone(),
         container: container.id.clone(),
         address,
         address6,
         mac: if mac_text.is_empty() { None } else { Some(parse_mac(&mac_text)?) },
-        names: dns_names(container, asked),
+        names: dns_names(container, &container.name(), asked),
         default_route: way_out,
-        ports: if way_out { std::mem::take(ports) } else { Vec::new() },
+        ports,
     })
 }
 
-/// What a container is called in a network.
-pub(crate) fn dns_names(container: &Container, asked: &EndpointSettings) -> Vec<String> {
+/// The hardware address that the container as a whole was given. It is that of one link: the one in the
+/// network of its mode.
+fn address_of_mode(daemon: &Daemon, container: &Container, record: &NetworkRecord) -> String {
+    let document = &container.lock().config;
+    match network_of_mode(daemon, &document.host_config) == record.name {
+        true => document.config.mac_address.clone(),
+        false => String::new(),
+    }
+}
+
+/// What a container of this name is called in a network.
+pub(crate) fn dns_names(
+    container: &Container,
+    name: &str,
+    asked: &EndpointSettings,
+) -> Vec<String> {
     let cell = container.lock();
-    let mut names = vec![cell.config.name.clone()];
+    let mut names = vec![name.to_owned()];
     names.extend(asked.aliases.iter().flatten().cloned());
     names.push(container.id[..12].to_owned());
     names.push(cell.config.config.hostname.clone());

@@ -94,7 +94,7 @@ pub const ROWS: &[Row] = &[
     ),
     row(
         "MacAddress",
-        "the hardware address in the first network",
+        "the hardware address in the network of NetworkMode",
         prints(
             r#"{"MacAddress":"02:42:ac:11:00:99"}"#,
             "cat /sys/class/net/eth0/address",
