@@ -102,7 +102,7 @@ fn images_of_a_user(test: &TestSite) -> Result<()> {
     let (refused, said) = run(&stranger, &["push", &own])?;
     ensure!(!refused && said.contains("denied"), "{said}");
     let layout = tempfile::tempdir()?;
-    let layout = format!("oci:{}:image", layout.path().display());
+    let layout = format!("dir:{}", layout.path().display());
     let (user, stored) = (format!("admin:{token}"), format!("docker://{own}"));
     let copied = format!("docker://{image}:copied");
     let from = ["--src-tls-verify=false", "--src-creds", &user];

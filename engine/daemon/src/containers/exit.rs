@@ -18,7 +18,7 @@ use super::container::Container;
 use super::document::{MountKind, Status};
 use super::remove::{self, Removal};
 use super::restart::{self, End};
-use super::{membership, shm, start, subpaths, unmount};
+use super::{membership, shm, start, stop, subpaths, unmount};
 use crate::daemon::Daemon;
 use crate::error::Error;
 use crate::shim::Connection;
@@ -98,7 +98,7 @@ pub(crate) async fn ended(daemon: &Daemon, container: &Arc<Container>, exit: Opt
     container.lock().tasks.end_all();
     let stamps = (container.lock().state.started_at, exit.finished_at as i64);
     let ran_for = restart::ran_for(since, ended, stamps);
-    let wait = {
+    let (wait, stopped) = {
         let cell = container.lock();
         let end = End {
             exit_code: i64::from(exit.code),
@@ -107,11 +107,13 @@ pub(crate) async fn ended(daemon: &Daemon, container: &Arc<Container>, exit: Opt
             restarts: cell.state.restart_count,
             last_wait: cell.state.backoff,
         };
-        restart::after_end(&cell.config.host_config.restart_policy, end)
+        let wait = restart::after_end(&cell.config.host_config.restart_policy, end);
+        (wait, cell.stopping && !cell.restarting)
     };
     container.record_state(|state| {
         state.status = if wait.is_some() { Status::Restarting } else { Status::Exited };
         state.pid = 0;
+        state.manually_stopped |= stopped;
         state.exit_code = i64::from(exit.code);
         state.oom_killed = exit.oom;
         state.finished_at = exit.finished_at as i64;
@@ -192,7 +194,12 @@ pub(crate) fn restart_after(daemon: &Daemon, container: &Arc<Container>, wait: D
 
 async fn start_again(daemon: &Daemon, container: &Arc<Container>) {
     let _lifecycle = container.lifecycle.lock().await;
-    if container.status() != Status::Restarting || container.lock().is_end_asked_for() {
+    if container.status() != Status::Restarting {
+        return;
+    }
+    if container.lock().is_end_asked_for() {
+        // Whoever asked may not have come as far as this.
+        stop::give_up_restart(container);
         return;
     }
     if let Err(error) = start::start_locked(daemon, container, true).await {

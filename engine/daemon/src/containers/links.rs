@@ -94,13 +94,14 @@ fn led_to(link: &str, name: &str) -> String {
     format!("{name}:{}", alias(link))
 }
 
-/// Refuses to start a container somebody asks for while one that it is linked to does not run.
+/// Refuses to start a container somebody asks for while one that it is linked to does not run. A link to one
+/// that is gone went with it.
 pub(super) fn check_running(daemon: &Daemon, own: &str, host: &HostConfig) -> Result<()> {
     if matches!(host.network(), HostNetwork::Named(_)) {
         return Ok(());
     }
     for link in &host.links {
-        let other = daemon.containers.find(target(link))?;
+        let Ok(other) = daemon.containers.find(target(link)) else { continue };
         if !other.status().has_process() {
             return Err(Error::Conflict(format!(
                 "Cannot link to a non running container: /{} AS /{own}/{}",

@@ -102,10 +102,11 @@ async fn stop_locked(
     };
     container.lock().stopping = true;
     if for_good {
-        container.change_state(|state| state.manually_stopped = true)?;
+        // A disk that is full must not keep what fills it running.
+        container.record_state(|state| state.manually_stopped = true);
     }
     if container.status() == Status::Restarting {
-        give_up_restart(container)?;
+        give_up_restart(container);
     }
     if container.status() == Status::Paused {
         unpause_locked(daemon, container)?;
@@ -119,12 +120,9 @@ async fn stop_locked(
             Duration::ZERO
         }
     };
-    match tokio::time::timeout(patience, wait_not_running(container)).await {
-        Ok(ended) => ended?,
-        Err(_) => {
-            signal_and_tell(daemon, container, signals::KILL).await?;
-            wait_killed(container).await?;
-        }
+    if tokio::time::timeout(patience, wait_not_running(container)).await.is_err() {
+        signal_and_tell(daemon, container, signals::KILL).await?;
+        wait_killed(container).await?;
     }
     daemon.events.publish("container", "stop", &container.id, container.attributes());
     Ok(())
@@ -206,8 +204,9 @@ pub(crate) async fn kill(daemon: &Daemon, container: &Arc<Container>, signal: &s
     if status == Status::Restarting && matches!(signal, signals::KILL | signals::TERM) {
         let _turn = container.turn("killed").await?;
         container.lock().stopping = true;
-        container.change_state(|state| state.manually_stopped = true)?;
-        return give_up_restart(container);
+        container.record_state(|state| state.manually_stopped = true);
+        give_up_restart(container);
+        return Ok(());
     }
     if !status.has_process() {
         return Err(Error::Conflict(format!(
@@ -216,9 +215,12 @@ pub(crate) async fn kill(daemon: &Daemon, container: &Arc<Container>, signal: &s
         )));
     }
     let own = container.lock().config.config.stop_signal.clone();
+    // That it was stopped is written down when it ends: a signal other than this may be ignored.
     if signal == signals::KILL || signal == signals::parse(&own, signals::TERM)? {
         container.lock().stopping = true;
-        container.change_state(|state| state.manually_stopped = true)?;
+    }
+    if signal == signals::KILL {
+        container.record_state(|state| state.manually_stopped = true);
     }
     if status == Status::Paused && signal == signals::KILL {
         unpause_locked(daemon, container)?;
@@ -231,7 +233,8 @@ pub(crate) async fn kill(daemon: &Daemon, container: &Arc<Container>, signal: &s
 pub(crate) async fn kill_locked(daemon: &Daemon, container: &Arc<Container>) -> Result<()> {
     container.lock().stopping = true;
     if container.status() == Status::Restarting {
-        return give_up_restart(container);
+        give_up_restart(container);
+        return Ok(());
     }
     if container.status() == Status::Paused {
         unpause_locked(daemon, container)?;
@@ -240,18 +243,18 @@ pub(crate) async fn kill_locked(daemon: &Daemon, container: &Arc<Container>) -> 
     wait_killed(container).await
 }
 
-fn give_up_restart(container: &Container) -> Result<()> {
+/// Ends a container that waits for its restart.
+pub(super) fn give_up_restart(container: &Container) {
     container.lock().tasks.end_all();
-    container.change_state(|state| {
+    container.record_state(|state| {
         if state.status == Status::Restarting {
             state.status = Status::Exited;
         }
-    })?;
+    });
     container.phase.send_modify(|phase| {
         phase.running = false;
         phase.exits += 1;
     });
-    Ok(())
 }
 
 /// Stops a container if it runs, and starts it.
@@ -271,21 +274,21 @@ pub(crate) async fn restart(daemon: &Daemon, container: &Arc<Container>, how: St
 
 /// Resolves when the container neither runs nor is about to. A restart that was decided on before
 /// anybody asked for the stop is given up.
-async fn wait_not_running(container: &Container) -> Result<()> {
+async fn wait_not_running(container: &Container) {
     let mut phase = container.phase.subscribe();
     while phase.borrow_and_update().running {
         if container.status() == Status::Restarting {
-            return give_up_restart(container);
+            give_up_restart(container);
+            return;
         }
         // The decision itself is no change of phase: so it is looked for now and then.
         let _ = tokio::time::timeout(LOOK_AGAIN, phase.changed()).await;
     }
-    Ok(())
 }
 
 async fn wait_killed(container: &Container) -> Result<()> {
     match tokio::time::timeout(AFTER_KILL, wait_not_running(container)).await {
-        Ok(ended) => ended,
+        Ok(()) => Ok(()),
         Err(_) => Err(Error::Conflict(format!(
             "container {} did not end within {} s of SIGKILL",
             container.id,

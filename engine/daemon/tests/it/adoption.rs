@@ -320,6 +320,31 @@ fn a_stop_that_the_engine_did_not_outlive_is_not_forgotten() {
     assert_eq!(state(&site, "unless-stopped"), "exited 3 0\n");
 }
 
+#[test]
+fn a_signal_that_was_ignored_keeps_no_policy_from_restarting() {
+    let mut site = Site::new();
+    for policy in POLICIES {
+        let run = ["run", "-d", "--name", policy, "--restart", policy, "busybox", "sh", "-c"];
+        let script = "trap '' TERM; while true; do sleep 0.05; done";
+        site.docker(&[&run[..], &[script]].concat()).ok();
+        site.docker(&["kill", "-s", "TERM", policy]).ok();
+    }
+    site.kill_engine();
+    site.start_engine();
+    let shown =
+        |site: &Site, name: &str, form: &str| site.docker(&["inspect", "-f", form, name]).ok();
+    for policy in POLICIES {
+        let pid = shown(&site, policy, "{{.State.Pid}}").trim().parse().unwrap();
+        kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+    }
+    for policy in POLICIES {
+        wait_until("a restart", || {
+            let state = shown(&site, policy, "{{.State.Running}} {{.RestartCount}}");
+            (state == "true 1\n").then_some(())
+        });
+    }
+}
+
 /// Makes the shim of a container stand still; what it is.
 fn stand_still(site: &Site, name: &str) -> String {
     let shim = shim_pid(site, name);

@@ -196,6 +196,25 @@ fn a_volume_that_did_not_fit_is_filled_as_a_whole_when_there_is_room() {
 }
 
 #[test]
+fn a_full_disk_keeps_nothing_running_that_is_to_stop() {
+    let small = Small::new();
+    let site = &small.site;
+    let shown = |name: &str, form: &str| site.docker(&["inspect", "-f", form, name]).ok();
+    site.docker(&["run", "-d", "--name", "runs", "busybox", "sleep", "1000"]).ok();
+    let crashes = ["run", "-d", "--name", "crashes", "--restart", "always", "busybox", "false"];
+    site.docker(&crashes).ok();
+    small.with_little(0, || {
+        for name in ["runs", "crashes"] {
+            site.docker(&["stop", "-t", "0", name]).ok();
+            assert_eq!(shown(name, "{{.State.Status}}"), "exited\n", "{name}");
+        }
+    });
+    site.docker(&["start", "runs", "crashes"]).ok();
+    assert_eq!(shown("runs", "{{.State.Status}}"), "running\n");
+    wait_until("a restart", || (shown("crashes", "{{.RestartCount}}") != "0\n").then_some(()));
+}
+
+#[test]
 fn a_full_disk_costs_lines_of_a_log_and_neither_the_container_nor_an_exec() {
     let small = Small::new();
     let site = &small.site;

@@ -112,4 +112,9 @@ fn a_link_leads_on_to_a_container_that_gets_another_name() {
     site.docker(&["run", "-d", "--name", "db", "busybox", "sleep", "1000"]).ok();
     site.docker(&["restart", "-t", "0", "web"]).ok();
     assert!(seen().contains(&format!("{}\tdb db2", address.trim())), "{}", seen());
+    // A link to one that is gone keeps nobody from starting.
+    site.docker(&["rm", "-f", "db2"]).ok();
+    site.docker(&["stop", "-t", "0", "web"]).ok();
+    site.docker(&["start", "web"]).ok();
+    assert!(!seen().contains("db2"), "{}", seen());
 }
