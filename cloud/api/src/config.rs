@@ -115,7 +115,7 @@ pub(crate) async fn host_access(
 }
 
 /// `GET /auth/v1/public-keys/:username`: the keys with which a user may log in to hosts, one a line.
-/// For devices; of users whose fleets the device is in.
+/// For devices; of users who may change the device, as for [`host_access`].
 pub(crate) async fn public_keys(
     State(api): State<Api>,
     Path(username): Path<String>,
@@ -124,14 +124,17 @@ pub(crate) async fn public_keys(
     if identity.role != Role::Device {
         return Err(ApiError::unauthorized());
     }
-    let fleet = format!(
-        "has_direct_access_to__application/any(h:h/application/any(a:a/owns__device/any(d:d/actor eq {})))",
-        identity.actor
+    let user = format!("user?$select=id,actor&$filter=username eq {}", query::literal(&username));
+    let Some(user) = api.row(&Caller::root(), &user).await? else { return Ok(String::new()) };
+    let person = Caller::with_role(rows::target(&user, "actor"), Role::User);
+    let device = format!("device?$select=id&$filter=actor eq {}", identity.actor);
+    if api.row(&person.who_may(Verb::Update), &device).await?.is_none() {
+        return Ok(String::new());
+    }
+    let keys = format!(
+        "user_public_key?$select=public_key&$orderby=id asc&$filter=user eq {}",
+        user["id"]
     );
-    let query = format!(
-        "user_public_key?$select=public_key&$orderby=id asc&$filter=user/any(u:u/username eq {} and u/{fleet})",
-        query::literal(&username)
-    );
-    let rows = api.rows(&Caller::root(), &query).await?;
+    let rows = api.rows(&Caller::root(), &keys).await?;
     Ok(rows.iter().map(|row| format!("{}\n", rows::text(row, "public_key").trim())).collect())
 }

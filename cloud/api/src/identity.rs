@@ -3,13 +3,11 @@
 //! A credential is a session's token or an API key, in the `Authorization` header or in `?apikey=`.
 //! One that does not hold is always answered 401, also where none would be needed.
 
-use std::sync::Arc;
-
 use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Uri, header};
 use minke_cloud_db::Caller;
-use minke_cloud_fleet::{Permissions, Role};
+use minke_cloud_fleet::{Role, Verb};
 
 use crate::api::{Api, now_ms};
 use crate::error::ApiError;
@@ -36,9 +34,8 @@ pub struct Identity {
 
 impl Identity {
     /// The same caller, whose reads show only what they may do `verb` to.
-    pub fn who_may(&self, verb: minke_cloud_fleet::Verb) -> Caller {
-        let permissions = Permissions::for_role(self.role).as_reads_of(verb);
-        Caller { permissions: Arc::new(permissions), ..self.caller.clone() }
+    pub fn who_may(&self, verb: Verb) -> Caller {
+        self.caller.who_may(verb)
     }
 }
 
@@ -80,8 +77,9 @@ impl Api {
         }
         let role = key.roles.iter().find_map(|name| Role::from_name(name));
         let role = role.ok_or_else(ApiError::unauthorized)?;
+        let caller = Caller::with_role(Some(key.actor), role);
         Ok(Identity {
-            caller: Caller::with_role(Some(key.actor), role),
+            caller: Caller { is_fresh: key.expires_at.is_none(), ..caller },
             actor: key.actor,
             role,
             session: None,

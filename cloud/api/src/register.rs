@@ -1,11 +1,13 @@
 //! Registering devices.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use minke_cloud_db::Caller;
-use minke_cloud_fleet::{Role, Verb};
+use minke_cloud_fleet::{Permissions, Role};
 use serde_json::{Map, Value, json};
 
 use crate::api::Api;
@@ -75,7 +77,10 @@ pub(crate) async fn register(
     let registration = Registration::read(&body)?;
     let caller = match identity.role {
         Role::Provisioning => identity.caller.clone(),
-        Role::User => identity.who_may(Verb::Update),
+        Role::User => Caller {
+            permissions: Arc::new(Permissions::of_registering()),
+            ..identity.caller.clone()
+        },
         _ => return Err(ApiError::unauthorized()),
     };
     let query = format!(

@@ -155,6 +155,38 @@ async fn a_key_that_lasts_longer_takes_the_password() {
 }
 
 #[tokio::test]
+async fn keys_of_fleets_and_devices_are_put_off_without_the_password() {
+    let world = World::start().await;
+    let fleet = world.fleet("weather").await;
+    let device = world.device(fleet).await;
+    let token = &world.ann.token;
+    let old = an_hour_later(token);
+    let (soon, later) = ("2999-01-01T00:00:00.000Z", "2999-01-02T00:00:00.000Z");
+    let made = async |path: &str, name: &str, expiry: Value| {
+        let key = json!({"name": name, "expiryDate": expiry});
+        world.post(path, token, &key).await.expect(200).json().as_str().unwrap().to_owned()
+    };
+    let of_ann = made("/api-key/user/full", "person", json!(soon)).await;
+    let endless = made("/api-key/user/full", "endless", json!(null)).await;
+    let path = format!("/api-key/application/{fleet}/provisioning");
+    made(&path, "fleet", json!(soon)).await;
+    made(&format!("/api-key/device/{}/device-key", device.id), "device", json!(soon)).await;
+    let put_off = async |name: &str, credential: &str, date: Value, status: u16| {
+        let key = format!("/v7/api_key?$filter=name eq '{name}'");
+        world.patch(&key, credential, &json!({"expiry_date": date})).await.expect(status);
+        world.get(&format!("{key}&$select=expiry_date"), token).await.d()[0]["expiry_date"].clone()
+    };
+    for name in ["fleet", "device"] {
+        assert_eq!(put_off(name, &of_ann, json!(later), 200).await, later, "{name}");
+        assert_eq!(put_off(name, &old, json!(null), 200).await, json!(null), "{name}");
+    }
+    for credential in [&of_ann, &old] {
+        assert_eq!(put_off("person", credential, json!(later), 401).await, soon);
+    }
+    assert_eq!(put_off("person", &endless, json!(later), 200).await, later, "it could make one");
+}
+
+#[tokio::test]
 async fn nobody_logs_in_by_the_address_of_another() {
     let world = World::start().await;
     let path = format!("/v7/user({})", world.ann.user);

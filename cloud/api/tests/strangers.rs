@@ -115,16 +115,14 @@ async fn a_device_does_not_take_itself_away_from_its_owner() {
     world.patch(&path, &device.key, &same).await.expect(200);
 }
 
-#[tokio::test]
-async fn an_observer_gets_no_key_and_no_way_into_a_device() {
-    let world = World::start().await;
-    let fleet = world.fleet("weather").await;
-    let device = world.device(fleet).await;
-    let (ann, bob) = (&world.ann.token, &world.bob.token);
-    let role = async |name: &str| {
-        let query = format!("/v7/application_membership_role(name='{name}')?$select=id");
-        world.get(&query, ann).await.d()[0]["id"].clone()
-    };
+async fn role(world: &World, name: &str) -> Value {
+    let query = format!("/v7/application_membership_role(name='{name}')?$select=id");
+    world.get(&query, &world.ann.token).await.d()[0]["id"].clone()
+}
+
+/// Makes Bob an observer of Ann's fleet; gives the path of the membership.
+async fn observed(world: &World, fleet: i64) -> String {
+    let ann = &world.ann.token;
     // Ann sees who is in an organization with her, and can then name him.
     let shared = world.make("organization", ann, json!({"name": "Shared"})).await;
     let row = json!({"user": world.bob.user, "is_member_of__organization": shared});
@@ -132,8 +130,20 @@ async fn an_observer_gets_no_key_and_no_way_into_a_device() {
     let row = row.as_object().unwrap();
     world.api.db().post(&root, "organization_membership", row).await.unwrap();
     let membership = json!({"user": world.bob.user, "is_member_of__application": fleet,
-        "application_membership_role": role("observer").await});
+        "application_membership_role": role(world, "observer").await});
     let membership = world.make("user_application_membership", ann, membership).await;
+    format!("/v7/user_application_membership({membership})")
+}
+
+#[tokio::test]
+async fn an_observer_gets_no_key_and_no_way_into_a_device() {
+    let world = World::start().await;
+    let fleet = world.fleet("weather").await;
+    let device = world.device(fleet).await;
+    let (ann, bob) = (&world.ann.token, &world.bob.token);
+    let membership = observed(&world, fleet).await;
+    let key = json!({"title": "b", "public_key": "ssh-ed25519 AAAA bob", "user": world.bob.user});
+    world.make("user_public_key", bob, key).await;
 
     let tried = async |status: u16| {
         for path in [
@@ -145,16 +155,59 @@ async fn an_observer_gets_no_key_and_no_way_into_a_device() {
         let way_in = json!({"action": "tunnel-22222"});
         let path = format!("/v7/device({})/canAccess", device.id);
         world.post(&path, bob, &way_in).await.expect(status);
+        world.get(&format!("/access/v1/hostos/{}", device.uuid), bob).await.expect(status);
+        let keys = world.get("/auth/v1/public-keys/bob", &device.key).await.expect(200).text;
+        assert_eq!(keys, if status == 200 { "ssh-ed25519 AAAA bob\n" } else { "" });
     };
     let names = world.get("/v7/device?$select=id", bob).await.d();
     assert_eq!(names, json!([{"id": device.id}]));
     tried(401).await;
-    let better = json!({"application_membership_role": role("developer").await});
-    let path = format!("/v7/user_application_membership({membership})");
-    world.patch(&path, bob, &better).await.expect(200);
+    let better = json!({"application_membership_role": role(&world, "developer").await});
+    world.patch(&membership, bob, &better).await.expect(200);
     tried(401).await;
-    world.patch(&path, ann, &better).await.expect(200);
+    world.patch(&membership, ann, &better).await.expect(200);
     tried(200).await;
+}
+
+#[tokio::test]
+async fn an_operator_registers_devices_and_makes_no_key_that_registers_more() {
+    let world = World::start().await;
+    let fleet = world.fleet("weather").await;
+    let (ann, bob) = (&world.ann.token, &world.bob.token);
+    let membership = observed(&world, fleet).await;
+    let provisioning = format!("/api-key/application/{fleet}/provisioning");
+    for (name, registers, makes_keys) in
+        [("observer", 401, 401), ("operator", 201, 401), ("developer", 201, 200)]
+    {
+        let role = json!({"application_membership_role": role(&world, name).await});
+        world.patch(&membership, ann, &role).await.expect(200);
+        let device = json!({"application": fleet, "device_type": "qemux86-64",
+            "uuid": minke_cloud_api::random_hex()});
+        let answer = world.post("/device/register", bob, &device).await;
+        assert_eq!(answer.status, registers, "{name}: {}", answer.text);
+        for path in [provisioning.as_str(), "/download-config"] {
+            let answer = world.post(path, bob, &json!({"appId": fleet})).await;
+            assert_eq!(answer.status, makes_keys, "{name} {path}: {}", answer.text);
+        }
+    }
+    assert_eq!(world.get("/v7/device/$count", ann).await.d(), 2);
+}
+
+#[tokio::test]
+async fn the_key_of_a_fleet_reads_that_fleet_and_not_who_has_access_to_it() {
+    let world = World::start().await;
+    let fleet = world.fleet("weather").await;
+    let garden = world.fleet_of(&world.bob, "garden").await;
+    let public = json!({"is_public": true});
+    world.patch(&format!("/v7/application({garden})"), &world.bob.token, &public).await.expect(200);
+    let key = world.provisioning_key(fleet).await;
+    let device = world.device(fleet).await;
+    for key in [&key, &device.key] {
+        let all = world.get("/v7/application?$select=id", key).await.d();
+        assert_eq!(all, json!([{"id": fleet}]));
+        let path = "/v7/application?$select=id&$filter=is_directly_accessible_by__user/any()";
+        assert_eq!(world.get(path, key).await.d(), json!([]));
+    }
 }
 
 #[tokio::test]

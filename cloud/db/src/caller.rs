@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use minke_cloud_fleet::{Permissions, Role};
+use minke_cloud_fleet::{Permissions, Role, Verb};
 
 /// On whose behalf an operation runs. Every row that is read or written passes its permissions.
 #[derive(Debug, Clone)]
@@ -11,7 +11,8 @@ pub struct Caller {
     pub actor: Option<i64>,
     /// The rules that rows must pass.
     pub permissions: Arc<Permissions>,
-    /// Whether somebody has shown the password lately: what outlives a session takes that.
+    /// Whether somebody has shown the password lately, or a key that never ends: what outlives a session
+    /// takes that.
     pub is_fresh: bool,
 }
 
@@ -29,6 +30,11 @@ impl Caller {
     /// An actor in one of the known roles.
     pub fn with_role(actor: Option<i64>, role: Role) -> Self {
         Self { actor, permissions: Permissions::shared(role), is_fresh: false }
+    }
+
+    /// The same caller, whose reads show only what they may do `verb` to.
+    pub fn who_may(&self, verb: Verb) -> Self {
+        Self { permissions: Arc::new(self.permissions.as_reads_of(verb)), ..self.clone() }
     }
 
     /// Whether this is the server itself.

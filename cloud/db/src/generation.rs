@@ -84,9 +84,17 @@ pub(crate) async fn bump(
 /// The rows that keep the count of these, as the inside of an `IN (…)`: of all of them, or of those that
 /// a target state may show.
 fn owners(resource: &'static Resource, ids: &[i64], only_shown: bool) -> String {
-    let path = resource.generation.iter().flat_map(|generation| &generation.path);
-    let mut rows = list(ids);
-    let mut here = resource;
+    let path = resource.generation.as_ref().map_or(&[][..], |of| of.path.as_slice());
+    at_the_end_of(path, resource, list(ids), only_shown)
+}
+
+fn at_the_end_of(
+    path: &[String],
+    start: &'static Resource,
+    mut rows: String,
+    only_shown: bool,
+) -> String {
+    let mut here = start;
     for step in path {
         if only_shown {
             rows = of_targets(here, rows);
@@ -96,6 +104,39 @@ fn owners(resource: &'static Resource, ids: &[i64], only_shown: bool) -> String 
         here = Model::get().at(link.to);
     }
     rows
+}
+
+/// Before rows are made or changed: locks the rows of others that keep their counts, which the write
+/// moves at its end. Removing takes these first as well, so that of two writes to a release and what is
+/// in it one waits for the other, and never each for the other.
+pub(crate) async fn lock_owners(
+    session: &mut Session,
+    resource: &'static Resource,
+    ids: &[i64],
+    changes: &Changes,
+) -> Result<()> {
+    let Some(generation) = &resource.generation else { return Ok(()) };
+    let Some((first, rest)) = generation.path.split_first() else { return Ok(()) };
+    if session.engine() != Engine::Postgres || !shows(resource, changes) {
+        return Ok(());
+    }
+    let mut which = Vec::new();
+    if !ids.is_empty() {
+        which.push(owners(resource, ids, false));
+    }
+    if let (Some(id), Some(link)) = (changes.integer(first), resource.link(first)) {
+        which.push(at_the_end_of(rest, Model::get().at(link.to), list(&[id]), false));
+    }
+    if which.is_empty() {
+        return Ok(());
+    }
+    let which: Vec<String> = which.iter().map(|rows| format!("\"id\" IN ({rows})")).collect();
+    let sql = format!(
+        "SELECT \"id\" FROM \"{}\" WHERE {} ORDER BY \"id\" FOR NO KEY UPDATE",
+        generation.of,
+        which.join(" OR ")
+    );
+    session.run("locking the owners of rows", &sql, []).await.map(drop)
 }
 
 /// Of releases those that are a target, and of images those that are in such a release.

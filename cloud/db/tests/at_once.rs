@@ -14,20 +14,25 @@ use tokio::task::JoinHandle;
 async fn begun(twins: &Twins, caller: &Caller, path: &str, body: Value) -> JoinHandle<Result<u64>> {
     let (db, caller, path) = (twins.postgres.clone(), caller.clone(), read(path));
     let change = tokio::spawn(async move { db.patch(&caller, &path, &object(body)).await });
+    settled(twins, &change, 1).await;
+    change
+}
+
+/// Waits until `change` has ended, or so many transactions wait for others.
+async fn settled<T>(twins: &Twins, change: &JoinHandle<T>, transactions: i64) {
     let pool = sqlx::PgPool::connect(&twins.postgres_url()).await.expect("a connection");
     let waiting = "SELECT COUNT(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND \
                    backend_type = 'client backend'";
     let deadline = Instant::now() + Duration::from_secs(60);
     while !change.is_finished() {
         let waiting = sqlx::query_scalar::<_, i64>(waiting).fetch_one(&pool).await;
-        if waiting.expect("a look") > 0 {
+        if waiting.expect("a look") >= transactions {
             break;
         }
         assert!(Instant::now() < deadline, "neither done nor waiting");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     pool.close().await;
-    change
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -103,5 +108,48 @@ async fn a_release_that_becomes_a_target_while_it_is_changed_is_told_whole() {
         let after = told(db, device).await;
         assert_ne!(before.0, after.0, "{link}: the label is told");
         assert_ne!(before.1, after.1, "{link}: and moves the generation");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_is_removed_while_it_and_what_is_in_it_are_written() {
+    let twins = Twins::start().await;
+    let db = &twins.postgres;
+    let ann = owner(db, "ann").await;
+    let (fleet, tracks) = (
+        read(&format!("application({})", ann.fleet)),
+        object(json!({"should_track_latest_release": false})),
+    );
+    db.patch(&ann.caller, &fleet, &tracks).await.expect("a fleet that stays where it is");
+    for (at, change) in
+        [Some(json!({"is_final": true})), Some(json!({"note": "n"})), None].into_iter().enumerate()
+    {
+        let draft = release(db, &ann, &format!("c{at}"), json!({"is_final": false})).await;
+        image(db, &ann, draft, &format!("main{at}")).await;
+        let place = format!("release_image?$select=id&$filter=is_part_of__release eq {draft}");
+        let place = one(db, &place).await["id"].clone();
+        let label = object(json!({"release_image": place, "label_name": "l", "value": "1"}));
+        let path = read(&format!("release({draft})"));
+
+        // Both wait for the fleet, the removal at the head.
+        let mut tx = db.begin().await.expect("a transaction");
+        tx.patch(&ann.caller, &fleet, &tracks).await.expect("a change of the fleet");
+        let (remover, caller, which) = (db.clone(), ann.caller.clone(), path.clone());
+        let removal = tokio::spawn(async move { remover.delete(&caller, &which).await });
+        settled(&twins, &removal, 1).await;
+        let (writer, caller, named) = (db.clone(), ann.caller.clone(), format!("{change:?}"));
+        let writing = tokio::spawn(async move {
+            match change {
+                Some(change) => writer.patch(&caller, &path, &object(change)).await.map(drop),
+                None => writer.post(&caller, "image_label", &label).await.map(drop),
+            }
+        });
+        settled(&twins, &writing, 2).await;
+        tx.commit().await.expect("a commit");
+        let removed = removal.await.expect("a task");
+        assert!(matches!(removed, Ok(1)), "{named}: {removed:?}");
+        if let Err(error) = writing.await.expect("a task") {
+            assert!(error.status() < 500, "{named}: {error:?}");
+        }
     }
 }

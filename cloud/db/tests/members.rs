@@ -138,6 +138,38 @@ async fn a_team_gives_a_fleet_in_the_role_that_it_has() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_administers_a_team_does_not_raise_its_role_in_the_fleet_of_another() {
+    let twins = Twins::start().await;
+    for (engine, db) in twins.both() {
+        let (ann, bob) = (owner(db, "ann").await, owner(db, "bob").await);
+        let device = device(db, &ann).await;
+        let team = json!({"name": "guests", "belongs_to__organization": bob.organization});
+        let team = post(db, "team", team).await.expect("a team").id;
+        let row = json!({"user": bob.user, "is_member_of__team": team});
+        post(db, "team_membership", row).await.expect("a member");
+        let row = json!({"team": team, "grants_access_to__application": ann.fleet,
+            "application_membership_role": role(db, "observer").await});
+        let access = post(db, "team_application_access", row).await.expect("access").id;
+        let access = format!("team_application_access({access})");
+        let better = json!({"application_membership_role": role(db, "developer").await});
+        assert_eq!(status_of_patch(db, &bob.caller, &access, better).await, 404, "{engine}");
+        assert_eq!(tried(db, &ann, &bob, device).await, NOTHING, "{engine}");
+        assert!(has_access(db, &bob, ann.fleet).await, "{engine}");
+        let gone = db.delete(&bob.caller, &read(&access)).await.expect("a removal");
+        assert_eq!(gone, 1, "{engine}: what a team has can be given up");
+        assert!(!has_access(db, &bob, ann.fleet).await, "{engine}");
+
+        team_member(db, &ann, &bob, "observer").await;
+        let access = one(db, "team_application_access?$select=id").await["id"].clone();
+        let access = format!("team_application_access({access})");
+        let operator = json!({"application_membership_role": role(db, "operator").await});
+        let (device, name) = (format!("device({device})"), json!({"device_name": "renamed"}));
+        assert_eq!(status_of_patch(db, &ann.caller, &access, operator).await, 200, "{engine}");
+        assert_eq!(status_of_patch(db, &bob.caller, &device, name).await, 200, "{engine}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_observer_removes_nothing() {
     let twins = Twins::start().await;
     for (engine, db) in twins.both() {

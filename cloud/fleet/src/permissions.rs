@@ -129,6 +129,11 @@ impl Permissions {
         Permissions { rules, everything: self.everything }
     }
 
+    /// Permissions of a person whose reads show the applications in which they may make devices.
+    pub fn of_registering() -> Permissions {
+        user::rules_of_registering()
+    }
+
     fn allow(&mut self, resource: &str, verbs: &[Verb], filter: &str) {
         for verb in verbs {
             self.rules.entry((resource.to_owned(), *verb)).or_default().push(filter.to_owned());

@@ -1,7 +1,5 @@
 //! Devices: what is known of them, and what runs on them.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -222,14 +220,6 @@ fn service_status(install: Install) -> Option<ServiceStatus> {
     })
 }
 
-/// When a key that registers one device stops to count, in milliseconds since 1970: it is used at once,
-/// but the server's clock may differ from ours.
-fn registration_ends() -> u64 {
-    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    (now + DAY).as_millis() as u64
-}
-
 impl Client {
     /// All devices of the caller, or those of one fleet.
     pub async fn devices(&self, fleet: Option<&Fleet>) -> Result<Vec<Device>, Error> {
@@ -273,25 +263,12 @@ impl Client {
         device_type: Option<&str>,
     ) -> Result<RegisteredDevice, Error> {
         let what = "register the device";
-        let user = self.whoami().await?.actor_type_id;
-        let key = json!({
-            "actorType": "application",
-            "actorTypeId": fleet.id,
-            "roles": ["provisioning-api-key"],
-            "description": "Made to register one device",
-            "expiryDate": registration_ends(),
-        });
-        let response = self.request(what, Method::POST, "api-key/v2/", Some(&key)).await?;
-        let key: String = self.json(what, response).await?;
         let body = json!({
-            "user": user,
             "application": fleet.id,
             "uuid": uuid,
             "device_type": device_type.unwrap_or(&fleet.device_type),
         });
-        let registrar = self.clone().with_token(key);
-        let response =
-            registrar.request(what, Method::POST, "device/register", Some(&body)).await?;
+        let response = self.request(what, Method::POST, "device/register", Some(&body)).await?;
         self.json(what, response).await
     }
 

@@ -82,11 +82,6 @@ fn query() -> Query {
         .order_by("app_name asc")
 }
 
-/// Public fleets of others are readable, too, but are no fleets of the caller's.
-fn is_own() -> Filter {
-    Filter::leads("is_directly_accessible_by__user")
-}
-
 impl From<Row> for Fleet {
     fn from(row: Row) -> Fleet {
         Fleet {
@@ -110,23 +105,39 @@ impl From<Row> for Fleet {
 impl Client {
     /// All fleets that the caller may use; not those of others that anybody may see.
     pub async fn fleets(&self) -> Result<Vec<Fleet>, Error> {
-        let rows: Vec<Row> = self.rows("list fleets", &query().filter(is_own())).await?;
+        let rows = self.own_fleets("list fleets", None).await?;
         Ok(rows.into_iter().map(Fleet::from).collect())
+    }
+
+    /// Public fleets of others are readable, too, but are no fleets of the caller's.
+    async fn own_fleets(&self, what: &str, filter: Option<Filter>) -> Result<Vec<Row>, Error> {
+        let mut conditions = vec![Filter::leads("is_directly_accessible_by__user")];
+        conditions.extend(filter.clone());
+        let rows: Vec<Row> = self.rows(what, &query().filter(Filter::And(conditions))).await?;
+        if !rows.is_empty() || self.whoami().await?.actor_type == "user" {
+            return Ok(rows);
+        }
+        // What the key of a fleet or a device may read is theirs; who has access to it they may not.
+        let all = filter.into_iter().fold(query(), Query::filter);
+        self.rows(what, &all).await
     }
 
     /// The caller's fleet with this slug, uuid, id or (if only one has it) name. A fleet of others
     /// that anybody may see is found by its slug only.
     pub async fn fleet(&self, name: &str) -> Result<Fleet, Error> {
         let slug = name.to_lowercase();
-        let filter = match name.parse::<i64>() {
-            // A name may be a number, too.
-            Ok(id) => is_own().and(Filter::eq("id", id).or(Filter::eq("app_name", name))),
-            Err(_) if name.contains('/') => Filter::eq("slug", slug.as_str()),
-            Err(_) => {
-                is_own().and(Filter::eq("app_name", name).or(Filter::eq("uuid", slug.as_str())))
-            }
+        let what = "find the fleet";
+        let named = Filter::eq("app_name", name);
+        let rows: Vec<Row> = if name.contains('/') {
+            self.rows(what, &query().filter(Filter::eq("slug", slug.as_str()))).await?
+        } else {
+            let other = match name.parse::<i64>() {
+                // A name may be a number, too.
+                Ok(id) => Filter::eq("id", id),
+                Err(_) => Filter::eq("uuid", slug.as_str()),
+            };
+            self.own_fleets(what, Some(named.or(other))).await?
         };
-        let rows: Vec<Row> = self.rows("find the fleet", &query().filter(filter)).await?;
         let mut fleets: Vec<Fleet> = rows.into_iter().map(Fleet::from).collect();
         match fleets.len() {
             0 => Err(Error::NotFound { kind: "fleet", name: name.to_owned() }),
@@ -212,5 +223,66 @@ impl Client {
         body.entry("network").or_insert_with(|| json!("ethernet"));
         let response = self.request(what, Method::POST, "download-config", Some(&body)).await?;
         self.json(what, response).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// The answer to a request for one fleet that the caller may read, but not who has access to it.
+    fn answer(request: &str, actor_type: &str) -> Value {
+        if request.contains("/actor/v1/whoami") {
+            json!({ "id": 1, "actorType": actor_type, "actorTypeId": 7 })
+        } else if request.contains("is_directly_accessible_by__user") {
+            json!({ "d": [] })
+        } else {
+            json!({ "d": [{ "id": 7, "app_name": "weather", "slug": "ann/weather", "uuid": "a1" }] })
+        }
+    }
+
+    async fn client(actor_type: &'static str) -> Client {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let mut stream = BufReader::new(stream);
+                let mut lines = String::new();
+                while !lines.ends_with("\r\n\r\n") {
+                    assert_ne!(stream.read_line(&mut lines).await.unwrap(), 0, "{lines}");
+                }
+                let body = answer(lines.lines().next().unwrap(), actor_type).to_string();
+                let length = body.len();
+                let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n");
+                let text = format!("{head}connection: close\r\n\r\n{body}");
+                stream.write_all(text.as_bytes()).await.unwrap();
+            }
+        });
+        Client::new(&url).unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_key_of_a_fleet_or_a_device_finds_its_fleet() {
+        for actor_type in ["application", "device"] {
+            let client = client(actor_type).await;
+            for name in ["weather", "a1", "7", "ann/weather"] {
+                assert_eq!(client.fleet(name).await.unwrap().id, 7, "{actor_type} {name}");
+            }
+            assert_eq!(client.fleets().await.unwrap().len(), 1, "{actor_type}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_person_finds_the_fleets_of_strangers_by_their_slugs_only() {
+        let client = client("user").await;
+        for name in ["weather", "a1", "7"] {
+            let found = client.fleet(name).await;
+            assert!(matches!(found, Err(Error::NotFound { .. })), "{name}: {found:?}");
+        }
+        assert_eq!(client.fleet("ann/weather").await.unwrap().id, 7);
+        assert_eq!(client.fleets().await.unwrap().len(), 0);
     }
 }

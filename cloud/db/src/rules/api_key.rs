@@ -1,4 +1,5 @@
-//! Keys: how long one lasts is said by somebody who has shown the password.
+//! Keys of people: how long one lasts is said by somebody who has shown the password. Keys of fleets and
+//! devices are made without it, too.
 
 use crate::caller::Caller;
 use crate::cell::Cell;
@@ -21,7 +22,8 @@ pub(super) async fn before_update(
         _ => "AND \"expiry_date\" < $1",
     };
     let rest = format!(
-        "FROM \"api_key\" WHERE \"id\" IN ({}) AND \"expiry_date\" IS NOT NULL {sooner} LIMIT 1",
+        "FROM \"api_key\" WHERE \"id\" IN ({}) AND \"expiry_date\" IS NOT NULL {sooner} AND \
+         \"is_of__actor\" IN (SELECT \"actor\" FROM \"user\") LIMIT 1",
         list(ids)
     );
     let values = expiry.integer().map(Cell::Integer);

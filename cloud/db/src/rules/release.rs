@@ -106,7 +106,8 @@ pub(super) async fn before_update(
     let columns = "\"id\", \"revision\", \"belongs_to__application\", \"semver_major\", \
                    \"semver_minor\", \"semver_patch\", \"semver_prerelease\", \"semver_build\", \
                    \"variant\"";
-    // Another write may be making one of them final: what it is must hold until this one is done.
+    // Another write may be making one of them final: what it is must hold until this one is done. The
+    // application is locked already, as it is by whoever removes a release.
     let lock = match session.engine() {
         Engine::Postgres => "FOR NO KEY UPDATE",
         Engine::Sqlite => "",

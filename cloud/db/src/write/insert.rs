@@ -42,6 +42,7 @@ pub(crate) async fn insert_row(
 ) -> Result<i64> {
     Box::pin(async move {
         generation::wait_for_releases(session, resource, &changes).await?;
+        generation::lock_owners(session, resource, &[], &changes).await?;
         rules::before_insert(session, caller, resource, &mut changes).await?;
         changes.complete(resource, session.now)?;
         let id = store(session, resource, &changes).await?;

@@ -47,6 +47,7 @@ pub(crate) async fn update_ids(
         generation::wait_for_releases(session, resource, &changes).await?;
         for chunk in ids.chunks(CHUNK) {
             let mut changes = changes.clone();
+            generation::lock_owners(session, resource, chunk, &changes).await?;
             rules::before_update(session, caller, resource, chunk, &mut changes).await?;
             let shows = generation::shows(resource, &changes);
             if shows && generation::moves(resource, &changes) {

@@ -11,7 +11,8 @@ const ACCESSIBLE: &str =
     "{}is_directly_accessible_by__user/any(dau:dau/user/any(u:u/actor eq @__ACTOR_ID))";
 /// The membership role that changes a fleet as its organization's members do.
 const DEVELOPER: &str = "r/name eq 'developer'";
-/// The membership roles that change a fleet's devices.
+/// The membership roles that change a fleet's devices and register new ones. The provisioning keys and
+/// config files by which devices register themselves are made by developers.
 const OPERATORS: &str = "r/name in ('developer','operator')";
 /// The row is an organization of the caller's.
 const MEMBER: &str = "{}organization_membership/any(om:om/user/any(u:u/actor eq @__ACTOR_ID))";
@@ -75,6 +76,13 @@ pub(super) fn rules() -> Permissions {
     allow_public_applications(&mut table);
     allow_account(&mut table);
     allow_organizations(&mut table);
+    table
+}
+
+/// The applications in which a person may make devices, as what may be read.
+pub(super) fn rules_of_registering() -> Permissions {
+    let mut table = Permissions::default();
+    table.allow("application", READ, &along(&[], &changeable(OPERATORS)));
     table
 }
 
@@ -150,13 +158,23 @@ fn allow_organizations(table: &mut Permissions) {
         ("organization_membership_tag", &["organization_membership", "is_member_of__organization"]),
         ("team", &["belongs_to__organization"]),
         ("team_membership", &["is_member_of__team", "belongs_to__organization"]),
-        ("team_application_access", &["team", "belongs_to__organization"]),
     ] {
         table.allow(resource, READ, &along(path, MEMBER));
         table.allow(resource, WRITE, &along(path, ADMINISTRATOR));
     }
+    allow_teams_access(table);
     let invited = ["organization_invite", "is_invited_to__organization"];
     table.allow("invitee", READ, &along(&invited, MEMBER));
     let invited = ["application_invite", "is_invited_to__application"];
     table.allow("invitee", READ, &along(&invited, ACCESSIBLE));
+}
+
+/// What a team has is the team's administrator's to give up, and more of it the fleet's to give.
+fn allow_teams_access(table: &mut Permissions) {
+    let (resource, team) = ("team_application_access", ["team", "belongs_to__organization"]);
+    let administered = along(&team, ADMINISTRATOR);
+    let developed = along(&["grants_access_to__application"], &changeable(DEVELOPER));
+    table.allow(resource, READ, &along(&team, MEMBER));
+    table.allow(resource, &[Verb::Create, Verb::Delete], &administered);
+    table.allow(resource, &[Verb::Update], &format!("{administered} and {developed}"));
 }
