@@ -16,8 +16,8 @@
 //! * It ends: every device reaches every target, through lost steps and changed minds.
 //! * Steps of one plan are independent: any order, or all at once. A crash between needs no
 //!   recovery code: the next round observes.
-//! * No service is touched while its app holds an update lock; none starts before all images of its
-//!   release are here; what ended by itself stays ended; a volume goes only with its app or by purge.
+//! * No service is touched while its app holds an update lock; nothing new starts before all images of
+//!   its release are here; what ended by itself stays ended; a volume goes only with its app or by purge.
 
 mod api;
 mod api_keys;
