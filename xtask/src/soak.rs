@@ -20,7 +20,7 @@ pub struct Options {
     #[arg(long, global = true)]
     count: Option<u32>,
     /// The cargo profile of tests and programs.
-    #[arg(long, global = true, default_value = "release")]
+    #[arg(long, global = true, default_value = suite::DEFAULT)]
     profile: String,
 }
 

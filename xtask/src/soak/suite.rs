@@ -7,6 +7,9 @@ use anyhow::{Context, Result};
 
 use crate::{command, docker, machine};
 
+/// The cargo profile of tests and programs, unless somebody says otherwise.
+pub const DEFAULT: &str = "release";
+
 /// A test of the suite with a count of its own.
 pub struct Long {
     /// Name of the report: `docs/soak/<name>.md`.
@@ -49,14 +52,16 @@ pub fn run(long: &Long, count: u32, profile: &str) -> Result<()> {
     outcome?;
     let minutes = begun.elapsed().as_secs_f64() / 60.0;
     let path = crate::root().join("docs/soak").join(format!("{}.md", long.name));
-    write(&path, &document(long, count, minutes, &text)?)?;
+    write(&path, &document(long, count, profile, minutes, &text)?)?;
     println!("written to {}", path.display());
     Ok(())
 }
 
-fn document(long: &Long, count: u32, minutes: f64, found: &str) -> Result<String> {
+fn document(long: &Long, count: u32, profile: &str, minutes: f64, found: &str) -> Result<String> {
+    // Times and memory are those of programs that were built like this.
+    let built = if profile == DEFAULT { String::new() } else { format!(" --profile {profile}") };
     Ok(format!(
-        "# {}\n\n`cargo xtask soak {} --count {count}`, {}, {}; {minutes:.1} min.\n\n{}\n",
+        "# {}\n\n`cargo xtask soak {} --count {count}{built}`, {}, {}; {minutes:.1} min.\n\n{}\n",
         long.title,
         long.name,
         machine::today()?,
