@@ -60,6 +60,9 @@ const EVERYTHING: Answers = Answers {
     device_variable: 201,
     team: 201,
 };
+/// What each role may do.
+const ROLES: [(&str, Answers); 3] =
+    [("observer", NOTHING), ("operator", DEVICES), ("developer", EVERYTHING)];
 
 async fn tried(db: &Db, ann: &Owner, bob: &Owner, device: i64) -> Answers {
     let patch =
@@ -101,9 +104,7 @@ async fn tried(db: &Db, ann: &Owner, bob: &Owner, device: i64) -> Answers {
 async fn a_member_of_a_fleet_does_what_the_role_says_and_no_more() {
     let twins = Twins::start().await;
     for (engine, db) in twins.both() {
-        for (name, expected) in
-            [("observer", NOTHING), ("operator", DEVICES), ("developer", EVERYTHING)]
-        {
+        for (name, expected) in ROLES {
             let ann = owner(db, &format!("ann_{name}")).await;
             let bob = owner(db, &format!("bob_{name}")).await;
             let device = device(db, &ann).await;
@@ -125,9 +126,7 @@ async fn a_member_of_a_fleet_does_what_the_role_says_and_no_more() {
 async fn a_team_gives_a_fleet_in_the_role_that_it_has() {
     let twins = Twins::start().await;
     for (engine, db) in twins.both() {
-        for (name, expected) in
-            [("observer", NOTHING), ("operator", DEVICES), ("developer", EVERYTHING)]
-        {
+        for (name, expected) in ROLES {
             let ann = owner(db, &format!("ann_{name}")).await;
             let bob = owner(db, &format!("bob_{name}")).await;
             let device = device(db, &ann).await;

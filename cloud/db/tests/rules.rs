@@ -56,6 +56,10 @@ async fn revisions_count_up_and_drafts_become_final_once() {
         let path = format!("release({draft})");
         let before = one(db, &path).await;
         assert_eq!(before["raw_version"], json!(format!("1.0.0-{NOW}")));
+        let named = json!({"semver": "1.2.3-rc.1+b", "variant": "dev", "is_final": false});
+        let named = release(db, &owner, "c4", named).await;
+        let named = one(db, &format!("release({named})")).await;
+        assert_eq!(named["raw_version"], json!(format!("1.2.3-rc.1.{NOW}+b.dev")));
         assert_eq!(patch(db, &path, json!({"is_final": true})).await, 1);
         let after = one(db, &path).await;
         assert_eq!(after["raw_version"], json!("1.0.0+rev3"));

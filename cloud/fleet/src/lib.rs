@@ -8,7 +8,6 @@
 pub mod device_state;
 pub mod names;
 pub mod permissions;
-pub mod release_version;
 pub mod target_release;
 
 pub use permissions::{Permissions, Role, Verb};

@@ -1,7 +1,7 @@
 //! Releases: versions, finalising, and which one a fleet that tracks the latest runs.
 
-use minke_cloud_fleet::release_version::Semver;
 use minke_cloud_fleet::target_release::{Candidate, latest};
+use minke_common_model::semver::Semver;
 use serde_json::Value;
 
 use super::{Left, actor, image, ownership, service_install};

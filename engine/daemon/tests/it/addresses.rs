@@ -267,13 +267,19 @@ impl Drop for Neighbour {
     }
 }
 
-#[test]
-fn a_neighbour_reaches_what_is_published_and_all_of_a_routed_network() {
+/// An engine that has found the neighbour's link when it started.
+fn with_neighbour() -> (Site, Neighbour) {
     let mut site = Site::empty(&[]);
     site.stop_engine();
     let neighbour = Neighbour::new();
     site.start_engine();
     site.load_image();
+    (site, neighbour)
+}
+
+#[test]
+fn a_neighbour_reaches_what_is_published_and_all_of_a_routed_network() {
+    let (site, neighbour) = with_neighbour();
     let cli = |words: &[&str]| site.docker(words);
     let mode = "com.docker.network.bridge.gateway_mode_ipv4=routed";
     cli(&["network", "create", "--subnet", "10.71.0.0/24", "nat"]).ok();
@@ -295,11 +301,7 @@ fn a_neighbour_reaches_what_is_published_and_all_of_a_routed_network() {
 
 #[test]
 fn a_network_that_is_routed_for_ipv6_alone_is_open_for_ipv6_alone() {
-    let mut site = Site::empty(&[]);
-    site.stop_engine();
-    let neighbour = Neighbour::new();
-    site.start_engine();
-    site.load_image();
+    let (site, neighbour) = with_neighbour();
     let cli = |words: &[&str]| site.docker(words);
     let mode = ["-o", "com.docker.network.bridge.gateway_mode_ipv6=routed"];
     for (name, mode, four, six, port) in [
@@ -343,11 +345,7 @@ fn is_in_files(module: &str) -> bool {
 
 #[test]
 fn containers_share_a_link_of_the_host_where_the_kernel_can() {
-    let mut site = Site::empty(&[]);
-    site.stop_engine();
-    let neighbour = Neighbour::new();
-    site.start_engine();
-    site.load_image();
+    let (site, neighbour) = with_neighbour();
     let cli = |words: &[&str]| site.docker(words);
     let create = |driver: &str| {
         let words = ["network", "create", "-d", driver, "-o", "parent=lan0", "--subnet"];
@@ -398,11 +396,7 @@ fn datagrams_that_began_before_the_container_reach_it() {
 
 #[test]
 fn a_neighbour_does_not_reach_what_is_published_on_127_0_0_1() {
-    let mut site = Site::empty(&[]);
-    site.stop_engine();
-    let neighbour = Neighbour::new();
-    site.start_engine();
-    site.load_image();
+    let (site, neighbour) = with_neighbour();
     let create = ["network", "create", "--subnet", "10.73.0.0/24", "net"];
     site.docker(&create).ok();
     let words = ["run", "-d", "--network", "net", "--ip", "10.73.0.5", "-p", "127.0.0.1:18087:80"];

@@ -94,6 +94,14 @@ fn deaf(site: &Site, options: &[&str]) {
     site.docker(&words.concat()).ok();
 }
 
+/// Waits until a container was asked to end, after `since`.
+fn wait_for_term(site: &Site, since: &str) {
+    wait_until("the stop's signal", || {
+        let events = ["events", "--since", since, "--until", &now()];
+        site.docker(&events).ok().contains("signal=15").then_some(())
+    });
+}
+
 #[test]
 fn whoever_wants_a_container_to_end_sooner_does_not_wait_for_a_stop() {
     let site = Site::new();
@@ -107,10 +115,7 @@ fn whoever_wants_a_container_to_end_sooner_does_not_wait_for_a_stop() {
         deaf(&site, &[]);
         std::thread::scope(|scope| {
             let stop = scope.spawn(|| ask(&site, "POST", "/containers/box/stop?t=-1", None));
-            wait_until("the stop's signal", || {
-                let events = ["events", "--since", &before, "--until", &now()];
-                site.docker(&events).ok().contains("signal=15").then_some(())
-            });
+            wait_for_term(&site, &before);
             let begin = Instant::now();
             let answer = ask(&site, method, path, None);
             assert_eq!(answer.status, 204, "{path}: {}", answer.text);
@@ -167,10 +172,7 @@ fn a_network_that_goes_while_a_container_waits_to_come_into_it_is_not_entered() 
     deaf(&site, &[]);
     std::thread::scope(|scope| {
         let stop = scope.spawn(|| ask(&site, "POST", "/containers/box/stop?t=-1", None));
-        wait_until("the stop's signal", || {
-            let events = ["events", "--since", &before, "--until", &now()];
-            site.docker(&events).ok().contains("signal=15").then_some(())
-        });
+        wait_for_term(&site, &before);
         // It waits for the stop.
         let mut stream = UnixStream::connect(site.socket()).unwrap();
         let body = r#"{"Container":"box"}"#;
